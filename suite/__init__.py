@@ -1,0 +1,1 @@
+"""The suite: how the algorithms are fed, measured and recorded."""
