@@ -44,7 +44,13 @@ def make_env(task: str, reward_version: str = "v2", engine: str = "fast") -> Saw
         raise ValueError(f"unknown Meta-World task {task!r}")
     if reward_version not in ("v1", "v2"):
         raise ValueError(f"unknown reward version {reward_version!r}: choose v1 or v2")
-    env: Any = ALL_V3_ENVIRONMENTS[task](reward_function_version=reward_version)
+    if engine == "fast":
+        from suite.fast_class import fast_class
+
+        task_class: Any = fast_class(task)
+    else:
+        task_class = ALL_V3_ENVIRONMENTS[task]
+    env = task_class(reward_function_version=reward_version)
     # What Meta-World's set_task does for the MT benchmarks.
     env._partially_observable = False
     del env.sawyer_observation_space

@@ -1,0 +1,203 @@
+"""Scalar twins of the array functions that Meta-World's rewards call: same bits, same types.
+
+Meta-World computes a reward from a dozen numbers, and spends most of that time in NumPy's and
+SciPy's generality. Each function below repeats, on Python floats, exactly the IEEE operations that
+the original performs for the inputs Meta-World gives it, and hands every other input to the
+original. Where the original's arithmetic is a library's own code (the dot product, `exp`), the same
+library routine is called.
+"""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from metaworld.utils import reward_utils
+from scipy.spatial.transform import Rotation
+
+_float64 = np.float64
+_ndarray = np.ndarray
+_FLOAT64 = np.dtype(np.float64)
+_sqrt = math.sqrt
+_concatenate = np.concatenate
+_array = np.array
+_numpy_abs = np.abs
+_numpy_clip = np.clip
+_numpy_hstack = np.hstack
+_numpy_norm = np.linalg.norm
+_original_tolerance = reward_utils.tolerance
+_scipy_from_matrix = Rotation.from_matrix
+
+# reward_utils' own expressions, evaluated once for the one margin value that the tasks use.
+_VALUE_AT_MARGIN = reward_utils._DEFAULT_VALUE_AT_MARGIN
+_LONG_TAIL_SCALE = float(np.sqrt(1 / _VALUE_AT_MARGIN - 1))
+_GAUSSIAN_SCALE = float(np.sqrt(-2 * np.log(_VALUE_AT_MARGIN)))
+
+
+def norm(x: Any, ord: Any = None) -> Any:
+    """`np.linalg.norm` of a contiguous float64 vector: the same dot product and square root."""
+    if (
+        type(x) is _ndarray
+        and x.ndim == 1
+        and x.dtype is _FLOAT64
+        and x.strides == (8,)
+        and (ord is None or ord == 2)
+    ):
+        return _float64(_sqrt(x.dot(x)))
+    return _numpy_norm(x, ord)
+
+
+def absolute(x: Any) -> Any:
+    """`np.abs`; a float64 number stays NumPy's, as NumPy returns it."""
+    kind = type(x)
+    if kind is _float64:
+        return abs(x)
+    if kind is float:
+        return _float64(abs(x))
+    return _numpy_abs(x)
+
+
+def clip(x: Any, low: Any, high: Any) -> Any:
+    """`np.clip` of a float64 or float32 number between two Python numbers; keeps x's type."""
+    kind = type(x)
+    if kind is _float64 or kind is np.float32:
+        if low < x < high:
+            return x
+    return _numpy_clip(x, low, high)
+
+
+def hstack(parts: Any) -> Any:
+    """`np.hstack` of float64 numbers, or of vectors."""
+    kind = type(parts[0])
+    if kind is _float64:
+        for part in parts:
+            if type(part) is not _float64:
+                return _numpy_hstack(parts)
+        return _array(parts)
+    for part in parts:
+        if type(part) is not _ndarray or part.ndim != 1:
+            return _numpy_hstack(parts)
+    return _concatenate(parts)
+
+
+def tolerance(
+    x: Any,
+    bounds: tuple[float, float] = (0.0, 0.0),
+    margin: Any = 0.0,
+    sigmoid: str = "gaussian",
+    value_at_margin: float = _VALUE_AT_MARGIN,
+) -> Any:
+    """`reward_utils.tolerance` of one number, or of an array that holds one, for the two sigmoids
+    in use.
+
+    The square of a number is C's `pow(x, 2)` and that of an array is `x * x`, as in NumPy.
+    """
+    kind = type(x)
+    if kind is _float64 or kind is float:
+        value = x if kind is float else x.item()
+        is_array = False
+    elif kind is _ndarray and x.shape == (1,) and x.dtype is _FLOAT64:
+        value = x.item()
+        is_array = True
+    else:
+        return _original_tolerance(x, bounds, margin, sigmoid, value_at_margin)
+    kind = type(margin)
+    if kind is _float64:
+        margin = margin.item()
+    elif kind is not float and kind is not int:
+        return _original_tolerance(x, bounds, margin, sigmoid, value_at_margin)
+    lower, upper = bounds
+    if not (lower <= upper and margin >= 0 and value_at_margin == _VALUE_AT_MARGIN):
+        return _original_tolerance(x, bounds, margin, sigmoid, value_at_margin)
+
+    if lower <= value <= upper:
+        result = 1.0
+    elif margin == 0:
+        result = 0.0
+    elif sigmoid == "long_tail":
+        distance = float((lower - value if value < lower else value - upper) / margin)
+        scaled = distance * _LONG_TAIL_SCALE
+        try:
+            result = 1 / ((scaled * scaled if is_array else scaled**2) + 1)
+        except OverflowError:  # where NumPy goes to infinity
+            return _original_tolerance(x, bounds, margin, sigmoid, value_at_margin)
+    elif sigmoid == "gaussian" and not is_array:
+        distance = float((lower - value if value < lower else value - upper) / margin)
+        try:
+            # NumPy's exp is not C's: the last bit differs.
+            result = np.exp(-0.5 * (distance * _GAUSSIAN_SCALE) ** 2).item()
+        except OverflowError:
+            return _original_tolerance(x, bounds, margin, sigmoid, value_at_margin)
+    else:
+        return _original_tolerance(x, bounds, margin, sigmoid, value_at_margin)
+    return _array([result]) if is_array else result
+
+
+class _Quaternion:
+    """What `FastRotation.from_matrix` returns: enough of a `Rotation` for `as_quat()`."""
+
+    __slots__ = ("_quaternion",)
+
+    def __init__(self, quaternion: Any) -> None:
+        self._quaternion = quaternion
+
+    def as_quat(self) -> Any:
+        return self._quaternion
+
+
+class FastRotation:
+    """SciPy's `Rotation.from_matrix(matrix).as_quat()`, in SciPy's order of operations."""
+
+    @staticmethod
+    def from_matrix(matrix: Any) -> Any:
+        """`matrix` is a float64 [3, 3]. SciPy orthogonalises a matrix whose Gramian is not the
+        identity within 1e-12; one that is not clearly within goes to SciPy."""
+        (a, b, c), (d, e, f), (g, h, i) = matrix.tolist()
+        limit = 5e-13
+        if not (
+            -limit < a * d + b * e + c * f < limit
+            and -limit < a * g + b * h + c * i < limit
+            and -limit < d * g + e * h + f * i < limit
+            and -limit < a * a + b * b + c * c - 1 < limit
+            and -limit < d * d + e * e + f * f - 1 < limit
+            and -limit < g * g + h * h + i * i - 1 < limit
+            and a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g) > 0.5
+        ):
+            return _scipy_from_matrix(matrix)
+        trace = a + e + i
+        # The largest of (a, e, i, trace), the first of equals, is divided by: the stable choice.
+        largest = a
+        choice = 0
+        if e > largest:
+            largest = e
+            choice = 1
+        if i > largest:
+            largest = i
+            choice = 2
+        if trace > largest:
+            x, y, z, w = h - f, c - g, d - b, 1 + trace
+        elif choice == 0:
+            x, y, z, w = 1 - trace + 2 * a, d + b, g + c, h - f
+        elif choice == 1:
+            x, y, z, w = b + d, 1 - trace + 2 * e, h + f, c - g
+        else:
+            x, y, z, w = c + g, f + h, 1 - trace + 2 * i, d - b
+        length = _sqrt(x * x + y * y + z * z + w * w)
+        return _Quaternion(_array((x / length, y / length, z / length, w / length)))
+
+
+def _numpy_with_scalars() -> SimpleNamespace:
+    stand_in = SimpleNamespace(**vars(np))
+    stand_in.linalg = SimpleNamespace(**{**vars(np.linalg), "norm": norm})
+    stand_in.abs = absolute
+    stand_in.clip = clip
+    stand_in.hstack = hstack
+    return stand_in
+
+
+# Stand-ins for the modules of the same name: what Meta-World's functions see as `np` and
+# `reward_utils` when the fast engine runs them. The modules themselves stay as they are.
+NUMPY = _numpy_with_scalars()
+REWARD_UTILS = SimpleNamespace(**{**vars(reward_utils), "tolerance": tolerance})
