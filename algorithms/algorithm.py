@@ -1,0 +1,151 @@
+"""The contract between an algorithm and the suite.
+
+The task axis comes first everywhere: T tasks, N environments a task, B samples a task.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What an algorithm may know of the run that it is built for."""
+
+    tasks: tuple[str, ...]
+    """Task names; the order is the task axis."""
+    envs_per_task: int = 1
+    """N, environments a task."""
+    seed: int = 0
+    """Root of every generator that the algorithm owns."""
+    device: torch.device = torch.device("cpu")
+    """Where weights, batches and generators live."""
+    observation_size: int = 39
+    """Floats in an observation, the goal included."""
+    action_size: int = 4
+    """Floats in an action, each in [−1, 1]."""
+
+
+class Batch(NamedTuple):
+    """Transitions from the replay, the same number for every task."""
+
+    observations: Tensor
+    """[T, B, 39] float32."""
+    actions: Tensor
+    """[T, B, 4] float32 in [−1, 1]."""
+    rewards: Tensor
+    """[T, B] float32, as the environment gave them."""
+    next_observations: Tensor
+    """[T, B, 39] float32; the true successor also where the time limit cut the episode."""
+    timeouts: Tensor
+    """[T, B] float32, 1 where the time limit ended the episode. Meta-World never terminates."""
+    extras: Mapping[str, Tensor]
+    """What the algorithm asked the replay to carry, [T, B, ...]."""
+
+
+class Decision(NamedTuple):
+    """What `Algorithm.act` returns."""
+
+    actions: Tensor
+    """[T, N, 4] in [−1, 1]."""
+    extras: Mapping[str, Tensor] = {}
+    """[T, N, ...] for each name in `Algorithm.extras`: stored with the transition."""
+
+
+class Outcomes(NamedTuple):
+    """How the training episodes that have just ended went."""
+
+    returns: Tensor
+    """[T, N] float64, sums of unscaled rewards."""
+    successes: Tensor
+    """[T, N] float64, 1 where any step of the episode was a success."""
+
+
+class NetworkProbe(NamedTuple):
+    """One network on the probe batch of S = T·B samples, by layer name."""
+
+    activations: dict[str, Tensor]
+    """[S, units], what each hidden layer's activation function puts out."""
+    weights: dict[str, Tensor]
+    """Trained parameters."""
+    gradients: dict[str, Tensor]
+    """Gradient of the network's loss for each entry of `weights`."""
+
+
+class ParameterCounts(NamedTuple):
+    """Trained parameters: the axis on which architectures are compared."""
+
+    actor: int
+    critic: int
+    """Both online critics, without targets."""
+
+    @property
+    def total(self) -> int:
+        """Actor and critics together."""
+        return self.actor + self.critic
+
+
+class Algorithm(ABC):
+    """A multi-task learner. `MultiTaskSAC` implements all of it for a pair of networks."""
+
+    Settings: ClassVar[type[Any]]
+    """Frozen dataclass of the algorithm's own fields; they become command-line options."""
+
+    extras: Mapping[str, tuple[tuple[int, ...], torch.dtype]] = {}
+    """Per-transition data for the replay to carry: name → (shape, dtype)."""
+
+    @abstractmethod
+    def __init__(self, settings: Any, problem: Problem) -> None: ...
+
+    @abstractmethod
+    def act(self, observations: Tensor, explore: bool) -> Decision:
+        """Actions for [T, N, 39] observations: sampled to explore, else the policy's mode."""
+
+    @abstractmethod
+    def update(self, batch: Batch) -> dict[str, Tensor]:
+        """One gradient step. Metrics, [T] or scalar, stay on the device."""
+
+    @abstractmethod
+    def probe(self, batch: Batch, seed: int) -> dict[str, NetworkProbe]:
+        """What plasticity measures of each trained network, on a fixed batch; changes no state.
+
+        Losses that need noise draw it from a generator seeded with `seed`.
+        """
+
+    @abstractmethod
+    def parameter_counts(self) -> ParameterCounts:
+        """Sizes of the trained networks."""
+
+    def end_episodes(self, outcomes: Outcomes) -> None:  # noqa: B027 - most algorithms need nothing
+        """Called when a round of training episodes has ended."""
+
+    def report(self, batch: Batch) -> dict[str, list[float]]:
+        """State worth a row at each evaluation, given the probe batch: name → one value a task.
+
+        NaN means that a task has no such value.
+        """
+        return {}
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the future depends on: weights, optimisers, generators.
+
+        Tensors, numbers, strings, lists and dicts only, so that it loads without pickled code.
+        """
+
+    @abstractmethod
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Inverse of `state_dict`."""
+
+
+def generator(problem: Problem, purpose: str) -> torch.Generator:
+    """A generator on the problem's device that depends on the seed and the purpose alone."""
+    digest = hashlib.sha256(f"{problem.seed}/{purpose}".encode()).digest()
+    return torch.Generator(problem.device).manual_seed(int.from_bytes(digest[:4], "little"))

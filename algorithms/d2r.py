@@ -1,0 +1,102 @@
+"""D2R, dynamic depth routing for multi-task RL (He et al., arXiv 2312.14472).
+
+Actor and critics are routed module stacks. The route of each behaviour action is stored with its
+transition, and the policy loss replays it; targets and evaluation route greedily. Route balancing
+heats the routing of tasks whose temperature is low and weighs their losses (`task_weights`).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from algorithms.algorithm import Batch, Decision, Problem
+from algorithms.module_stack import modules_in_use
+from algorithms.networks import sample_tanh_gaussian
+from algorithms.routing import (
+    Choice,
+    RoutedNetwork,
+    as_table,
+    mixing_weights,
+    pack,
+    packed_bytes,
+    select,
+    unpack,
+)
+from algorithms.sac import CRITICS, MultiTaskSAC, Phase
+from algorithms.settings import D2RSettings, ModuleSettings
+
+
+class RoutedCritics(MultiTaskSAC):
+    """SAC whose twin critics are D2R's: sampled routes to predict, greedy ones elsewhere."""
+
+    def build_critics(self, init: torch.Generator) -> RoutedNetwork:
+        """The twin critics."""
+        inputs = self.problem.observation_size + self.problem.action_size
+        s: ModuleSettings = self.settings
+        return RoutedNetwork(CRITICS, self.tasks, inputs, 1, s.critic_width, s, init)
+
+    def values(self, critic: nn.Module, inputs: Tensor, phase: Phase) -> Tensor:
+        """See `MultiTaskSAC.values`."""
+        choice = self.sampled(self.noise) if phase == "critic" else Choice("greedy")
+        result: Tensor = critic(inputs, choice)[0].squeeze(-1)
+        return result
+
+    def sampled(self, generator: torch.Generator) -> Choice:
+        """Routes drawn at the route-balancing temperatures."""
+        return Choice("sampled", self.task_weights(), generator)
+
+
+class D2R(RoutedCritics):
+    """See the module's docstring."""
+
+    Settings = D2RSettings
+
+    def __init__(self, settings: D2RSettings, problem: Problem) -> None:
+        super().__init__(settings, problem)
+        self.extras = {"route": ((packed_bytes(settings.modules),), torch.uint8)}
+
+    def build(self, init: torch.Generator) -> tuple[nn.Module, nn.Module]:
+        """See `MultiTaskSAC.build`."""
+        p, s = self.problem, self.settings
+        actor = RoutedNetwork(
+            1, self.tasks, p.observation_size, 2 * p.action_size, s.actor_width, s, init
+        )
+        return actor, self.build_critics(init)
+
+    def policy(
+        self, observations: Tensor, phase: Phase, batch: Batch | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """See `MultiTaskSAC.policy`."""
+        choice = Choice("greedy")
+        if phase == "policy":
+            assert batch is not None
+            if "route" in batch.extras:
+                stored = unpack(batch.extras["route"], self.settings.modules)
+                choice = Choice("given", selected=stored)
+            else:
+                choice = self.sampled(self.noise)
+        return self.split(self.actor(observations, choice)[0])
+
+    @torch.no_grad()
+    def act(self, observations: Tensor, explore: bool) -> Decision:
+        """See `Algorithm.act`; exploring draws a route and hands it to the replay."""
+        if not explore:
+            return super().act(observations, explore)
+        output, selected = self.actor(observations, self.sampled(self.exploration))
+        mean, log_std = self.split(output)
+        action, _ = sample_tanh_gaussian(mean, log_std, self.exploration)
+        return Decision(action, {"route": pack(selected[0])})
+
+    @torch.no_grad()
+    def report(self, batch: Batch) -> dict[str, list[float]]:
+        """Per task: mean entropy of the routes (0 decided … 1 uniform) and modules in use."""
+        logits = self.actor.route_logits(self.actor.base(batch.observations))[0]
+        probabilities = torch.softmax(logits, -1)
+        entropy = torch.special.entr(probabilities).sum(-1)
+        choices = torch.arange(1, logits.shape[-1] + 1, device=logits.device, dtype=logits.dtype)
+        # The first slot has a single source and nothing to decide.
+        relative = (entropy / choices.log().clamp(min=1e-9))[..., 1:].mean((1, 2))
+        weights = mixing_weights(logits, select(logits, self.settings.top_k, Choice("greedy")))
+        used = modules_in_use(as_table(weights.unsqueeze(0))).mean(-1)
+        return {"route_entropy": relative.tolist(), "modules_in_use": used.tolist()}

@@ -1,0 +1,263 @@
+"""Genotypes, their decoding and their evolution: the genetic half of MEGA (arXiv 2502.13569).
+
+A genotype of stage n is n segments; segment k holds k genes of p_w bits and weighs the outputs of
+modules 1 … k, as the input of module k + 1 or, for k = n, of the head. Pure NumPy.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from algorithms.settings import MEGASettings
+
+Bits = NDArray[np.uint8]
+
+
+def genotype_length(stage: int, gene_bits: int) -> int:
+    """Bits of a genotype: l_g = ½·p_w·(n+1)·n."""
+    return gene_bits * stage * (stage + 1) // 2
+
+
+def segment_weights(genes: NDArray[np.int64], decoding: str) -> NDArray[np.float64]:
+    """Mixing weights of one segment's genes d: HalfSoftmax (e^d − 0.99) / Σ(e^d − 0.99), or
+    softmax."""
+    strength = np.exp(genes.astype(np.float64)) - (0.99 if decoding == "halfsoftmax" else 0.0)
+    weights: NDArray[np.float64] = strength / strength.sum()
+    return weights
+
+
+def decode(
+    bits: Bits, gene_bits: int, depth: int, decoding: str = "halfsoftmax"
+) -> NDArray[np.float64]:
+    """Genotype → lower-triangular table [depth, depth]; bits are most significant first.
+
+    Row j feeds module j + 2 and the last row the head, so a genotype of a stage below `depth`
+    leaves the rows between empty: modules above its stage reach nothing.
+    """
+    powers = 2 ** np.arange(gene_bits - 1, -1, -1)
+    genes = bits.reshape(-1, gene_bits).astype(np.int64) @ powers
+    stage = round((np.sqrt(8 * len(genes) + 1) - 1) / 2)
+    table = np.zeros((depth, depth))
+    for k in range(1, stage + 1):
+        row = depth - 1 if k == stage else k - 1
+        table[row, :k] = segment_weights(genes[k * (k - 1) // 2 : k * (k + 1) // 2], decoding)
+    return table
+
+
+@dataclass(eq=False)
+class Individual:
+    """One genotype and how its last episodes went."""
+
+    bits: Bits
+    birth: int
+    """Running number: breaks ties of fitness towards the older."""
+    scores: deque[float]
+    """Fitness of its last episodes, oldest first."""
+
+    @property
+    def fitness(self) -> float:
+        """Mean of the last episodes; −∞ before the first."""
+        return float(np.mean(self.scores)) if self.scores else -np.inf
+
+
+@dataclass
+class Population:
+    """The genotypes of one task and the watch over its progress."""
+
+    stage: int
+    individuals: list[Individual]
+    generation: int = 0
+    episodes: int = 0
+    """Episodes in the running generation."""
+    window_start: float = -np.inf
+    """Best fitness when the window began."""
+    window_successes: list[float] = field(default_factory=list)
+    cooling: bool = False
+    """True for one window after growth."""
+
+    def ranked(self) -> list[Individual]:
+        """Fittest first; ties to the older."""
+        return sorted(self.individuals, key=lambda i: (-i.fitness, i.birth))
+
+    @property
+    def elite(self) -> Individual:
+        """The fittest individual: it is evaluated, and never dies."""
+        return self.ranked()[0]
+
+    def diversity(self) -> float:
+        """Mean share of bits in which two individuals differ; 0.5 for random ones."""
+        bits = np.stack([i.bits for i in self.individuals])
+        pairs = np.triu_indices(len(bits), 1)
+        return float(np.mean(bits[pairs[0]] != bits[pairs[1]]))
+
+
+class Evolution:
+    """One population a task, in lockstep with the training episodes."""
+
+    def __init__(self, settings: MEGASettings, tasks: int, envs_per_task: int, seed: int) -> None:
+        self.settings, self.envs_per_task = settings, envs_per_task
+        self.random = np.random.default_rng(seed)
+        self.births = 0
+        self.turn = 0
+        """Round-robin position of the first env of every task."""
+        self.populations = [self.fresh(settings.first_stage) for _ in range(tasks)]
+
+    def fresh(self, stage: int) -> Population:
+        """A population of fair coin flips."""
+        length = genotype_length(stage, self.settings.gene_bits)
+        draws = self.random.integers(0, 2, (self.settings.population, length), dtype=np.uint8)
+        return Population(stage, [self.individual(bits) for bits in draws])
+
+    def individual(self, bits: Bits) -> Individual:
+        """A newborn."""
+        self.births += 1
+        return Individual(bits, self.births, deque(maxlen=self.settings.episodes_per_individual))
+
+    def on_turn(self) -> NDArray[np.int64]:
+        """Which individual each env of a task runs in this episode, [N]: round robin."""
+        return (self.turn + np.arange(self.envs_per_task)) % self.settings.population
+
+    def end_episodes(
+        self, returns: NDArray[np.float64], successes: NDArray[np.float64]
+    ) -> bool:
+        """Records returns and successes [T, N]; True where any population has changed."""
+        s, turn = self.settings, self.on_turn()
+        self.turn = (self.turn + self.envs_per_task) % s.population
+        score = returns if s.fitness == "return" else successes
+        due = []
+        for task, population in enumerate(self.populations):
+            for env, index in enumerate(turn):
+                population.individuals[index].scores.append(float(score[task, env]))
+                population.window_successes.append(float(successes[task, env]))
+            population.episodes += self.envs_per_task
+            if population.episodes >= s.population * s.episodes_per_individual:
+                due.append(task)
+        if not due or not s.evolution:
+            return False
+        # Elites are fixed before any task breeds, so that the order of tasks does not matter.
+        elites = [(p.stage, p.elite.bits) for p in self.populations]
+        for task in due:
+            self.end_generation(task, elites)
+        return True
+
+    def end_generation(self, task: int, elites: list[tuple[int, Bits]]) -> None:
+        """Breeds the task's next generation, and grows its stage where it stagnates."""
+        s, population = self.settings, self.populations[task]
+        population.generation += 1
+        population.episodes = 0
+        best = population.elite.fitness
+        if population.window_start == -np.inf:
+            population.window_start = best
+        if population.generation % s.window == 0:
+            stagnates = (
+                not population.cooling
+                and population.stage < s.modules
+                and np.mean(population.window_successes) < s.success_threshold
+                and best - population.window_start
+                < s.improvement_threshold * abs(population.window_start)
+            )
+            population.window_start = best
+            population.window_successes = []
+            population.cooling = False
+            if stagnates:
+                self.grow(task)
+                return
+        self.breed(task, elites)
+
+    def grow(self, task: int) -> None:
+        """One more module: fresh genotypes, or the old ones with a new random segment."""
+        s, old = self.settings, self.populations[task]
+        grown = self.fresh(old.stage + 1)
+        grown.generation, grown.cooling = old.generation, True
+        if s.growth == "extend":
+            for new, individual in zip(grown.individuals, old.individuals, strict=True):
+                new.bits[: len(individual.bits)] = individual.bits
+        self.populations[task] = grown
+
+    def breed(self, task: int, elites: list[tuple[int, Bits]]) -> None:
+        """Replaces the worst r_a of the population by children of the others."""
+        s, population = self.settings, self.populations[task]
+        ranked = population.ranked()
+        culled = min(max(1, round(s.abandon_rate * len(ranked))), len(ranked) - 1)
+        survivors = ranked[:-culled]
+        for dead in ranked[-culled:]:
+            child = self.child(task, survivors, elites)
+            population.individuals[population.individuals.index(dead)] = self.individual(child)
+
+    def child(
+        self, task: int, survivors: list[Individual], elites: list[tuple[int, Bits]]
+    ) -> Bits:
+        """Crossover over whole genes or a clone, then perhaps mutation."""
+        s, random = self.settings, self.random
+        bits = self.roulette(survivors).copy()
+        if random.random() < s.crossover_rate:
+            other = self.second_parent(task, survivors, elites)
+            from_other = random.random(len(bits) // s.gene_bits) < 0.5
+            bits = np.where(np.repeat(from_other, s.gene_bits), other, bits)
+        if random.random() < s.mutation_rate:
+            flips = max(1, round(s.mutation_bits * len(bits)))
+            bits[random.choice(len(bits), flips, replace=False)] ^= 1
+        return bits
+
+    def roulette(self, survivors: list[Individual]) -> Bits:
+        """A parent, drawn with rank weights: of K the best counts K times, the worst once."""
+        weights = np.arange(len(survivors), 0, -1, dtype=np.float64)
+        return survivors[self.random.choice(len(survivors), p=weights / weights.sum())].bits
+
+    def second_parent(
+        self, task: int, survivors: list[Individual], elites: list[tuple[int, Bits]]
+    ) -> Bits:
+        """With probability τ_cp another task's elite, cut to length; else one of the own."""
+        own = self.populations[task].stage
+        foreign = [b for t, (stage, b) in enumerate(elites) if t != task and stage >= own]
+        if foreign and self.random.random() < self.settings.cross_population_rate:
+            length = genotype_length(own, self.settings.gene_bits)
+            return foreign[self.random.integers(len(foreign))][:length]
+        return self.roulette(survivors)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything, as one JSON text: big integers and −∞ included."""
+        populations = [
+            {
+                "stage": p.stage,
+                "generation": p.generation,
+                "episodes": p.episodes,
+                "window_start": p.window_start,
+                "window_successes": p.window_successes,
+                "cooling": p.cooling,
+                "individuals": [
+                    {"bits": i.bits.tolist(), "birth": i.birth, "scores": list(i.scores)}
+                    for i in p.individuals
+                ],
+            }
+            for p in self.populations
+        ]
+        state = {
+            "random": self.random.bit_generator.state,
+            "births": self.births,
+            "turn": self.turn,
+            "populations": populations,
+        }
+        return {"json": json.dumps(state)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Inverse of `state_dict`."""
+        loaded = json.loads(state["json"])
+        self.random.bit_generator.state = loaded["random"]
+        self.births, self.turn = loaded["births"], loaded["turn"]
+        length = self.settings.episodes_per_individual
+        self.populations = []
+        for entry in loaded["populations"]:
+            entry["individuals"] = [
+                Individual(
+                    np.array(i["bits"], np.uint8), i["birth"], deque(i["scores"], maxlen=length)
+                )
+                for i in entry["individuals"]
+            ]
+            self.populations.append(Population(**entry))
