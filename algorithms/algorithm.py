@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -25,7 +25,7 @@ class Problem:
     """N, environments a task."""
     seed: int = 0
     """Root of every generator that the algorithm owns."""
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     """Where weights, batches and generators live."""
     observation_size: int = 39
     """Floats in an observation, the goal included."""

@@ -7,6 +7,8 @@ heats the routing of tasks whose temperature is low and weighs their losses (`ta
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -91,7 +93,8 @@ class D2R(RoutedCritics):
     @torch.no_grad()
     def report(self, batch: Batch) -> dict[str, list[float]]:
         """Per task: mean entropy of the routes (0 decided … 1 uniform) and modules in use."""
-        logits = self.actor.route_logits(self.actor.base(batch.observations))[0]
+        actor: Any = self.actor
+        logits = actor.route_logits(actor.base(batch.observations))[0]
         probabilities = torch.softmax(logits, -1)
         entropy = torch.special.entr(probabilities).sum(-1)
         choices = torch.arange(1, logits.shape[-1] + 1, device=logits.device, dtype=logits.dtype)

@@ -26,7 +26,8 @@ def genotype_length(stage: int, gene_bits: int) -> int:
 
 def segment_weights(genes: NDArray[np.int64], decoding: str) -> NDArray[np.float64]:
     """Mixing weights of one segment's genes d: HalfSoftmax (e^d − 0.99) / Σ(e^d − 0.99), or
-    softmax."""
+    softmax.
+    """
     strength = np.exp(genes.astype(np.float64)) - (0.99 if decoding == "halfsoftmax" else 0.0)
     weights: NDArray[np.float64] = strength / strength.sum()
     return weights
@@ -123,9 +124,7 @@ class Evolution:
         """Which individual each env of a task runs in this episode, [N]: round robin."""
         return (self.turn + np.arange(self.envs_per_task)) % self.settings.population
 
-    def end_episodes(
-        self, returns: NDArray[np.float64], successes: NDArray[np.float64]
-    ) -> bool:
+    def end_episodes(self, returns: NDArray[np.float64], successes: NDArray[np.float64]) -> bool:
         """Records returns and successes [T, N]; True where any population has changed."""
         s, turn = self.settings, self.on_turn()
         self.turn = (self.turn + self.envs_per_task) % s.population
@@ -190,9 +189,7 @@ class Evolution:
             child = self.child(task, survivors, elites)
             population.individuals[population.individuals.index(dead)] = self.individual(child)
 
-    def child(
-        self, task: int, survivors: list[Individual], elites: list[tuple[int, Bits]]
-    ) -> Bits:
+    def child(self, task: int, survivors: list[Individual], elites: list[tuple[int, Bits]]) -> Bits:
         """Crossover over whole genes or a clone, then perhaps mutation."""
         s, random = self.settings, self.random
         bits = self.roulette(survivors).copy()

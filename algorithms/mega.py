@@ -1,4 +1,4 @@
-"""MEGA, multi-task RL by model evolution (Lan et al., arXiv 2502.13569).
+"""MEGA, multi-task RL by model evolution (Yu et al., arXiv 2502.13569).
 
 SAC trains the modules of the actor; which modules feed which is not routed but bred: every task
 has a population of binary genotypes that decode to mixing weights (`algorithms.genetics`). The
@@ -78,9 +78,9 @@ class MEGA(RoutedCritics):
                 for p in populations
             ]
         )
-        self.tables = (
-            torch.from_numpy(tables).permute(2, 3, 0, 1).float().contiguous()
-        ).to(self.problem.device)
+        self.tables = (torch.from_numpy(tables).permute(2, 3, 0, 1).float().contiguous()).to(
+            self.problem.device
+        )
 
     def rank(self) -> None:
         """Looks up each task's fittest individual."""

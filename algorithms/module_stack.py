@@ -53,7 +53,7 @@ class _RoutedStack(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, first: Tensor, weight: Tensor, bias: Tensor, table: Tensor, trusted: Tensor | None
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
         # first [M·T, B, H]; weight [M, n-1, H, H]; bias [M, n-1, 1, H]; table [n, n, M·T, B or 1]
         n, members = table.shape[0], weight.shape[0]
         rows, samples, width = first.shape
@@ -89,7 +89,8 @@ class _RoutedStack(torch.autograd.Function):
 
         def distribute(slot: int, total: Tensor, through: Tensor) -> None:
             """Hands the gradient of a mixture to its sources; `through` is the part of it that
-            came by the module and not by the shortcut."""
+            came by the module and not by the shortcut.
+            """
             k = slot + 1
             weights = table[slot, :k].unsqueeze(-1)
             shortcut[:k].addcmul_(weights, total)
@@ -133,17 +134,18 @@ class ModuleStack(nn.Module):
         self.units = StackUnits()
 
     def forward(self, x: Tensor, table: Tensor, trusted: Tensor | None = None) -> Tensor:
-        """x [M, T, B, in], table [d, d, M·T, B or 1] → [M, T, B, H].
+        """X [M, T, B, in], table [d, d, M·T, B or 1] → [M, T, B, H].
 
         A table of d < n rows runs the first d modules alone: the others get no gradient.
         """
         first = self.activation(self.first(x))
         later = table.shape[0] - 1
-        result, transformed = _RoutedStack.apply(
+        result, transformed = _RoutedStack.apply(  # type: ignore[no-untyped-call]
             first.flatten(0, 1), self.weight[:, :later], self.bias[:, :later], table, trusted
         )
         self.units(transformed.view(later, *first.shape))
-        return result.view(first.shape)
+        mixed: Tensor = result.view(first.shape)
+        return mixed
 
 
 def modules_in_use(table: Tensor, threshold: float = 0.01) -> Tensor:

@@ -149,13 +149,15 @@ def select(logits: Tensor, top_k: int, choice: Choice) -> Tensor:
 
 def mixing_weights(logits: Tensor, selected: Tensor) -> Tensor:
     """Softmax over the selected sources' untempered logits, zero elsewhere."""
-    return torch.softmax(logits.masked_fill(~selected, -torch.inf), -1)
+    weights: Tensor = torch.softmax(logits.masked_fill(~selected, -torch.inf), -1)
+    return weights
 
 
 def trust(logits: Tensor) -> Tensor:
     """ResRouting: a source of a slot with k sources is trusted if its probability > 1/(k + 1)."""
     sources = torch.arange(1, logits.shape[-1] + 1, device=logits.device, dtype=logits.dtype)
-    return torch.softmax(logits.detach(), -1) > (1 / (sources + 1)).unsqueeze(-1)
+    trusted: Tensor = torch.softmax(logits.detach(), -1) > (1 / (sources + 1)).unsqueeze(-1)
+    return trusted
 
 
 def as_table(weights: Tensor) -> Tensor:
@@ -172,7 +174,8 @@ def pack(selected: Tensor) -> Tensor:
     """[..., n, n] bool → [..., packed_bytes] uint8."""
     rows, columns = slot_index(selected.shape[-1], selected.device)
     bits = selected[..., rows, columns].to(torch.uint8)
-    bits = functional.pad(bits, (0, -bits.shape[-1] % 8)).unflatten(-1, (-1, 8))
+    bits = functional.pad(bits, (0, -bits.shape[-1] % 8))
+    bits = bits.view(*bits.shape[:-1], -1, 8)
     powers = 2 ** torch.arange(8, dtype=torch.uint8, device=bits.device)
     return (bits * powers).sum(-1, dtype=torch.uint8)
 
@@ -181,7 +184,7 @@ def unpack(packed: Tensor, modules: int) -> Tensor:
     """Inverse of `pack`."""
     rows, columns = slot_index(modules, packed.device)
     powers = torch.arange(8, dtype=torch.uint8, device=packed.device)
-    bits = (packed.unsqueeze(-1) >> powers & 1).flatten(-2)[..., : len(rows)].bool()
-    selected = bits.new_zeros((*packed.shape[:-1], modules, modules))
+    bits = ((packed.unsqueeze(-1) >> powers) & 1).flatten(-2)[..., : len(rows)].bool()
+    selected: Tensor = bits.new_zeros((*packed.shape[:-1], modules, modules))
     selected[..., rows, columns] = bits
     return selected

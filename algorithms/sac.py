@@ -47,13 +47,11 @@ class MultiTaskSAC(Algorithm):
         self.actor, self.critic = actor.to(problem.device), critic.to(problem.device)
         self.target = copy.deepcopy(self.critic).requires_grad_(False)
         self.log_temperature = nn.Parameter(
-            torch.full(
-                (self.tasks,), math.log(settings.initial_temperature), device=problem.device
-            )
+            torch.full((self.tasks,), math.log(settings.initial_temperature), device=problem.device)
         )
         self.exploration = generator(problem, "exploration")
         self.noise = generator(problem, "update")
-        adam = {"eps": settings.adam_epsilon, "fused": True}
+        adam: Any = {"eps": settings.adam_epsilon, "fused": True}
         self.optimisers = {
             "actor": torch.optim.Adam(
                 self.actor.parameters(), lr=settings.actor_learning_rate, **adam
@@ -71,7 +69,8 @@ class MultiTaskSAC(Algorithm):
     @abstractmethod
     def build(self, init: torch.Generator) -> tuple[nn.Module, nn.Module]:
         """The actor, [T, B, 39] → [1, T, B, 2·A], and the twin critics, [T, B, 39 + A] →
-        [2, T, B, 1], with weights drawn from `init`."""
+        [2, T, B, 1], with weights drawn from `init`.
+        """
 
     def policy(
         self, observations: Tensor, phase: Phase, batch: Batch | None = None
@@ -153,18 +152,21 @@ class MultiTaskSAC(Algorithm):
         action, log_density = sample_tanh_gaussian(mean, log_std, self.noise)
         inputs = torch.cat([batch.observations, action], -1)
         value = self.values(self.critic, inputs, "policy").amin(0)
-        loss = (temperature[:, None] * log_density - value).mean(-1)
+        loss: Tensor = (temperature[:, None] * log_density - value).mean(-1)
         return loss, log_density.detach()
 
     def temperature_loss(self, log_density: Tensor) -> Tensor:
         """−log α · (log π + target entropy), [T]: Haarnoja et al. (1812.05905), equation 18."""
-        return -self.log_temperature * (log_density.mean(-1) + self.settings.target_entropy)
+        excess = log_density.mean(-1) + self.settings.target_entropy
+        loss: Tensor = -self.log_temperature * excess
+        return loss
 
     def task_weights(self) -> Tensor:
         """Weight of each task's loss, [T]; T·softmax(−log α) is D2R's route balancing."""
         if self.settings.task_weighting == "uniform":
             return torch.ones_like(self.log_temperature)
-        return torch.softmax(-self.log_temperature.detach(), 0) * self.tasks
+        weights: Tensor = torch.softmax(-self.log_temperature.detach(), 0) * self.tasks
+        return weights
 
     def gradients(self, loss: Tensor, network: nn.Module) -> list[Tensor]:
         """Gradients of the mean of `loss` for the network's parameters, and for no others."""

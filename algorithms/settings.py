@@ -29,7 +29,7 @@ class SACSettings:
     adam_epsilon: float = 1e-5
     """Adam's ε: 1e-5 [scaling], 1e-8 [D2R]."""
     gradient_clip: float = 1.0
-    """Largest global gradient norm of the actor and of the critics; 0 turns it off [scaling, D2R]."""
+    """Largest global gradient norm of actor and critics; 0 turns it off [scaling, D2R]."""
     clip_critics: Literal["jointly", "separately"] = "jointly"
     """One norm over both critics and the mean of their losses [scaling], or one norm each and the
     sum of their losses [D2R]."""

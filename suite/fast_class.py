@@ -55,9 +55,7 @@ def _skip(*arguments: Any) -> None:
     """Stands for a MuJoCo function in the pass that needs no physics."""
 
 
-_MUJOCO_WITHOUT_PHYSICS = SimpleNamespace(
-    **{**vars(mujoco), "mj_forward": _skip, "mj_step": _skip}
-)
+_MUJOCO_WITHOUT_PHYSICS = SimpleNamespace(**{**vars(mujoco), "mj_forward": _skip, "mj_step": _skip})
 
 
 def undecorated(function: Callable[..., Any]) -> FunctionType:
@@ -115,9 +113,7 @@ def fast_class(task: str) -> type[SawyerXYZEnv]:
             function = undecorated(member)
             members[name] = _rebuilt(function, namespace, owner)
             if name == "reset_model":
-                members["_reset_model_without_physics"] = _rebuilt(
-                    function, without_physics, owner
-                )
+                members["_reset_model_without_physics"] = _rebuilt(function, without_physics, owner)
     twin = type(original.__name__, (FastReset, original), members)
     owner.cell_contents = twin
     # Static methods are called as `ClassName.method`: that name is the twin here.

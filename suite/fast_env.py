@@ -91,7 +91,7 @@ class FastStep(SawyerXYZEnv):  # type: ignore[misc]
                     left = left + data.efc_force[data.contact.efc_address[index]]
                 if right_pad in pair:
                     right = right + data.efc_force[data.contact.efc_address[index]]
-        return 0 < left and 0 < right
+        return left > 0 and right > 0
 
     # The observation.
 

@@ -153,7 +153,8 @@ class FastRotation:
     @staticmethod
     def from_matrix(matrix: Any) -> Any:
         """`matrix` is a float64 [3, 3]. SciPy orthogonalises a matrix whose Gramian is not the
-        identity within 1e-12; one that is not clearly within goes to SciPy."""
+        identity within 1e-12; one that is not clearly within goes to SciPy.
+        """
         (a, b, c), (d, e, f), (g, h, i) = matrix.tolist()
         limit = 5e-13
         if not (

@@ -1,0 +1,48 @@
+# Two commands do everything on a fresh machine: `make bench ALG=mega` and `make test`.
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+
+ALG ?= mega
+PRESET ?= quick
+TASKS ?= MT10
+SEED ?= 0
+DEVICE ?= cpu
+ENGINE ?= fast
+# Any other field: make bench ALG=mtsac ARGS="--actor-width 1024 --critic-width 400"
+ARGS ?=
+
+.PHONY: help bench test check verify-env perf clean
+
+help:  ## Show what can be made
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo 'error: $(PYTHON) is older than Python 3.11; name a newer one: make PYTHON=python3.12'; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+bench: $(VENV)/.ready  ## Train one algorithm: ALG, PRESET, TASKS, SEED, DEVICE, ENGINE, ARGS
+	@$(RUN) -m suite bench --alg '$(ALG)' --preset '$(PRESET)' --tasks '$(TASKS)' --seed '$(SEED)' \
+		--device '$(DEVICE)' --engine '$(ENGINE)' $(ARGS)
+
+test: $(VENV)/.ready  ## Run the tests
+	$(RUN) -m pytest --benchmark-disable
+
+check: $(VENV)/.ready  ## Lint, types and tests
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+	$(MAKE) test
+
+verify-env: $(VENV)/.ready  ## Compare the fast engine with Meta-World, all tasks, bit for bit
+	$(RUN) -m suite.verify_env
+
+perf: $(VENV)/.ready  ## Run the benchmarks
+	$(RUN) -m pytest tests/perf --benchmark-only
+
+clean:  ## Remove the environment; results stay
+	rm -rf $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,1 @@
+"""What the rows mean: pure functions of data frames."""

@@ -1,0 +1,41 @@
+"""Ctrl-C and SIGTERM: end after the running episode, with a checkpoint."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupted(Exception):
+    """The run stopped on request; everything up to `env_step` is saved."""
+
+    def __init__(self, env_step: int) -> None:
+        super().__init__(f"saved at env step {env_step:,}")
+        self.env_step = env_step
+
+
+class Interrupt:
+    """While open, a first signal sets `requested`; a second one stops at once."""
+
+    requested = False
+
+    def __enter__(self) -> Interrupt:
+        self.before = [signal.signal(s, self.handle) for s in SIGNALS]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in zip(SIGNALS, self.before, strict=True):
+            signal.signal(number, handler)
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+        print(
+            "\nstopping after this episode, with a checkpoint; once more to stop at once and lose "
+            "what is not saved",
+            file=sys.stderr,
+        )

@@ -1,0 +1,19 @@
+"""Errors that the user can act on: one line with the field, the value and what to type instead."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Something that the user can put right; shown as one line, without a traceback."""
+
+
+def choose(field: str, value: object, choices: Iterable[str], shown: str = "") -> str:
+    """One line that names the field, the value, the valid choices and the nearest match."""
+    choices = list(choices)
+    text = f"{field}: {str(value)!r} is not one of {shown or ', '.join(choices)}"
+    lowered = {choice.lower(): choice for choice in choices}
+    near = difflib.get_close_matches(str(value).lower(), lowered, n=1, cutoff=0.5)
+    return f"{text}; did you mean {lowered[near[0]]}?" if near else text

@@ -1,0 +1,86 @@
+"""Metrics of gradient steps: kept on the device, fetched once a round, checked for NaN."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from suite.messages import UserError
+from suite.rows import RowLog
+
+
+class TrainingDiverged(UserError):
+    """A loss, value or action is not a finite number."""
+
+
+def all_finite(
+    metric: str, values: NDArray[Any], tasks: Sequence[str], step: int, update: int | None = None
+) -> None:
+    """Raises TrainingDiverged, naming step, task and metric, unless all [T, ...] are finite."""
+    bad = ~np.isfinite(values).reshape(len(values), -1).all(1)
+    if not bad.any():
+        return
+    at = f"env step {step:,}" + (f" (gradient step {update:,})" if update is not None else "")
+    task = f" of {tasks[int(bad.argmax())]}" if len(values) == len(tasks) else ""
+    raise TrainingDiverged(
+        f"{metric}{task} became nan or infinite at {at}; the last good checkpoint is kept. Try "
+        "lower learning rates (--actor-learning-rate, --critic-learning-rate) or a "
+        "--gradient-clip"
+    )
+
+
+class UpdateMetrics:
+    """The metrics of one round's gradient steps."""
+
+    def __init__(self, tasks: Sequence[str]) -> None:
+        self.tasks = tasks
+        self.steps: list[int] = []
+        self.stored: list[dict[str, Tensor]] = []
+
+    @property
+    def count(self) -> int:
+        """Gradient steps so far in this round."""
+        return len(self.steps)
+
+    def add(self, step: int, metrics: dict[str, Tensor]) -> None:
+        """Keeps the metrics of the gradient step made in this step of the episode."""
+        self.steps.append(step)
+        self.stored.append(metrics)
+
+    def fetch(self) -> dict[str, NDArray[np.float64]]:
+        """Each metric over the round's gradient steps, [U, T] or [U], in one transfer each."""
+        if not self.stored:
+            return {}
+        return {
+            name: torch.stack([m[name] for m in self.stored]).double().cpu().numpy()
+            for name in self.stored[0]
+        }
+
+    def check(self, first_env_step: int, env_steps_per_step: int, first_update: int) -> None:
+        """Raises TrainingDiverged at the first gradient step that gave a non-finite metric."""
+        self.fetched = self.fetch()
+        finite = {
+            name: np.isfinite(v).reshape(len(v), -1).all(1) for name, v in self.fetched.items()
+        }
+        bad = [(int(ok.argmin()), name) for name, ok in finite.items() if not ok.all()]
+        if not bad:
+            return
+        # The loss of a task says more than a norm over all tasks at the same step.
+        index, name = min(bad, key=lambda b: (b[0], self.fetched[b[1]].ndim < 2))
+        step = first_env_step + self.steps[index] * env_steps_per_step
+        all_finite(name, np.atleast_1d(self.fetched[name][index]), self.tasks, step,
+                   first_update + index)  # fmt: skip
+
+    def write(self, log: RowLog, env_step: int, update: int) -> None:
+        """Logs the mean of each metric over the round; `check` comes first."""
+        for name, values in self.fetched.items():
+            mean = values.mean(0)
+            if mean.ndim:
+                log.per_task(f"train/{name}", env_step, update, mean)
+            else:
+                log.whole(f"train/{name}", env_step, update, float(mean))

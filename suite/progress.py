@@ -1,0 +1,92 @@
+"""What a person sees while a run goes on: one bar with steps, speed, ETA and success so far."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from tqdm import tqdm
+
+
+class Progress:
+    """A progress bar on a terminal; a line for each evaluation elsewhere."""
+
+    def __init__(self, name: str, total: int) -> None:
+        self.name, self.total = name, total
+        self.began = time.monotonic()
+        self.initial = 0
+        self.training = self.success = self.evaluation = float("nan")
+        self.bar: tqdm[Any] | None = None
+
+    def begin(self, env_step: int) -> None:
+        """Starts the clock at a step, which is not 0 for a resumed run."""
+        self.began, self.initial = time.monotonic(), env_step
+        self.bar = tqdm(
+            total=self.total,
+            initial=env_step,
+            desc=self.name,
+            unit=" steps",
+            unit_scale=True,
+            dynamic_ncols=True,
+            smoothing=0.02,
+            disable=not sys.stderr.isatty(),
+        )
+
+    def start_round(self) -> None:
+        """A round begins."""
+        self.note("training")
+
+    def step(self, count: int) -> None:
+        """`count` env steps were made."""
+        if self.bar is not None:
+            self.bar.update(count)
+
+    def end_round(self, env_step: int, success: float) -> None:
+        """A round ended with this share of training episodes solved."""
+        mixed = success if self.training != self.training else 0.9 * self.training + 0.1 * success
+        self.training = mixed
+
+    def evaluated(self, env_step: int, success: Iterable[float]) -> None:
+        """An evaluation ended."""
+        rates = list(success)
+        self.evaluation = sum(rates) / len(rates)
+        if not sys.stderr.isatty():
+            speed = self.timing(env_step)["steps_per_second"]
+            left = (self.total - env_step) / speed if speed else 0
+            print(
+                f"{self.name}: {env_step:,} of {self.total:,} steps, {speed:,.0f} steps/s, "
+                f"{duration(left)} left, success {self.evaluation:.2f}",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def note(self, phase: str) -> None:
+        """What is going on, beside the success so far."""
+        if self.bar is None:
+            return
+        parts = [phase]
+        if self.evaluation == self.evaluation:
+            parts.append(f"success {self.evaluation:.2f}")
+        if self.training == self.training:
+            parts.append(f"training {self.training:.2f}")
+        self.bar.set_postfix_str(", ".join(parts))
+
+    def timing(self, env_step: int) -> dict[str, float]:
+        """Wall-clock of this session so far."""
+        seconds = time.monotonic() - self.began
+        speed = (env_step - self.initial) / seconds if seconds > 0 else 0.0
+        return {"env_step": env_step, "wall_seconds": seconds, "steps_per_second": speed}
+
+    def close(self) -> None:
+        """Leaves the bar as it is."""
+        if self.bar is not None:
+            self.bar.close()
+
+
+def duration(seconds: float) -> str:
+    """3:07 or 1:02:09."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

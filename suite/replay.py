@@ -1,0 +1,126 @@
+"""Task-major replay: the newest C transitions of every task, as packed rows on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from algorithms.algorithm import Batch
+
+OBSERVATION, ACTION = 39, 4
+WIDTH = 2 * OBSERVATION + ACTION + 2
+"""Floats a row: observation, action, reward, timeout, next observation."""
+
+
+class Replay:
+    """A ring buffer [T, C, 84]; one gather a batch.
+
+    All tasks fill in lockstep, so one position serves them all. float32 holds exactly what the
+    networks see; extras keep the type that the algorithm declares.
+    """
+
+    def __init__(
+        self,
+        tasks: int,
+        capacity: int,
+        extras: Mapping[str, tuple[tuple[int, ...], torch.dtype]],
+        device: torch.device,
+        generator: torch.Generator,
+    ) -> None:
+        self.tasks, self.capacity, self.generator = tasks, capacity, generator
+        self.rows = torch.zeros(tasks, capacity, WIDTH, device=device)
+        self.extras = {
+            name: torch.zeros(tasks, capacity, *shape, dtype=dtype, device=device)
+            for name, (shape, dtype) in extras.items()
+        }
+        self.offsets = torch.arange(tasks, device=device).unsqueeze(1) * capacity
+        self.written = 0
+        """Rows ever added, per task."""
+
+    @property
+    def size(self) -> int:
+        """Transitions of each task that can be sampled."""
+        return min(self.written, self.capacity)
+
+    @staticmethod
+    def bytes(
+        tasks: int, capacity: int, extras: Mapping[str, tuple[tuple[int, ...], torch.dtype]]
+    ) -> int:
+        """Memory of a full replay."""
+        row = WIDTH * 4
+        for shape, dtype in extras.values():
+            row += torch.Size(shape).numel() * dtype.itemsize
+        return tasks * capacity * row
+
+    def add(
+        self,
+        observations: Tensor,
+        actions: Tensor,
+        rewards: Tensor,
+        next_observations: Tensor,
+        timeout: bool,
+        extras: Mapping[str, Tensor],
+    ) -> None:
+        """Adds one lockstep: [T, N, 39], [T, N, 4], [T, N], [T, N, 39], extras [T, N, ...]."""
+        envs = observations.shape[1]
+        slots = torch.arange(self.written, self.written + envs, device=self.rows.device)
+        slots %= self.capacity
+        flag = torch.full_like(rewards, float(timeout))
+        self.rows[:, slots] = torch.cat(
+            [observations, actions, rewards[..., None], flag[..., None], next_observations], -1
+        )
+        for name, store in self.extras.items():
+            store[:, slots] = extras[name]
+        self.written += envs
+
+    def sample(self, batch_per_task: int) -> Batch:
+        """Transitions drawn uniformly with replacement, the same number for every task."""
+        index = torch.randint(
+            self.size,
+            (self.tasks, batch_per_task),
+            generator=self.generator,
+            device=self.rows.device,
+        )
+        flat = (index + self.offsets).flatten()
+        rows = self.rows.view(-1, WIDTH).index_select(0, flat)
+        extras = {
+            name: store.flatten(0, 1).index_select(0, flat).view(*index.shape, *store.shape[2:])
+            for name, store in self.extras.items()
+        }
+        return unpack(rows.view(self.tasks, batch_per_task, WIDTH), extras)
+
+    def segment(self, start: int) -> dict[str, Tensor]:
+        """What is still held of the rows added since `start`, oldest first, as host tensors."""
+        first = max(start, self.written - self.capacity)
+        slots = torch.arange(first, self.written, device=self.rows.device) % self.capacity
+        parts = {"rows": self.rows[:, slots].cpu()}
+        return parts | {name: store[:, slots].cpu() for name, store in self.extras.items()}
+
+    def restore_segment(self, stop: int, segment: Mapping[str, Tensor]) -> None:
+        """Puts back a segment whose last row was the `stop`-th; segments come oldest first."""
+        count = segment["rows"].shape[1]
+        slots = torch.arange(stop - count, stop, device=self.rows.device) % self.capacity
+        self.rows[:, slots] = segment["rows"].to(self.rows.device)
+        for name, store in self.extras.items():
+            store[:, slots] = segment[name].to(store.device)
+        self.written = stop
+
+    def state_dict(self) -> dict[str, Any]:
+        """Position and generator; the rows themselves travel as segments."""
+        return {"written": self.written, "generator": self.generator.get_state()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Inverse of `state_dict`."""
+        self.written = state["written"]
+        self.generator.set_state(state["generator"])
+
+
+def unpack(rows: Tensor, extras: Mapping[str, Tensor]) -> Batch:
+    """Views of packed rows [T, B, 84]."""
+    observations, actions, reward, timeout, following = torch.split(
+        rows, [OBSERVATION, ACTION, 1, 1, OBSERVATION], -1
+    )
+    return Batch(observations, actions, reward[..., 0], following, timeout[..., 0], extras)

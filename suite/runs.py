@@ -1,0 +1,239 @@
+"""A run's directory: its configuration, provenance, rows and checkpoints; nothing overwritten.
+
+<results>/<run>/config.json       the resolved configuration: the run's identity
+                provenance.json   versions and machine of every session that worked on it
+                rows.parquet      the tidy rows, when the run is done (rows/ until then)
+                timing.parquet    wall-clock seconds and speed: rows that no two runs share
+                result.json       final success a task; its presence means that the run is done
+                checkpoints/      what resuming needs, and in the end the last weights
+"""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from algorithms.algorithm import ParameterCounts
+from suite.checkpoint import CheckpointStore, write_atomically
+from suite.config import RunConfig
+from suite.messages import UserError
+from suite.rows import RowLog, consolidate
+
+PACKAGES = ("torch", "metaworld", "mujoco", "gymnasium", "numpy", "scipy", "mtscale")
+
+
+class RunDirectory:
+    """The directory of one run, locked against a second process that would work on it."""
+
+    def __init__(self, config: RunConfig) -> None:
+        execution = config.execution
+        self.config = config
+        self.path = Path(execution.run_dir or Path(execution.results) / config.name())
+        self.checkpoints = CheckpointStore(self.path / "checkpoints")
+
+    def open(self) -> None:
+        """Creates or checks the directory. Raises UserError where it belongs to another run."""
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError(f"run-dir: {self.path} is a file; name a directory")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.lock = (self.path / "lock").open("w")
+        except OSError as error:
+            raise UserError(f"run-dir: cannot write to {self.path}: {error.strerror}") from None
+        try:
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(
+                f"run-dir: another process is working on {self.path}; wait for it or stop it"
+            ) from None
+        if self.config.execution.force:
+            self.clear()
+        self.compare()
+        config = {"run": self.config.name(), **self.config.identity()}
+        write_atomically(self.path / "config.json", (json.dumps(config, indent=1) + "\n").encode())
+
+    def clear(self) -> None:
+        """Deletes what an earlier run left; refuses a directory that holds anything else."""
+        ours = {
+            "config.json", "provenance.json", "rows.parquet", "timing.parquet", "result.json",
+            "checkpoints", "rows", "lock", "timing.jsonl",
+        }  # fmt: skip
+        foreign = sorted(p.name for p in self.path.iterdir() if p.name.lstrip(".") not in ours)
+        if foreign:
+            raise UserError(
+                f"force: {self.path} also holds {foreign[0]}, which is not a run's; not deleted"
+            )
+        for path in self.path.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != "lock":
+                path.unlink()
+
+    def compare(self) -> None:
+        """Raises UserError where the directory holds a run of another configuration."""
+        stored_path = self.path / "config.json"
+        others = [p.name for p in self.path.iterdir() if p.name not in ("lock", ".config.json.tmp")]
+        if not stored_path.exists():
+            if others:
+                raise UserError(f"run-dir: {self.path} is not empty and not a run; name another")
+            return
+        try:
+            stored = flatten(json.loads(stored_path.read_text()))
+        except ValueError:
+            raise UserError(f"run-dir: {stored_path} is damaged; --force starts again") from None
+        stored.pop("run", None)
+        mine = flatten(json.loads(json.dumps(self.config.identity())))
+        different = [k for k in mine | stored if mine.get(k) != stored.get(k)]
+        if different:
+            key = different[0]
+            more = f" and {len(different) - 1} more fields differ" if len(different) > 1 else ""
+            raise UserError(
+                f"run-dir: {self.path} holds a run with {key.replace('_', '-')} "
+                f"{stored.get(key)!r}, not {mine.get(key)!r}{more}; name another directory, or "
+                "add --force to delete it"
+            )
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """The contents of result.json, or None while the run is not done."""
+        path = self.path / "result.json"
+        if not path.exists():
+            return None
+        result: dict[str, Any] = json.loads(path.read_text())
+        return result
+
+    def check_space(self, needed: int) -> None:
+        """Raises UserError where the disk has less than the bytes that the run will need."""
+        free = shutil.disk_usage(self.path).free
+        if free < needed:
+            raise UserError(
+                f"disk: this run's checkpoints need about {needed / 1e9:.1f} GB and {self.path} "
+                f"has {free / 1e9:.1f} GB free; make room, choose another --results folder or a "
+                "smaller --buffer-per-task"
+            )
+
+    def begin_session(self) -> None:
+        """Adds the versions and the machine to provenance.json."""
+        path = self.path / "provenance.json"
+        sessions = json.loads(path.read_text()) if path.exists() else []
+        sessions.append(provenance(self.config))
+        write_atomically(path, (json.dumps(sessions, indent=1) + "\n").encode())
+
+    def forget_parts_after_checkpoint(self) -> None:
+        """Deletes row files that no checkpoint names: the work after it is done again."""
+        folder = self.path / "rows"
+        folder.mkdir(exist_ok=True)
+        for path in folder.iterdir():
+            if f"rows/{path.name}" not in self.checkpoints.parts:
+                path.unlink()
+
+    def part(self, round_: int, log: RowLog) -> tuple[str, bytes] | None:
+        """The rows since the last checkpoint as a file to go with the next one."""
+        return (f"rows/{round_:09d}.parquet", log.flush()) if log.rows else None
+
+    def time(self, entry: dict[str, float]) -> None:
+        """Adds an entry to the timing log."""
+        with (self.path / "timing.jsonl").open("a") as file:
+            file.write(json.dumps(entry) + "\n")
+
+    def finish(self, counts: ParameterCounts, result: dict[str, Any]) -> None:
+        """Writes rows.parquet and then result.json; removes what only resuming needed."""
+        parts = [self.path / part for part in self.checkpoints.parts]
+        identity = self.config.identity()
+        data = consolidate(parts, self.columns(counts), {"config": identity})
+        write_atomically(self.path / "rows.parquet", data)
+        write_atomically(self.path / "result.json", (json.dumps(result, indent=1) + "\n").encode())
+        shutil.rmtree(self.path / "rows")
+        for path in self.checkpoints.folder.glob("*"):
+            if not path.name.startswith("state-"):
+                path.unlink()
+        for path in sorted(self.checkpoints.folder.glob("state-*"))[:-1]:
+            path.unlink()
+
+    def columns(self, counts: ParameterCounts) -> dict[str, Any]:
+        """What every row carries beside its value."""
+        c, e = self.config, self.config.evaluation
+        protocol = (
+            f"deterministic policy, separate envs, success at any step, {c.task.goals} goals, "
+            f"{e.final_episodes if c.task.goals != 'fixed' else 1} final episodes a task"
+        )
+        return {
+            "run": c.name(),
+            "config_hash": c.hash(),
+            "algorithm": c.algorithm,
+            "seed": c.seed,
+            "task_set": c.task.tasks,
+            "tasks": len(c.tasks),
+            "goals": c.task.goals,
+            "reward_version": c.task.reward_version,
+            "horizon": c.task.horizon,
+            "total_steps": c.rounds * c.steps_per_round,
+            "actor_parameters": counts.actor,
+            "critic_parameters": counts.critic,
+            "total_parameters": counts.total,
+            "evaluation": protocol,
+            "device": c.device,
+            **{f"version_{name}": version(name) for name in PACKAGES},
+        }
+
+
+def flatten(config: dict[str, Any]) -> dict[str, Any]:
+    """Nested configuration as one level, by field name."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        flat |= flatten(value) if isinstance(value, dict) else {key: value}
+    return flat
+
+
+def version(package: str) -> str:
+    """The installed version; of this suite with its git commit where it is run from a clone."""
+    try:
+        found = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+    return f"{found}+{commit()}" if package == "mtscale" and commit() else found
+
+
+def commit() -> str:
+    """The clone's commit, marked where files differ from it; empty outside a clone."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        found = subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=5
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return found.stdout.strip()
+
+
+def provenance(config: RunConfig) -> dict[str, Any]:
+    """Where and with what a session runs."""
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {name: version(name) for name in PACKAGES},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": processor(),
+        "cpus": len(os.sched_getaffinity(0)),
+        "device": config.device,
+        "engine": config.execution.engine,
+        "workers": config.execution.workers,
+        "threads": config.execution.threads,
+    }
+
+
+def processor() -> str:
+    """The CPU's model name, on which bit-for-bit results may depend."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((x.partition(":")[2].strip() for x in lines if x.startswith("model name")), "")
