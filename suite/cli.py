@@ -5,6 +5,7 @@ Bad input is refused here, before torch or an environment is loaded.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import field, fields, make_dataclass, replace
@@ -50,6 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise UserError(choose("command", arguments[0], ["bench"]))
         config = parse(arguments[1:])
         check(config)
+        # Learner threads that spin while they wait take the cores from the env workers, which
+        # costs a factor of ten where there are no spare ones. Read when torch is loaded.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         from suite.bench import bench
 
         return bench(config)

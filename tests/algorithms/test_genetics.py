@@ -1,0 +1,505 @@
+"""Genotypes, decoding and evolution: closed forms and invariants of arXiv 2502.13569."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, deque
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from algorithms.genetics import (
+    Evolution,
+    Individual,
+    Population,
+    decode,
+    genotype_length,
+    segment_weights,
+)
+from algorithms.settings import MEGASettings
+
+
+def evolution(tasks: int = 2, envs: int = 4, seed: int = 0, **fields: Any) -> Evolution:
+    """Every env runs one individual, so that each round of episodes is a generation."""
+    defaults: dict[str, Any] = {"population": 4, "episodes_per_individual": 1, "modules": 6}
+    return Evolution(MEGASettings(**defaults | fields), tasks, envs, seed)
+
+
+def play(e: Evolution, returns: Any, successes: Any = 0.0) -> bool:
+    """One round of episodes; numbers are broadcast to [T, N]."""
+    shape = (len(e.populations), e.envs_per_task)
+    return e.end_episodes(
+        np.broadcast_to(np.asarray(returns, float), shape),
+        np.broadcast_to(np.asarray(successes, float), shape),
+    )
+
+
+def genotypes(population: Population) -> list[list[int]]:
+    return [i.bits.tolist() for i in population.individuals]
+
+
+def scored(fitness: list[float], length: int = 12, first_birth: int = 1) -> list[Individual]:
+    """Individuals with a given fitness; individual i has the bits of a one at i."""
+    return [
+        Individual(np.eye(length, dtype=np.uint8)[i], first_birth + i, deque([f], maxlen=1))
+        for i, f in enumerate(fitness)
+    ]
+
+
+# Decoding ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("gene_bits", [1, 2, 4, 8])
+@pytest.mark.parametrize("stage", [1, 2, 3, 16])
+def test_genotype_length_is_half_pw_n_n_plus_1(gene_bits: int, stage: int) -> None:
+    assert genotype_length(stage, gene_bits) == gene_bits * sum(range(1, stage + 1))
+    e = evolution(gene_bits=gene_bits, first_stage=stage, modules=16)
+    lengths = {len(i.bits) for p in e.populations for i in p.individuals}
+    assert lengths == {gene_bits * stage * (stage + 1) / 2}
+
+
+def test_halfsoftmax_numerators_of_two_bit_genes_are_the_papers() -> None:
+    weights = segment_weights(np.arange(4), "halfsoftmax")
+    numerators = weights / weights[0] * 0.01
+    assert numerators == pytest.approx([0.01, 1.728, 6.399, 19.096], abs=5e-4)
+
+
+@pytest.mark.parametrize(("decoding", "least"), [("halfsoftmax", 0.0005), ("softmax", 0.047)])
+def test_least_weight_of_two_inputs(decoding: str, least: float) -> None:
+    weights = segment_weights(np.array([0, 3]), decoding)
+    assert weights[0] == pytest.approx(least, rel=0.06)
+    assert weights.sum() == pytest.approx(1, abs=1e-15)
+
+
+def test_softmax_decoding_is_the_softmax() -> None:
+    genes = np.array([3, 0, 1, 1])
+    expected = np.exp(genes) / np.exp(genes).sum()
+    assert segment_weights(genes, "softmax") == pytest.approx(expected)
+
+
+def test_decoding_by_hand_with_the_most_significant_bit_first() -> None:
+    # Genes: segment 1 is [1], segment 2 is [2, 1]; a head row at depth 4 leaves rows 2, 3 empty.
+    bits = np.array([0, 1, 1, 0, 0, 1], np.uint8)
+    table = decode(bits, 2, depth=4)
+    two, one = np.exp(2) - 0.99, np.exp(1) - 0.99
+    expected = np.zeros((4, 4))
+    expected[0, 0] = 1
+    expected[3, :2] = [two / (two + one), one / (two + one)]
+    assert table == pytest.approx(expected)
+
+
+@settings(deadline=None, max_examples=80)
+@given(st.data())
+def test_decoded_tables_are_mixtures(data: st.DataObject) -> None:
+    gene_bits, stage = data.draw(st.integers(1, 8)), data.draw(st.integers(1, 7))
+    depth = stage + data.draw(st.integers(0, 3))
+    decoding = data.draw(st.sampled_from(["halfsoftmax", "softmax"]))
+    length = gene_bits * stage * (stage + 1) // 2
+    bits = np.array(data.draw(st.lists(st.integers(0, 1), min_size=length, max_size=length)))
+    table = decode(bits.astype(np.uint8), gene_bits, depth, decoding)
+    assert table.shape == (depth, depth)
+    assert np.all(table >= 0)
+    assert np.array_equal(table, np.tril(table))
+    fed = [*range(stage - 1), depth - 1]
+    assert table[fed].sum(1) == pytest.approx(np.ones(stage))
+    assert not np.delete(table, fed, 0).any(), "modules above the stage read nothing"
+    assert not table[-1, stage:].any(), "and the head does not read them"
+    assert table[0, 0] == 1 or stage == 1
+    assert stage > 1 or table[-1, 0] == 1, "segment 1 has one source"
+
+
+# Individuals and populations -------------------------------------------------------------------
+
+
+def test_fitness_is_the_mean_of_the_last_episodes() -> None:
+    e = evolution(episodes_per_individual=3)
+    individual = e.individual(np.zeros(12, np.uint8))
+    assert individual.fitness == -np.inf
+    individual.scores.extend([100.0, 1.0, 2.0, 6.0])
+    assert individual.fitness == 3.0
+
+
+def test_ties_go_to_the_older() -> None:
+    first, second, third = scored([5.0, 7.0, 7.0])
+    population = Population(3, [third, first, second])
+    assert population.elite is second
+    assert population.ranked() == [second, third, first]
+
+
+def test_newborns_rank_below_whoever_has_been_scored() -> None:
+    poor, newborn = scored([-1e6])[0], Individual(np.zeros(12, np.uint8), 0, deque(maxlen=1))
+    assert Population(3, [newborn, poor]).elite is poor
+
+
+def test_diversity_is_the_mean_share_of_differing_bits() -> None:
+    bits = [[0, 0, 0, 0], [0, 0, 0, 1], [1, 1, 0, 0]]
+    individuals = [Individual(np.array(b, np.uint8), i, deque()) for i, b in enumerate(bits)]
+    assert Population(1, individuals).diversity() == pytest.approx((1 + 2 + 3) / 4 / 3)
+    assert Population(1, individuals[:1] * 2).diversity() == 0
+
+
+def test_fresh_genotypes_are_fair_coins() -> None:
+    e = evolution(tasks=50, first_stage=6, gene_bits=4)
+    bits = np.concatenate([i.bits for p in e.populations for i in p.individuals])
+    assert set(bits.tolist()) == {0, 1}
+    assert abs(bits.mean() - 0.5) < 5 * 0.5 / np.sqrt(len(bits))
+
+
+# Episodes and generations ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("envs", [1, 3, 4, 6])
+def test_individuals_take_turns_and_all_have_their_episodes_before_a_generation_ends(
+    envs: int,
+) -> None:
+    e = evolution(envs=envs, episodes_per_individual=5)
+    started = list(e.populations[0].individuals)
+    runs: Counter[int] = Counter()
+    expected_turn, rounds = 0, 0
+    while e.populations[0].generation == 0:
+        turn = e.on_turn()
+        assert turn.tolist() == [(expected_turn + i) % 4 for i in range(envs)]
+        expected_turn += envs
+        runs.update(turn.tolist())
+        changed = play(e, np.arange(envs))
+        rounds += 1
+        assert changed == (rounds * envs >= 20)
+    assert min(runs.values()) >= 5
+    assert rounds == -(-20 // envs)
+    assert sum(i in e.populations[0].individuals for i in started) == 3
+
+
+@pytest.mark.parametrize(("fitness", "expected"), [("return", 30.0), ("success", 1.0)])
+def test_fitness_is_what_the_setting_says(fitness: str, expected: float) -> None:
+    e = evolution(fitness=fitness, episodes_per_individual=5)
+    play(e, 30.0, 1.0)
+    assert [i.fitness for i in e.populations[0].individuals] == [expected] * 4
+
+
+def test_each_env_scores_the_individual_that_it_ran() -> None:
+    e = evolution(envs=2, episodes_per_individual=9)
+    play(e, [[1.0, 2.0], [10.0, 20.0]])
+    play(e, [[3.0, 4.0], [30.0, 40.0]])
+    assert [i.fitness for i in e.populations[0].individuals] == [1, 2, 3, 4]
+    assert [i.fitness for i in e.populations[1].individuals] == [10, 20, 30, 40]
+
+
+def test_without_evolution_the_genotypes_stay() -> None:
+    e = evolution(evolution=False)
+    before = [genotypes(p) for p in e.populations]
+    random = np.random.default_rng(0)
+    assert not any(play(e, random.normal(size=(2, 4))) for _ in range(50))
+    assert [genotypes(p) for p in e.populations] == before
+
+
+# Selection -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("population", [2, 4, 7])
+@pytest.mark.parametrize("abandon_rate", [0.25, 1.0])
+def test_the_elite_never_dies(population: int, abandon_rate: float) -> None:
+    # At its largest stage a population cannot grow, so that only culling could kill.
+    e = evolution(
+        tasks=2, envs=population, population=population, abandon_rate=abandon_rate, first_stage=6
+    )
+    random = np.random.default_rng(1)
+    for _ in range(60):
+        # Coarse returns, so that ties are common.
+        returns = random.integers(0, 3, (2, population)).astype(float)
+        turn = e.on_turn()
+        expected = []
+        for p, row in zip(e.populations, returns, strict=True):
+            ranking = [(row[env], -p.individuals[i].birth, i) for env, i in enumerate(turn)]
+            expected.append(p.individuals[max(ranking)[2]])
+        play(e, returns)
+        for p, elite in zip(e.populations, expected, strict=True):
+            assert elite in p.individuals
+            assert p.elite is elite
+
+
+@pytest.mark.parametrize(
+    ("population", "rate", "culled"),
+    [(4, 0.25, 1), (3, 0.25, 1), (8, 0.25, 2), (4, 0.0, 1), (4, 0.5, 2), (4, 1.0, 3), (2, 1.0, 1)],
+)
+def test_culling_replaces_the_worst(population: int, rate: float, culled: int) -> None:
+    e = evolution(envs=population, population=population, abandon_rate=rate)
+    before = list(e.populations[0].individuals)
+    returns = np.random.default_rng(0).permutation(population).astype(float)
+    births = e.births
+    play(e, returns)
+    after = e.populations[0].individuals
+    replaced = [i for i in range(population) if after[i] is not before[i]]
+    assert sorted(replaced) == sorted(np.argsort(returns)[:culled].tolist())
+    assert all(after[i].fitness == -np.inf and after[i].birth > births for i in replaced)
+    assert all(after[i].fitness == returns[i] for i in range(population) if i not in replaced)
+
+
+def test_of_k_survivors_the_best_breed_k_times_as_often_as_the_worst() -> None:
+    e, survivors = evolution(), scored([9.0, 5.0, 1.0])
+    draws = 6000
+    counts = Counter(int(e.roulette(survivors).argmax()) for _ in range(draws))
+    for index, share in enumerate([3 / 6, 2 / 6, 1 / 6]):
+        assert counts[index] / draws == pytest.approx(share, abs=5 * np.sqrt(0.25 / draws))
+
+
+# Children ------------------------------------------------------------------------------------
+
+
+def test_a_child_of_neither_crossover_nor_mutation_is_a_clone() -> None:
+    e = evolution(crossover_rate=0.0, mutation_rate=0.0)
+    survivors = e.populations[0].individuals[:3]
+    parents = [i.bits.tolist() for i in survivors]
+    for _ in range(30):
+        child = e.child(0, survivors, [])
+        assert child.tolist() in parents
+        assert not any(np.shares_memory(child, i.bits) for i in survivors)
+
+
+@pytest.mark.parametrize("gene_bits", [1, 2, 4])
+def test_crossover_swaps_whole_genes(gene_bits: int) -> None:
+    e = evolution(
+        crossover_rate=1.0, mutation_rate=0.0, cross_population_rate=0.0, gene_bits=gene_bits
+    )
+    length = genotype_length(3, gene_bits)
+    ones, zeros = scored([2.0, 1.0], length)
+    ones.bits, zeros.bits = np.ones(length, np.uint8), np.zeros(length, np.uint8)
+    shares = []
+    for _ in range(400):
+        genes = e.child(0, [ones, zeros], []).reshape(-1, gene_bits)
+        assert np.all(genes == genes[:, :1]), "a gene came from two parents"
+        shares.append(genes[:, 0].mean())
+    # Both parents may be the same; where they differ, half of the genes come from each.
+    mixed = [s for s in shares if 0 < s < 1]
+    assert len(mixed) > 100
+    assert np.mean(mixed) == pytest.approx(0.5, abs=0.08)
+    assert len(e.child(0, [ones, zeros], [])) == length
+    assert ones.bits.all()
+    assert not zeros.bits.any()
+
+
+@pytest.mark.parametrize(("stage", "rate", "flips"), [(3, 0.02, 1), (16, 0.02, 5), (3, 0.5, 6)])
+def test_mutation_flips_its_share_of_distinct_bits(stage: int, rate: float, flips: int) -> None:
+    e = evolution(
+        crossover_rate=0.0, mutation_rate=1.0, mutation_bits=rate, first_stage=stage, modules=16
+    )
+    parent = e.populations[0].individuals[:1]
+    before = parent[0].bits.copy()
+    hit = np.zeros(len(before), int)
+    for _ in range(300):
+        differs = e.child(0, parent, []) != before
+        assert differs.sum() == flips
+        hit += differs
+    assert hit.all(), "every bit can flip"
+    assert np.array_equal(parent[0].bits, before), "the parent is left alone"
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.15, 1.0])
+def test_mutation_and_crossover_happen_at_their_rates(rate: float) -> None:
+    for field, other in (("mutation_rate", "crossover_rate"), ("crossover_rate", "mutation_rate")):
+        e = evolution(**{field: rate, other: 0.0}, cross_population_rate=1.0)
+        # The own parent is all zeros and the foreign elite all ones: any change shows.
+        parent = scored([1.0])
+        parent[0].bits = np.zeros(12, np.uint8)
+        elites = [(3, parent[0].bits), (3, np.ones(12, np.uint8))]
+        children = 2000
+        changed = np.mean([e.child(0, parent, elites).any() for _ in range(children)])
+        tolerance = 5 * np.sqrt(rate * (1 - rate) / children) + 2**-5 * rate
+        assert changed == pytest.approx(rate, abs=tolerance)
+
+
+def elites_of_stages(stages: list[int], gene_bits: int) -> list[tuple[int, NDArray[np.uint8]]]:
+    random = np.random.default_rng(3)
+    return [
+        (s, random.integers(0, 2, genotype_length(s, gene_bits), dtype=np.uint8)) for s in stages
+    ]
+
+
+def test_foreign_parents_have_at_least_the_own_stage_and_are_cut_to_length() -> None:
+    e = evolution(tasks=4, cross_population_rate=1.0)
+    elites = elites_of_stages([3, 2, 4, 3], 2)
+    survivors = scored([1.0])
+    seen = {tuple(e.second_parent(0, survivors, elites).tolist()) for _ in range(60)}
+    assert seen == {tuple(elites[2][1][:12].tolist()), tuple(elites[3][1].tolist())}
+
+
+@pytest.mark.parametrize("stages", [[3, 2, 2], [3, 1, 2]])
+def test_without_an_eligible_foreigner_the_second_parent_is_the_own(stages: list[int]) -> None:
+    e = evolution(tasks=3, cross_population_rate=1.0)
+    survivors = scored([1.0])
+    for _ in range(20):
+        parent = e.second_parent(0, survivors, elites_of_stages(stages, 2))
+        assert np.array_equal(parent, survivors[0].bits)
+
+
+def test_foreign_parents_come_at_their_rate() -> None:
+    e = evolution(cross_population_rate=0.1)
+    elites, survivors = elites_of_stages([3, 3], 2), scored([1.0])
+    foreign = [
+        np.array_equal(e.second_parent(0, survivors, elites), elites[1][1]) for _ in range(3000)
+    ]
+    assert np.mean(foreign) == pytest.approx(0.1, abs=5 * np.sqrt(0.09 / 3000))
+
+
+def test_the_first_segments_of_a_longer_genotype_are_those_of_the_shorter() -> None:
+    """What makes cutting a foreign parent to length meaningful."""
+    ((_, bits),) = elites_of_stages([5], 2)
+    long, short = decode(bits, 2, 5), decode(bits[: genotype_length(3, 2)], 2, 5)
+    assert np.array_equal(long[:2], short[:2])
+    assert np.array_equal(long[2], short[4])
+
+
+def test_two_tasks_populations_differ_at_birth_and_after_evolution() -> None:
+    e = evolution(first_stage=6)
+    assert genotypes(e.populations[0]) != genotypes(e.populations[1])
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        play(e, random.normal(size=(2, 4)))
+        assert genotypes(e.populations[0]) != genotypes(e.populations[1])
+
+
+# Growth --------------------------------------------------------------------------------------
+
+
+def stages_over(
+    e: Evolution, generations: int, returns: Any, successes: Any = 0.0
+) -> list[list[int]]:
+    """Stages [generation][task]; `returns` may be a function of the generation, from 1."""
+    history = []
+    for generation in range(1, generations + 1):
+        value = returns(generation) if callable(returns) else returns
+        play(e, value, successes)
+        history.append([p.stage for p in e.populations])
+    return history
+
+
+@pytest.mark.parametrize("mastered", [True, False])
+@pytest.mark.parametrize("improves", [True, False])
+def test_a_task_grows_exactly_where_it_neither_succeeds_nor_improves(
+    mastered: bool, improves: bool
+) -> None:
+    e = evolution(window=4)
+    slope = 1.0 if improves else 0.0
+    history = stages_over(e, 4, lambda g: 100 + slope * g, 0.9 if mastered else 0.5)
+    grows = not mastered and not improves
+    assert history == [[3, 3]] * 3 + [[4, 4] if grows else [3, 3]]
+
+
+def test_tasks_grow_apart() -> None:
+    e = evolution(tasks=3, window=4)
+    stages_over(e, 4, lambda g: np.array([[5.0], [5.0], [5.0 * g]]), [[0.0], [1.0], [0.0]])
+    assert [p.stage for p in e.populations] == [4, 3, 3]
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "grows"),
+    [
+        (100.0, 101.9, True),
+        (100.0, 102.0, False),  # 2 % is not below 2 %
+        (100.0, 50.0, True),  # worse is no improvement
+        (-100.0, -98.0, False),  # relative to the size, whatever the sign
+        (-100.0, -98.1, True),
+        (0.0, 0.0, False),  # nothing is below 2 % of nothing
+        (0.0, 1.0, False),
+    ],
+)
+def test_improvement_is_measured_from_the_first_generation_to_the_last_of_a_window(
+    start: float, end: float, grows: bool
+) -> None:
+    e = evolution(window=3, improvement_threshold=0.02)
+    history = stages_over(e, 3, lambda g: start if g < 3 else end)
+    assert history[-1] == ([4, 4] if grows else [3, 3])
+
+
+@pytest.mark.parametrize(("row", "grows"), [([1, 1, 1, 0], False), ([1, 1, 0, 0], True)])
+def test_success_at_the_threshold_counts_as_mastered(row: list[int], grows: bool) -> None:
+    e = evolution(window=3, success_threshold=0.75)
+    assert stages_over(e, 3, 10.0, row)[-1] == ([4, 4] if grows else [3, 3])
+
+
+def test_success_is_that_of_the_whole_window_and_of_no_other() -> None:
+    e = evolution(tasks=1, window=3)
+    for generation in range(1, 7):
+        # The first window succeeds, the second does not: an average over both would pass.
+        play(e, 10.0, 1.0 if generation <= 3 else 0.7)
+    assert e.populations[0].stage == 4
+
+
+def test_growth_is_followed_by_a_window_of_cool_down_and_ends_at_the_last_module() -> None:
+    e = evolution(tasks=1, window=3, modules=5)
+    history = [row[0] for row in stages_over(e, 24, 10.0)]
+    grown_at = [g for g in range(2, 25) if history[g - 1] > history[g - 2]]
+    assert grown_at == [3, 9]
+    assert history[-1] == 5
+
+
+@pytest.mark.parametrize("gene_bits", [2, 4])
+def test_growth_by_extension_keeps_every_segment(gene_bits: int) -> None:
+    e = evolution(window=1, growth="extend", gene_bits=gene_bits, tasks=1)
+    before = [i.bits.copy() for i in e.populations[0].individuals]
+    tables = [decode(b, gene_bits, 3) for b in before]
+    play(e, 0.0)  # sets the window's start to 0 and grows, for want of success
+    play(e, -1.0)
+    population = e.populations[0]
+    assert population.stage == 4
+    for individual, bits, table in zip(population.individuals, before, tables, strict=True):
+        assert len(individual.bits) == genotype_length(4, gene_bits)
+        assert np.array_equal(individual.bits[: len(bits)], bits)
+        # The old head's mixture is now what the new module reads.
+        assert np.array_equal(decode(individual.bits, gene_bits, 4)[:3, :3], table)
+        assert individual.fitness == -np.inf
+
+
+def test_growth_by_reinitialisation_draws_new_genotypes() -> None:
+    e = evolution(window=1, growth="reinitialise", tasks=1, gene_bits=4)
+    before = [i.bits.copy() for i in e.populations[0].individuals]
+    play(e, 5.0)
+    population = e.populations[0]
+    assert population.stage == 4
+    assert all(len(i.bits) == genotype_length(4, 4) for i in population.individuals)
+    kept = [
+        np.mean(i.bits[: len(b)] == b) for i, b in zip(population.individuals, before, strict=True)
+    ]
+    assert 0.3 < np.mean(kept) < 0.7, "coin flips agree with anything half of the time"
+    assert all(i.fitness == -np.inf for i in population.individuals)
+
+
+# Saving --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("growth", ["extend", "reinitialise"])
+@pytest.mark.parametrize("envs", [3, 4])
+def test_a_restored_evolution_continues_identically(growth: str, envs: int) -> None:
+    options: dict[str, Any] = {"growth": growth, "window": 2, "episodes_per_individual": 2}
+    original = evolution(envs=envs, seed=1, **options)
+    random = np.random.default_rng(0)
+    rounds = [(random.normal(size=(2, envs)), random.random((2, envs))) for _ in range(41)]
+    for returns, successes in rounds[:13]:
+        play(original, returns, successes)
+    # A different seed, so that everything that matters must come from the state.
+    restored = evolution(envs=envs, seed=2, **options)
+    restored.load_state_dict(json.loads(json.dumps(original.state_dict())))
+    assert restored.state_dict() == original.state_dict()
+    for returns, successes in rounds[13:]:
+        assert play(restored, returns, successes) == play(original, returns, successes)
+        assert restored.on_turn().tolist() == original.on_turn().tolist()
+    assert restored.state_dict() == original.state_dict()
+    assert max(p.stage for p in original.populations) > 3, "nothing has happened"
+
+
+def test_a_newborn_evolution_with_its_infinities_can_be_saved() -> None:
+    original, restored = evolution(seed=1), evolution(seed=2)
+    restored.load_state_dict(original.state_dict())
+    assert restored.populations[0].window_start == -np.inf
+    assert restored.state_dict() == original.state_dict()
+
+
+def test_the_seed_decides_everything() -> None:
+    first, same, other = evolution(seed=1), evolution(seed=1), evolution(seed=2)
+    for e in (first, same, other):
+        stages_over(e, 8, lambda g: np.arange(8.0).reshape(2, 4) % (g + 1))
+    assert first.state_dict() == same.state_dict()
+    assert first.state_dict() != other.state_dict()

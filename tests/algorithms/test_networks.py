@@ -1,0 +1,199 @@
+"""Building blocks against torch's own layers and distributions."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, distributions, nn
+from torch.nn import functional
+
+from algorithms.networks import (
+    MLP,
+    Linear,
+    TaskHeads,
+    TaskLinear,
+    constant,
+    fan_out_uniform,
+    he_uniform,
+    sample_tanh_gaussian,
+    uniform,
+)
+
+T, B, IN, OUT = 3, 4, 5, 6
+
+
+@pytest.fixture
+def random() -> torch.Generator:
+    return torch.Generator().manual_seed(1)
+
+
+def with_one_hot(x: Tensor) -> Tensor:
+    """[T, B, in] → [T, B, in + T]."""
+    one_hot = torch.eye(x.shape[0], dtype=x.dtype).unsqueeze(1).expand(-1, x.shape[1], -1)
+    return torch.cat([x, one_hot], -1)
+
+
+def agree(actual: Tensor, expected: Tensor, parameters: list[Tensor]) -> None:
+    """Values and the gradients of all parameters are the same."""
+    torch.testing.assert_close(actual, expected)
+    probe = torch.randn(actual.shape, generator=torch.Generator().manual_seed(9))
+    got = torch.autograd.grad((actual * probe).sum(), parameters)
+    wanted = torch.autograd.grad((expected * probe).sum(), parameters)
+    for a, b in zip(got, wanted, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("members", [1, 2])
+@pytest.mark.parametrize("shared_input", [True, False])
+def test_linear_is_one_torch_linear_a_member(
+    members: int, shared_input: bool, random: torch.Generator
+) -> None:
+    layer = Linear(members, IN, OUT, uniform(random, 1.0), uniform(random, 1.0))
+    shape = (T, B, IN) if shared_input else (members, T, B, IN)
+    x = torch.randn(shape, generator=random)
+    expected = torch.stack(
+        [
+            functional.linear(x if shared_input else x[m], layer.weight[m].T, layer.bias[m, 0])
+            for m in range(members)
+        ]
+    )
+    agree(layer(x), expected, list(layer.parameters()))
+
+
+@pytest.mark.parametrize("members", [1, 2])
+def test_task_linear_is_a_linear_layer_on_the_concatenated_one_hot(
+    members: int, random: torch.Generator
+) -> None:
+    layer = TaskLinear(members, IN, T, OUT, uniform(random, 1.0), uniform(random, 1.0))
+    x = torch.randn(T, B, IN, generator=random)
+    expected = torch.stack(
+        [
+            functional.linear(
+                with_one_hot(x), torch.cat([layer.weight[m], layer.task[m]]).T, layer.bias[m, 0]
+            )
+            for m in range(members)
+        ]
+    )
+    agree(layer(x), expected, list(layer.parameters()))
+
+
+def test_task_linear_has_the_parameters_of_the_concatenated_layer(random: torch.Generator) -> None:
+    layer = TaskLinear(1, IN, T, OUT, he_uniform(random), constant(0.0))
+    plain = nn.Linear(IN + T, OUT)
+    assert sum(p.numel() for p in layer.parameters()) == sum(p.numel() for p in plain.parameters())
+
+
+def test_task_heads_are_one_torch_linear_a_task(random: torch.Generator) -> None:
+    heads = TaskHeads(2, T, IN, OUT, uniform(random, 1.0), uniform(random, 1.0))
+    x = torch.randn(2, T, B, IN, generator=random)
+    expected = torch.stack(
+        [
+            torch.stack(
+                [
+                    functional.linear(x[m, t], heads.weight[m, t].T, heads.bias[m, t, 0])
+                    for t in range(T)
+                ]
+            )
+            for m in range(2)
+        ]
+    )
+    agree(heads(x), expected, list(heads.parameters()))
+
+
+@pytest.mark.parametrize("multi_head", [True, False])
+@pytest.mark.parametrize("depth", [1, 3])
+def test_mlp_is_relu_layers_on_the_one_hot_input_and_a_head(
+    multi_head: bool, depth: int, random: torch.Generator
+) -> None:
+    mlp = MLP(2, T, IN, OUT, 7, depth, multi_head, 1.0, random)
+    x = torch.randn(T, B, IN, generator=random)
+    members = []
+    for m in range(2):
+        first = mlp.layers[0]
+        h = with_one_hot(x) @ torch.cat([first.weight[m], first.task[m]]) + first.bias[m]
+        for layer in list(mlp.layers)[2::2]:
+            h = torch.relu(h) @ layer.weight[m] + layer.bias[m]
+        h = torch.relu(h)
+        members.append(h @ mlp.head.weight[m] + mlp.head.bias[m])
+    assert len(mlp.layers) == 2 * depth
+    agree(mlp(x), torch.stack(members), list(mlp.parameters()))
+
+
+@pytest.mark.parametrize("multi_head", [True, False])
+def test_mlp_starts_he_uniform_with_zero_biases_and_small_heads(
+    multi_head: bool, random: torch.Generator
+) -> None:
+    mlp = MLP(2, T, IN, OUT, 64, 3, multi_head, 3e-3, random)
+    first, second = mlp.layers[0], mlp.layers[2]
+    # The one-hot columns count towards the fan-in, as they do in the concatenated layer.
+    for weight, bound in (
+        (first.weight, math.sqrt(6 / (IN + T))),
+        (first.task, math.sqrt(6 / (IN + T))),
+        (second.weight, math.sqrt(6 / 64)),
+        (mlp.head.weight, 3e-3),
+        (mlp.head.bias, 3e-3),
+    ):
+        largest = weight.abs().max().item()
+        assert largest <= bound
+        assert largest > 0.6 * bound
+        assert abs(weight.mean().item()) < bound / 2
+    assert not first.bias.any()
+    assert not second.bias.any()
+    assert not torch.equal(first.weight[0], first.weight[1]), "members must start apart"
+
+
+def test_fan_out_uniform_is_bounded_by_the_outputs(random: torch.Generator) -> None:
+    layer = Linear(1, 100, 16, fan_out_uniform(random), constant(0.1))
+    largest = layer.weight.abs().max().item()
+    assert 0.95 / 4 < largest <= 1 / 4
+    assert torch.equal(layer.bias, torch.full_like(layer.bias, 0.1))
+
+
+def tanh_gaussian(mean: Tensor, log_std: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """The action and its log density, by torch.distributions."""
+    noise = torch.empty_like(mean).normal_(generator=torch.Generator().manual_seed(seed))
+    # The cache spares the inverse, which is inexact where tanh saturates.
+    tanh = distributions.TanhTransform(cache_size=1)
+    base = distributions.Independent(distributions.Normal(mean, log_std.exp()), 1)
+    action = tanh(mean + log_std.exp() * noise)
+    return action, distributions.TransformedDistribution(base, [tanh]).log_prob(action)
+
+
+def test_tanh_gaussian_agrees_with_torch_distributions(random: torch.Generator) -> None:
+    mean = (2 * torch.randn(T, B, 4, generator=random)).double().requires_grad_()
+    log_std = (torch.rand(T, B, 4, generator=random) * 4 - 3).double().requires_grad_()
+    action, density = sample_tanh_gaussian(mean, log_std, torch.Generator().manual_seed(5))
+    expected_action, expected_density = tanh_gaussian(mean, log_std, 5)
+    assert density.shape == (T, B)
+    for got, wanted in ((action, expected_action), (density, expected_density)):
+        torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-10)
+        gradients = torch.autograd.grad(got.sum(), [mean, log_std], retain_graph=True)
+        references = torch.autograd.grad(wanted.sum(), [mean, log_std], retain_graph=True)
+        for a, b in zip(gradients, references, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-8)
+
+
+def test_tanh_gaussian_density_is_exact_where_tanh_saturates() -> None:
+    mean = torch.full((1, 1, 1), 30.0, requires_grad=True)
+    log_std = torch.full((1, 1, 1), -5.0, requires_grad=True)
+    action, density = sample_tanh_gaussian(mean, log_std, torch.Generator().manual_seed(0))
+    assert action.item() == 1.0
+    # log(1 − tanh²u) → log 4 − 2u, which float32 cannot get from 1 − tanh².
+    noise = torch.empty(1).normal_(generator=torch.Generator().manual_seed(0)).item()
+    u = 30 + math.exp(-5) * noise
+    expected = -0.5 * noise**2 + 5 - 0.5 * math.log(2 * math.pi) - (math.log(4) - 2 * u)
+    assert density.item() == pytest.approx(expected, rel=1e-5)
+    assert all(g.isfinite().all() for g in torch.autograd.grad(density.sum(), [mean, log_std]))
+
+
+def test_tanh_gaussian_repeats_with_its_generator_and_moves_on(random: torch.Generator) -> None:
+    zero = torch.zeros(1, 2, 4)
+    state = random.get_state()
+    first, _ = sample_tanh_gaussian(zero, zero, random)
+    second, _ = sample_tanh_gaussian(zero, zero, random)
+    random.set_state(state)
+    again, _ = sample_tanh_gaussian(zero, zero, random)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, second)

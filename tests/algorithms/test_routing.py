@@ -1,0 +1,368 @@
+"""D2R's router, its choices of routes and their storage (arXiv 2312.14472)."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from algorithms.algorithm import Algorithm, Batch
+from algorithms.module_stack import modules_in_use
+from algorithms.routing import (
+    Choice,
+    RoutedNetwork,
+    as_table,
+    mixing_weights,
+    pack,
+    packed_bytes,
+    select,
+    trust,
+    unpack,
+)
+from algorithms.settings import D2RSettings
+
+T, B, IN, OUT = 3, 4, 5, 2
+SEGMENTS = [(k * (k - 1) // 2, k * (k + 1) // 2) for k in range(1, 20)]
+
+
+def network(members: int = 1, resrouting: bool = True, modules: int = 5) -> RoutedNetwork:
+    """A small network in float64 whose router has opinions."""
+    random = torch.Generator().manual_seed(4)
+    s = D2RSettings(modules=modules, resrouting=resrouting)
+    net = RoutedNetwork(members, T, IN, OUT, 25, s, random).double()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.uniform_(-0.6, 0.6, generator=random)
+    return net
+
+
+def observations(samples: int = B) -> Tensor:
+    random = torch.Generator().manual_seed(8)
+    return torch.randn(T, samples, IN, generator=random, dtype=torch.float64)
+
+
+def one_slot(logits: list[float], draws: int) -> Tensor:
+    """Router logits [1, 1, draws, n, n] of which only the last row matters."""
+    n = len(logits)
+    table = torch.zeros(n, n).masked_fill(~torch.ones(n, n).tril().bool(), -torch.inf)
+    table[-1] = torch.tensor(logits)
+    return table.expand(1, 1, draws, n, n)
+
+
+# The network ---------------------------------------------------------------------------------
+
+
+def plain_network(
+    net: RoutedNetwork, x: Tensor, selected: Tensor | None, stack: Callable[..., Tensor]
+) -> Tensor:
+    """The forward pass of the paper's section 4, with one-hot ids and segments of flat logits."""
+    n = net.settings.modules
+    tasks, samples = x.shape[:2]
+    members = []
+    for m in range(net.members):
+
+        def linear(layer: Any, h: Tensor, m: int = m) -> Tensor:
+            return h @ layer.weight[m] + layer.bias[m]
+
+        f = linear(net.base.layers[2], torch.relu(linear(net.base.layers[0], x)))
+        one_hot = torch.eye(tasks, dtype=x.dtype)
+        e = one_hot @ net.embedding[m] + net.embedding_bias[m]
+        h = torch.relu(linear(net.router[0], e.unsqueeze(1) * f))
+        logits = linear(net.router[4], torch.relu(linear(net.router[2], h)))
+        table, trusted = [], []
+        for k, (start, stop) in zip(range(1, n + 1), SEGMENTS, strict=False):
+            segment = logits[..., start:stop]
+            if selected is None:
+                best = segment.argsort(-1, descending=True)[..., :2]
+                chosen = torch.stack([(best == i).any(-1) for i in range(k)], -1)
+            else:
+                chosen = selected[..., k - 1, :k]
+            strength = segment.exp() * chosen
+            weights = strength / strength.sum(-1, keepdim=True)
+            full = segment.exp() / segment.exp().sum(-1, keepdim=True)
+            padding = torch.zeros(tasks, samples, n - k, dtype=x.dtype)
+            table.append(torch.cat([weights, padding], -1))
+            trusted.append(torch.cat([(full > 1 / (k + 1)).to(x.dtype), padding], -1))
+        body = stack(
+            torch.relu(linear(net.stack.first, torch.relu(f))),
+            net.stack.weight[m : m + 1],
+            net.stack.bias[m : m + 1],
+            torch.stack(table).permute(0, 3, 1, 2),
+            torch.stack(trusted).permute(0, 3, 1, 2) if net.settings.resrouting else None,
+        )
+        members.append(linear(net.head, body))
+    return torch.stack(members)
+
+
+@pytest.mark.parametrize("members", [1, 2])
+@pytest.mark.parametrize("resrouting", [True, False])
+@pytest.mark.parametrize("stored", [True, False], ids=["stored", "greedy"])
+def test_network_agrees_with_plain_autograd(
+    members: int, resrouting: bool, stored: bool, reference_stack: Callable[..., Tensor]
+) -> None:
+    if stored and members == 2:
+        pytest.skip("only the actor replays stored routes")
+    net, x = network(members, resrouting), observations()
+    selected, choice = None, Choice("greedy")
+    if stored:
+        draws = torch.Generator().manual_seed(0)
+        selected = net(x, Choice("sampled", torch.ones(T), draws))[1][0]
+        choice = Choice("given", selected=selected)
+    actual, _ = net(x, choice)
+    expected = plain_network(net, x, selected, reference_stack)
+    torch.testing.assert_close(actual, expected)
+    got = torch.autograd.grad(actual.square().sum(), list(net.parameters()))
+    wanted = torch.autograd.grad(expected.square().sum(), list(net.parameters()))
+    for (name, _), a, b in zip(net.named_parameters(), got, wanted, strict=True):
+        assert b.any(), f"{name} is not exercised"
+        torch.testing.assert_close(a, b, msg=lambda m, name=name: f"{name}: {m}")
+
+
+def test_resrouting_changes_gradients_and_no_values() -> None:
+    outputs, gradients = [], []
+    for resrouting in (True, False):
+        net = network(1, resrouting)
+        output, _ = net(observations(), Choice("greedy"))
+        outputs.append(output)
+        gradients.append(torch.autograd.grad(output.sum(), [net.stack.weight])[0])
+    assert torch.equal(*outputs)
+    assert not torch.allclose(*gradients)
+
+
+def test_a_sampled_route_that_is_given_again_repeats_the_output() -> None:
+    """Temperatures decide what is drawn, never how the drawn sources are mixed."""
+    net, x = network(), observations(50)
+    hot = Choice("sampled", torch.tensor([0.2, 1.0, 9.0]), torch.Generator().manual_seed(0))
+    output, selected = net(x, hot)
+    again, _ = net(x, Choice("given", selected=selected[0]))
+    assert torch.equal(output, again)
+    assert not torch.equal(selected, net(x, Choice("greedy"))[1])
+
+
+# Choosing ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("top_k", [1, 2, 3, 9])
+def test_greedy_takes_the_largest_logits_of_each_slot(top_k: int) -> None:
+    n = 4
+    random = torch.Generator().manual_seed(0)
+    logits = torch.randn(1, T, B, n, n, generator=random)
+    logits = logits.masked_fill(~torch.ones(n, n).tril().bool(), -torch.inf)
+    selected = select(logits, top_k, Choice("greedy"))
+    for index in itertools.product([0], range(T), range(B), range(n)):
+        row, k = logits[index], index[-1] + 1
+        best = sorted(range(k), key=lambda i, row=row: -row[i].item())[:top_k]
+        assert selected[index].nonzero().flatten().tolist() == sorted(best)
+
+
+@pytest.mark.parametrize("how", ["greedy", "sampled"])
+def test_a_slot_with_fewer_sources_than_k_takes_them_all(how: Any) -> None:
+    choice = Choice(how, torch.ones(1), torch.Generator().manual_seed(0))
+    selected = select(one_slot([0.0, 5.0, -3.0, 1.0], 20), 2, choice)
+    assert selected.sum(-1).unique(dim=2).flatten().tolist() == [1, 2, 2, 2]
+    assert not selected.triu(1).any(), "no slot reads a later module"
+
+
+def pair_shares(selected: Tensor, n: int) -> Tensor:
+    """How often each pair of sources was chosen in the last slot, in order of combinations."""
+    last = selected[..., -1, :].reshape(-1, n)
+    pairs = [last[:, a] & last[:, b] for a, b in itertools.combinations(range(n), 2)]
+    return torch.stack(pairs).double().mean(1)
+
+
+def test_sampling_equals_multinomial_without_replacement_at_the_tasks_temperature() -> None:
+    logits, draws = [1.5, 0.0, -1.0, 0.7], 40_000
+    temperature = torch.tensor([1.0, 0.3, 4.0])
+    n, random = len(logits), torch.Generator().manual_seed(2)
+    table = one_slot(logits, draws).expand(1, 3, draws, n, n)
+    selected = select(table, 2, Choice("sampled", temperature, random))
+    for task, heat in enumerate(temperature.tolist()):
+        p = torch.softmax(torch.tensor(logits) / heat, -1)
+        drawn = torch.multinomial(p.expand(draws, n), 2, generator=random)
+        reference = torch.zeros(draws, 1, n, dtype=torch.bool).scatter_(-1, drawn[:, None], True)
+        ours = pair_shares(selected[:, task], n)
+        exact = torch.tensor(
+            [
+                p[a] * p[b] / (1 - p[a]) + p[a] * p[b] / (1 - p[b])
+                for a, b in itertools.combinations(range(n), 2)
+            ]
+        ).double()
+        error = (exact * (1 - exact) / draws).sqrt()
+        assert ((ours - exact).abs() < 5 * error + 1e-12).all(), heat
+        assert ((ours - pair_shares(reference, n)).abs() < 7 * error + 1e-12).all(), heat
+
+
+def test_samples_and_members_are_drawn_independently() -> None:
+    table = one_slot([0.0] * 4, 500).expand(2, 1, 500, 4, 4)
+    choice = Choice("sampled", torch.ones(1), torch.Generator().manual_seed(0))
+    selected = select(table, 2, choice)
+    assert not torch.equal(selected[0], selected[1])
+    assert len(selected[0, 0].flatten(1).unique(dim=0)) > 6
+
+
+def test_mixing_weights_are_the_softmax_over_the_selected_alone() -> None:
+    logits = one_slot([1.0, -2.0, 0.5], 1)
+    selected = torch.tensor([[1, 0, 0], [1, 1, 0], [1, 0, 1]]).bool().expand(1, 1, 1, 3, 3)
+    weights = mixing_weights(logits, selected)[0, 0, 0]
+    total = math.exp(1.0) + math.exp(0.5)
+    expected = [[1, 0, 0], [0.5, 0.5, 0], [math.exp(1.0) / total, 0, math.exp(0.5) / total]]
+    torch.testing.assert_close(weights, torch.tensor(expected))
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "expected"),
+    [
+        ([1.0], [True]),  # the only source of a slot: 1 > 1/2
+        ([0.6, 0.4], [True, True]),  # both above 1/3
+        ([0.7, 0.3], [True, False]),
+        ([0.5, 0.3, 0.2], [True, True, False]),  # 1/4
+        ([0.25, 0.25, 0.25, 0.25], [True] * 4),  # 1/5
+        ([0.85, 0.05, 0.05, 0.05], [True, False, False, False]),
+    ],
+)
+def test_a_source_is_trusted_above_one_over_its_slots_sources_plus_one(
+    probabilities: list[float], expected: list[bool]
+) -> None:
+    logits = one_slot([math.log(p) + 3 for p in probabilities], 1)
+    assert trust(logits)[0, 0, 0, -1].tolist() == expected
+
+
+def test_table_puts_slot_and_source_first() -> None:
+    weights = torch.arange(2 * T * B * 9).view(2, T, B, 3, 3)
+    table = as_table(weights)
+    assert table.shape == (3, 3, 2 * T, B)
+    assert table[2, 1, T + 1, 3] == weights[1, 1, 3, 2, 1]
+
+
+# Storing -------------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 17), st.integers(0, 2**31))
+def test_unpack_inverts_pack(n: int, seed: int) -> None:
+    random = torch.Generator().manual_seed(seed)
+    selected = (torch.rand(2, 3, n, n, generator=random) < 0.5).tril()
+    packed = pack(selected)
+    assert packed.dtype == torch.uint8
+    assert packed.shape == (2, 3, packed_bytes(n))
+    assert torch.equal(unpack(packed, n), selected)
+
+
+def test_a_route_of_sixteen_modules_takes_seventeen_bytes() -> None:
+    assert packed_bytes(16) == 17  # 136 bits
+    assert packed_bytes(3) == 1
+    assert packed_bytes(4) == 2
+
+
+# In D2R --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def d2r(build: Callable[..., Algorithm]) -> Any:
+    """A D2R whose router has opinions and whose policy has hardly any noise."""
+    algorithm: Any = build("d2r", log_std_min=-20.0, log_std_max=-19.0)
+    random = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for network in (algorithm.actor, algorithm.critic):
+            for parameter in network.parameters():
+                parameter.uniform_(-0.5, 0.5, generator=random)
+    return algorithm
+
+
+def test_the_policy_loss_replays_the_route_that_acted(
+    d2r: Any, collect: Callable[..., Batch]
+) -> None:
+    batch = collect(d2r, samples=40)
+    mean, _ = d2r.policy(batch.observations, "policy", batch)
+    torch.testing.assert_close(torch.tanh(mean), batch.actions, rtol=1e-4, atol=1e-5)
+    greedy, _ = d2r.policy(batch.observations, "evaluate")
+    assert not torch.allclose(torch.tanh(greedy), batch.actions, atol=1e-2)
+
+
+@pytest.mark.parametrize("phase", ["evaluate", "target"])
+def test_evaluation_and_targets_route_greedily(
+    d2r: Any, phase: str, collect: Callable[..., Batch], reference_stack: Callable[..., Tensor]
+) -> None:
+    batch = collect(d2r, samples=10)
+    mean, _ = d2r.policy(batch.observations, phase, batch)
+    expected = plain_network(d2r.actor, batch.observations, None, reference_stack)
+    torch.testing.assert_close(mean, expected[0].chunk(2, -1)[0], rtol=1e-4, atol=1e-5)
+
+
+def routes_of(algorithm: Any, batch: Batch) -> list[tuple[str, str]]:
+    """Which network chose how, in the order of one update."""
+    seen: list[tuple[str, str]] = []
+    for name in ("actor", "critic", "target"):
+
+        def hook(module: Any, inputs: Any, name: str = name) -> None:
+            seen.append((name, inputs[1].how))
+
+        getattr(algorithm, name).register_forward_pre_hook(hook)
+    algorithm.update(batch)
+    return seen
+
+
+@pytest.mark.parametrize("order", ["critic_first", "simultaneous"])
+def test_each_loss_routes_as_the_paper_says(
+    order: str, build: Callable[..., Algorithm], collect: Callable[..., Batch]
+) -> None:
+    extra = {} if order == "simultaneous" else {"task_loss_threshold": float("inf")}
+    algorithm = build("d2r", update_order=order, **extra)
+    batch = collect(algorithm)
+    assert routes_of(algorithm, batch) == [
+        ("actor", "greedy"),
+        ("target", "greedy"),
+        ("critic", "sampled"),
+        ("actor", "given"),
+        ("critic", "greedy"),
+    ]
+
+
+def test_without_a_stored_route_the_policy_loss_draws_one(
+    build: Callable[..., Algorithm], collect: Callable[..., Batch]
+) -> None:
+    algorithm = build("d2r")
+    batch = collect(algorithm)._replace(extras={})
+    assert ("actor", "sampled") in routes_of(algorithm, batch)
+
+
+def test_routes_are_drawn_at_the_route_balancing_temperatures(d2r: Any) -> None:
+    with torch.no_grad():
+        d2r.log_temperature.copy_(torch.tensor([0.0, -1.0, -4.0]))
+    alpha = d2r.log_temperature.exp()
+    expected = (1 / alpha) / (1 / alpha).sum() * 3
+    torch.testing.assert_close(d2r.sampled(d2r.noise).temperature, expected)
+
+
+def test_exploration_follows_the_temperatures(d2r: Any) -> None:
+    """A cold task keeps to its greedy route, a hot one strays."""
+    with torch.no_grad():
+        d2r.log_temperature.copy_(torch.tensor([0.0, -9.0, 0.0]))
+    x = torch.randn(3, 300, 39, generator=torch.Generator().manual_seed(0))
+    drawn = unpack(d2r.act(x, explore=True).extras["route"], d2r.settings.modules)
+    greedy = d2r.actor(x, Choice("greedy"))[1][0]
+    kept = (drawn == greedy).flatten(2).all(-1).double().mean(1)
+    assert kept[1] < 0.5 < kept[0]
+    assert kept[2] > 0.5
+
+
+@pytest.mark.parametrize(("scale", "entropy"), [(0.0, 1.0), (1e4, 0.0)])
+def test_report_tells_undecided_from_decided_routers(
+    d2r: Any, scale: float, entropy: float, collect: Callable[..., Batch]
+) -> None:
+    with torch.no_grad():
+        d2r.actor.router[4].weight.mul_(scale)
+        d2r.actor.router[4].bias.mul_(scale)
+    batch = collect(d2r)
+    report = d2r.report(batch)
+    assert report["route_entropy"] == pytest.approx([entropy] * 3, abs=0.02)
+    logits = d2r.actor.route_logits(d2r.actor.base(batch.observations))
+    weights = mixing_weights(logits, select(logits, 2, Choice("greedy")))
+    assert report["modules_in_use"] == modules_in_use(as_table(weights)).mean(-1).tolist()
