@@ -103,21 +103,17 @@ def fast_class(task: str) -> type[SawyerXYZEnv]:
     original = ALL_V3_ENVIRONMENTS[task]
     owner = CellType()
     members: dict[str, Any] = {"__module__": __name__, "__qualname__": original.__qualname__}
-    for base in (SawyerXYZEnv, original):
-        namespace = _globals_of(base)
-        without_physics = {**namespace, "mujoco": _MUJOCO_WITHOUT_PHYSICS}
-        wanted = STEP_FUNCTIONS | RESET_FUNCTIONS if base is original else STEP_FUNCTIONS
-        for name in wanted & vars(base).keys():
-            member = vars(base)[name]
-            if isinstance(member, staticmethod):
-                members[name] = staticmethod(_rebuilt(member.__func__, namespace, owner))
-                continue
-            function = undecorated(member)
-            members[name] = _rebuilt(function, namespace, owner)
-            if name == "reset_model":
-                members["_reset_model_without_physics"] = _rebuilt(
-                    function, without_physics, owner
-                )
+    namespace = _globals_of(original)
+    without_physics = {**namespace, "mujoco": _MUJOCO_WITHOUT_PHYSICS}
+    for name in (STEP_FUNCTIONS | RESET_FUNCTIONS) & vars(original).keys():
+        member = vars(original)[name]
+        if isinstance(member, staticmethod):
+            members[name] = staticmethod(_rebuilt(member.__func__, namespace, owner))
+            continue
+        function = undecorated(member)
+        members[name] = _rebuilt(function, namespace, owner)
+        if name == "reset_model":
+            members["_reset_model_without_physics"] = _rebuilt(function, without_physics, owner)
     twin = type(original.__name__, (FastReset, original), members)
     owner.cell_contents = twin
     # Static methods are called as `ClassName.method`: that name is the twin here.

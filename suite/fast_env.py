@@ -12,18 +12,15 @@ import mujoco
 import numpy as np
 from metaworld.sawyer_xyz_env import SawyerXYZEnv
 from mujoco import (
-    mj_checkPos,
-    mj_checkVel,
     mj_forward,
-    mj_kinematics,
     mj_makeConstraint,
-    mj_projectConstraint,
     mj_referenceConstraint,
     mj_step,
     mj_step2,
 )
 from numpy.typing import NDArray
 
+from suite.fast_math import REWARD_UTILS, long_tail, norm, plane_distance
 from suite.fast_model import physics_model
 from suite.fast_views import LiveViews
 
@@ -31,6 +28,7 @@ _FLOAT32 = np.dtype(np.float32)
 _FLOAT64 = np.dtype(np.float64)
 _NO_OBJECT = np.zeros(7)  # where a second object's pose would be
 _concatenate = np.concatenate
+_hamacher_product = REWARD_UTILS.hamacher_product
 _maximum = np.maximum
 _minimum = np.minimum
 
@@ -45,6 +43,7 @@ class FastStep(SawyerXYZEnv):  # type: ignore[misc]
         self._views = views = LiveViews(data)
         self._ctrl = data.ctrl
         self._mocap_pos = data.mocap_pos[0]
+        self._mocap_xpos = views.body("mocap").xpos
         self._qpos, self._qvel = data.qpos, data.qvel
         self._hand_xpos = views.body("hand").xpos
         self._right_claw_xpos = views.body("rightclaw").xpos
@@ -54,6 +53,8 @@ class FastStep(SawyerXYZEnv):  # type: ignore[misc]
         self._left_pad_id = views.geom("leftpad_geom").id
         self._right_pad_id = views.geom("rightpad_geom").id
         self._gripper = np.empty(1)
+        # While a step evaluates its reward, the centre that it reads several times.
+        self._tcp_center: NDArray[np.float64] | None = None
         # The state (qpos, qvel) at which every stage of the physics is current, if any.
         self._current_at: tuple[bytes, bytes] | None = None
         return model, data
@@ -74,6 +75,8 @@ class FastStep(SawyerXYZEnv):  # type: ignore[misc]
 
     @property
     def tcp_center(self) -> NDArray[np.float64]:
+        if self._tcp_center is not None:
+            return self._tcp_center
         centre: NDArray[np.float64] = (self._right_finger_xpos + self._left_finger_xpos) / 2.0
         return centre
 
@@ -92,6 +95,65 @@ class FastStep(SawyerXYZEnv):  # type: ignore[misc]
                 if right_pad in pair:
                     right = right + data.efc_force[data.contact.efc_address[index]]
         return 0 < left and 0 < right
+
+    def _gripper_caging_reward(
+        self,
+        action: Any,
+        obj_pos: NDArray[np.float64],
+        obj_radius: float,
+        pad_success_thresh: float,
+        object_reach_radius: float,
+        xz_thresh: float,
+        desired_gripper_effort: float = 1.0,
+        high_density: bool = False,
+        medium_density: bool = False,
+    ) -> Any:
+        """`SawyerXYZEnv`'s reward for caging and gripping an object, one coordinate at a time.
+
+        Each number goes through the operations that it goes through in Meta-World's arrays. The
+        gripper's effort keeps its type (a float32 action makes a float32 reward there too).
+        """
+        assert self.obj_init_pos is not None
+        if high_density and medium_density:
+            raise ValueError("Can only be either high_density or medium_density")
+        views = self._views
+        obj_x, obj_y, obj_z = obj_pos.tolist()
+        init_x, init_y, init_z = self.obj_init_pos.tolist()
+        left_y = views.body("leftpad").xpos.item(1)
+        right_y = views.body("rightpad").xpos.item(1)
+        thresh = pad_success_thresh
+        caging_y = _hamacher_product(
+            long_tail(abs(left_y - obj_y), obj_radius, thresh, abs(abs(left_y - init_y) - thresh)),
+            long_tail(
+                abs(right_y - obj_y), obj_radius, thresh, abs(abs(right_y - init_y) - thresh)
+            ),
+        )
+        tcp = self.tcp_center
+        tcp_x, _, tcp_z = tcp.tolist()
+        init_tcp_x, _, init_tcp_z = self.init_tcp.tolist()
+        caging_xz = long_tail(
+            plane_distance(tcp_x - obj_x, tcp_z - obj_z),
+            0,
+            xz_thresh,
+            plane_distance(init_x - init_tcp_x, init_z - init_tcp_z) - xz_thresh,
+        )
+        gripper_closed = (
+            min(max(0, action[-1]), desired_gripper_effort) / desired_gripper_effort
+        )
+        caging = _hamacher_product(caging_y, caging_xz)
+        gripping = gripper_closed if caging > 0.97 else 0.0
+        caging_and_gripping = _hamacher_product(caging, gripping)
+        if high_density:
+            caging_and_gripping = (caging_and_gripping + caging) / 2
+        if medium_density:
+            reach = long_tail(
+                float(norm(obj_pos - tcp)),
+                0,
+                object_reach_radius,
+                abs(float(norm(self.obj_init_pos - self.init_tcp)) - object_reach_radius),
+            )
+            caging_and_gripping = (caging_and_gripping + reach) / 2
+        return caging_and_gripping
 
     # The observation.
 
@@ -153,30 +215,29 @@ class FastStep(SawyerXYZEnv):  # type: ignore[misc]
 
         The `mj_forward` that ended the previous step left position and velocity stages that are
         still right for the first of the five: only the mocap body has moved since, and it has no
-        degree of freedom, mass or collision of its own. What it does enter, its own pose and the
-        weld's constraint rows, is computed again.
+        degree of freedom, mass or collision of its own. What it does enter is the weld's constraint
+        rows; they, their reference accelerations and all that follows are computed again.
         """
         model, data = self.model, self.data
-        if self._current_at is None:
-            mj_step(model, data, 5)
+        qpos, qvel = self._qpos, self._qvel
+        if (
+            self._current_at == (qpos.tobytes(), qvel.tobytes())  # nobody has edited the state
+            # mj_step first resets a state with a NaN or a number above 1e10: leave those to it.
+            and qpos.dot(qpos) < 1e19
+            and qvel.dot(qvel) < 1e19
+        ):
+            self._mocap_xpos[:] = self._mocap_pos
+            mj_makeConstraint(model, data)
+            mj_referenceConstraint(model, data)
+            mj_step2(model, data)
+            mj_step(model, data, 4)
         else:
-            # Both may reset a state that went astray; an edited state is not current either.
-            mj_checkPos(model, data)
-            mj_checkVel(model, data)
-            if self._current_at == (self._qpos.tobytes(), self._qvel.tobytes()):
-                mj_kinematics(model, data)
-                mj_makeConstraint(model, data)
-                mj_projectConstraint(model, data)
-                mj_referenceConstraint(model, data)
-                mj_step2(model, data)
-                mj_step(model, data, 4)
-            else:
-                mj_step(model, data, 5)
+            mj_step(model, data, 5)
         # Meta-World also calls mj_rnePostConstraint: it only writes accelerations and forces of
         # bodies, which nothing reads. It puts the target's site in place: mj_forward moves every
         # site back before anything reads it.
         mj_forward(model, data)
-        self._current_at = (self._qpos.tobytes(), self._qvel.tobytes())
+        self._current_at = (qpos.tobytes(), qvel.tobytes())
 
     def step(self, action: Any) -> tuple[NDArray[np.float64], Any, bool, bool, dict[str, Any]]:
         """Meta-World's `step`: (observation [39], reward, False, truncated, info)."""
@@ -196,9 +257,11 @@ class FastStep(SawyerXYZEnv):  # type: ignore[misc]
 
         observation = self._get_obs()
         bounds = self.sawyer_observation_space
-        _maximum(observation, bounds.low, observation)
-        _minimum(observation, bounds.high, observation)
+        _maximum(observation, bounds.low, out=observation)
+        _minimum(observation, bounds.high, out=observation)
         self._last_stable_obs = observation
+        self._tcp_center = self.tcp_center
         reward, info = self.evaluate_state(observation, action)
+        self._tcp_center = None
         truncated = self.curr_path_length == self.max_path_length
         return observation.copy(), reward, False, truncated, info

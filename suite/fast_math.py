@@ -23,6 +23,7 @@ _FLOAT64 = np.dtype(np.float64)
 _sqrt = math.sqrt
 _concatenate = np.concatenate
 _array = np.array
+_empty = np.empty
 _numpy_abs = np.abs
 _numpy_clip = np.clip
 _numpy_hstack = np.hstack
@@ -133,6 +134,26 @@ def tolerance(
     else:
         return _original_tolerance(x, bounds, margin, sigmoid, value_at_margin)
     return _array([result]) if is_array else result
+
+
+def long_tail(x: float, lower: float, upper: float, margin: float) -> float:
+    """`tolerance` of a Python float between `lower` and `upper`, with the long-tailed sigmoid."""
+    if margin < 0 or lower > upper:
+        return float(_original_tolerance(x, (lower, upper), margin, "long_tail"))  # raises
+    if lower <= x <= upper:
+        return 1.0
+    if margin == 0:
+        return 0.0
+    scaled = (lower - x if x < lower else x - upper) / margin * _LONG_TAIL_SCALE
+    return 1 / (scaled**2 + 1)
+
+
+def plane_distance(dx: float, dz: float) -> float:
+    """`np.linalg.norm` of the vector (dx, dz), through the same dot product."""
+    plane = _empty(2)
+    plane[0] = dx
+    plane[1] = dz
+    return _sqrt(plane.dot(plane))
 
 
 class _Quaternion:
