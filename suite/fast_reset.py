@@ -136,6 +136,13 @@ class FastReset(FastStep):
         finally:
             self._settling = True
 
+    def draw_goal(self) -> NDArray[np.float64]:
+        """The random vector that a reset would leave behind, drawn as the reset draws it."""
+        for _ in range(2):
+            self._draw_without_physics()
+        assert self._last_rand_vec is not None
+        return self._last_rand_vec
+
     def reset(
         self, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float64], dict[str, Any]]:

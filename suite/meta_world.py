@@ -96,6 +96,6 @@ def preset_goals(
         return goal_files.metaworld_preset_goals(tasks, seed)
     found = goal_files.load_goals(tasks, seed)
     if found is None:
-        found = goal_files.metaworld_preset_goals(tasks, seed)
+        found = goal_files.drawn_preset_goals(tasks, seed)
         goal_files.store_goals(tasks, seed, found)
     return found
