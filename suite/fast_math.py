@@ -222,3 +222,29 @@ def _numpy_with_scalars() -> SimpleNamespace:
 # `reward_utils` when the fast engine runs them. The modules themselves stay as they are.
 NUMPY = _numpy_with_scalars()
 REWARD_UTILS = SimpleNamespace(**{**vars(reward_utils), "tolerance": tolerance})
+
+
+def arithmetic_difference() -> str | None:
+    """The first scalar function that differs from NumPy's or SciPy's on this machine, or None.
+
+    500 inputs of each kind: enough to see another order of operations or a fused multiply-add,
+    which change the last bit of every fourth result.
+    """
+    rng = np.random.default_rng(0)
+    for _ in range(500):
+        vector = rng.normal(size=3)
+        number = float(rng.uniform(0, 2))
+        rotation = Rotation.from_quat(rng.normal(size=4)).as_matrix()
+        if norm(vector) != _numpy_norm(vector):
+            return "norm"
+        if plane_distance(*vector[:2].tolist()) != _numpy_norm(vector[:2]):
+            return "norm"
+        for sigmoid in ("long_tail", "gaussian"):
+            for x in (number, np.array([number])):
+                mine = tolerance(x, (0.1, 0.2), 0.3, sigmoid)
+                if mine != _original_tolerance(x, (0.1, 0.2), 0.3, sigmoid):
+                    return "tolerance"
+        quaternion = FastRotation.from_matrix(rotation).as_quat()
+        if quaternion.tobytes() != _scipy_from_matrix(rotation).as_quat().tobytes():
+            return "rotation"
+    return None

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from suite import goals as goal_files
+from suite.verified import reason_to_refuse
 
 if TYPE_CHECKING:
     from metaworld.sawyer_xyz_env import SawyerXYZEnv
@@ -28,6 +29,9 @@ def check_engine(engine: str) -> None:
     """Raise `EngineError`, in one line, unless `engine` can be used with what is installed."""
     if engine not in ENGINES:
         raise EngineError(f"unknown engine {engine!r}: choose one of {', '.join(ENGINES)}")
+    reason = reason_to_refuse() if engine == "fast" else None
+    if reason is not None:
+        raise EngineError(reason)
 
 
 def make_env(task: str, reward_version: str = "v2", engine: str = "fast") -> SawyerXYZEnv:
