@@ -6,6 +6,7 @@ What it leaves out cannot change a result, and each omission says why where it i
 from __future__ import annotations
 
 from math import sqrt
+from struct import Struct
 from typing import Any
 
 import mujoco
@@ -30,6 +31,8 @@ _NO_OBJECT = np.zeros(7)  # where a second object's pose would be
 _concatenate = np.concatenate
 _hamacher_product = REWARD_UTILS.hamacher_product
 _maximum = np.maximum
+_as_float32 = Struct("3f").pack
+_three_float32 = Struct("3f").unpack
 _minimum = np.minimum
 
 
@@ -43,6 +46,7 @@ class FastStep(SawyerXYZEnv):  # type: ignore[misc]
         self._views = views = LiveViews(data)
         self._ctrl = data.ctrl
         self._mocap_pos = data.mocap_pos[0]
+        self._action_scale_float32 = float(np.float32(self.action_scale))
         self._mocap_xpos = views.body("mocap").xpos
         self._qpos, self._qvel = data.qpos, data.qvel
         self._hand_xpos = views.body("hand").xpos
@@ -77,8 +81,11 @@ class FastStep(SawyerXYZEnv):  # type: ignore[misc]
     def tcp_center(self) -> NDArray[np.float64]:
         if self._tcp_center is not None:
             return self._tcp_center
-        centre: NDArray[np.float64] = (self._right_finger_xpos + self._left_finger_xpos) / 2.0
-        return centre
+        right_x, right_y, right_z = self._right_finger_xpos.tolist()
+        left_x, left_y, left_z = self._left_finger_xpos.tolist()
+        return np.array(
+            ((right_x + left_x) / 2.0, (right_y + left_y) / 2.0, (right_z + left_z) / 2.0)
+        )
 
     def touching_object(self, object_geom_id: int) -> bool:
         """Whether both pads press on the geom: as in Meta-World, the first contact row's force."""
@@ -119,8 +126,8 @@ class FastStep(SawyerXYZEnv):  # type: ignore[misc]
         views = self._views
         obj_x, obj_y, obj_z = obj_pos.tolist()
         init_x, init_y, init_z = self.obj_init_pos.tolist()
-        left_y = views.body("leftpad").xpos.item(1)
-        right_y = views.body("rightpad").xpos.item(1)
+        left_y = views.body("leftpad").xpos.tolist()[1]
+        right_y = views.body("rightpad").xpos.tolist()[1]
         thresh = pad_success_thresh
         caging_y = _hamacher_product(
             long_tail(abs(left_y - obj_y), obj_radius, thresh, abs(abs(left_y - init_y) - thresh)),
@@ -157,58 +164,60 @@ class FastStep(SawyerXYZEnv):  # type: ignore[misc]
 
     # The observation.
 
-    def _get_curr_obs_combined_no_goal(self) -> NDArray[np.float64]:
-        """Hand, gripper opening, objects, zeros: [18], as `SawyerXYZEnv` lays them out."""
+    def _observed(self) -> tuple[NDArray[np.float64], ...]:
+        """The parts of an observation's first 18 numbers: hand, gripper opening, objects, zeros."""
         apart = self._right_claw_xpos - self._left_claw_xpos
         opening = sqrt(apart.dot(apart)) / 0.1
         self._gripper[0] = opening if opening < 1.0 else min(opening, 1.0)
-        positions = self._get_pos_objects()
-        quaternions = self._get_quat_objects()
-        if len(positions) == 3:
-            return _concatenate(
-                (self._hand_xpos, self._gripper, positions, quaternions, _NO_OBJECT)
-            )
-        return _concatenate(
-            (
-                self._hand_xpos,
-                self._gripper,
-                positions[:3],
-                quaternions[:4],
-                positions[3:],
-                quaternions[4:],
-            )
-        )
+        where = self._get_pos_objects()
+        turned = self._get_quat_objects()
+        if len(where) == 3:
+            return self._hand_xpos, self._gripper, where, turned, _NO_OBJECT
+        return self._hand_xpos, self._gripper, where[:3], turned[:4], where[3:], turned[4:]
+
+    def _get_curr_obs_combined_no_goal(self) -> NDArray[np.float64]:
+        return _concatenate(self._observed())
 
     def _get_obs(self) -> NDArray[np.float64]:
         goal = self._target_pos
         assert isinstance(goal, np.ndarray) and goal.ndim == 1
         if self._partially_observable:
             goal = np.zeros_like(goal)
-        current = self._get_curr_obs_combined_no_goal()
-        observation = _concatenate((current, self._prev_obs, goal))
-        self._prev_obs = current
+        observation = _concatenate((*self._observed(), self._prev_obs, goal))
+        self._prev_obs = observation[:18]
         return observation
 
     # The step.
 
-    def _move_mocap(self, action: Any) -> None:
-        """`set_xyz_action`. The mocap quaternion keeps the value that the reset gave it."""
-        delta = action[:3]
-        x, y, z = delta.tolist()
+    def _move(self, action: NDArray[Any]) -> None:
+        """`set_xyz_action`, and the gripper's control.
+
+        The mocap quaternion keeps the value that the reset gave it. Meta-World scales an action in
+        the action's own precision: a product of two float32 is exact in a float64, so rounding it
+        once more gives the float32 product.
+        """
+        x, y, z, effort = action.tolist()
         if not (-1 <= x <= 1 and -1 <= y <= 1 and -1 <= z <= 1):
-            delta = np.clip(delta, -1, 1)
-        # In the action's own precision: Meta-World multiplies float32 by a Python float.
-        dx, dy, dz = (delta * self.action_scale).tolist()
+            x, y, z = np.clip(action[:3], -1, 1).tolist()
+        if action.dtype is _FLOAT32:
+            scale = self._action_scale_float32
+            x, y, z = _three_float32(_as_float32(x * scale, y * scale, z * scale))
+        else:
+            scale = self.action_scale
+            x, y, z = x * scale, y * scale, z * scale
         position = self._mocap_pos
-        x, y, z = position.tolist()
+        from_x, from_y, from_z = position.tolist()
         low_x, low_y, low_z = self.mocap_low.tolist()
         high_x, high_y, high_z = self.mocap_high.tolist()
-        x += dx
-        y += dy
-        z += dz
+        x += from_x
+        y += from_y
+        z += from_z
         position[0] = low_x if x < low_x else high_x if x > high_x else x
         position[1] = low_y if y < low_y else high_y if y > high_y else y
         position[2] = low_z if z < low_z else high_z if z > high_z else z
+        control = self._ctrl
+        control[0] = effort
+        control[1] = -effort
 
     def _simulate(self) -> None:
         """Five `mj_step` and one `mj_forward`.
@@ -245,19 +254,18 @@ class FastStep(SawyerXYZEnv):  # type: ignore[misc]
             raise RuntimeError("You must call env.set_task before using env.step")
         assert len(action) == 4, f"Actions should be size 4, got {len(action)}"
         if type(action) is np.ndarray and (action.dtype is _FLOAT32 or action.dtype is _FLOAT64):
-            self._move_mocap(action)
+            self._move(action)
         else:
             self.set_xyz_action(action[:3])
+            self._ctrl[:] = (action[3], -action[3])
         if self.curr_path_length >= self.max_path_length:
             raise ValueError("You must reset the env manually once truncate==True")
-        self._ctrl[0] = action[3]
-        self._ctrl[1] = -action[3]
         self._simulate()
         self.curr_path_length += 1
 
         observation = self._get_obs()
         bounds = self.sawyer_observation_space
-        _maximum(observation, bounds.low, out=observation)
+        observation = _maximum(observation, bounds.low)
         _minimum(observation, bounds.high, out=observation)
         self._last_stable_obs = observation
         self._tcp_center = self.tcp_center

@@ -24,6 +24,7 @@ _sqrt = math.sqrt
 _concatenate = np.concatenate
 _array = np.array
 _empty = np.empty
+_exp = np.exp
 _numpy_abs = np.abs
 _numpy_clip = np.clip
 _numpy_hstack = np.hstack
@@ -38,15 +39,15 @@ _GAUSSIAN_SCALE = float(np.sqrt(-2 * np.log(_VALUE_AT_MARGIN)))
 
 
 def norm(x: Any, ord: Any = None) -> Any:
-    """`np.linalg.norm` of a contiguous float64 vector: the same dot product and square root."""
-    if (
-        type(x) is _ndarray
-        and x.ndim == 1
-        and x.dtype is _FLOAT64
-        and x.strides == (8,)
-        and (ord is None or ord == 2)
-    ):
-        return _float64(_sqrt(x.dot(x)))
+    """`np.linalg.norm` of a contiguous float64 vector, by the same dot product and square root, or
+    of one float64."""
+    if ord is None or ord == 2:
+        if type(x) is _ndarray:
+            if x.strides == (8,) and x.dtype is _FLOAT64:
+                return _float64(_sqrt(x.dot(x)))
+        elif type(x) is _float64 and ord is None:
+            x = float(x)
+            return _float64(_sqrt(x * x))
     return _numpy_norm(x, ord)
 
 
@@ -96,17 +97,19 @@ def tolerance(
     The square of a number is C's `pow(x, 2)` and that of an array is `x * x`, as in NumPy.
     """
     kind = type(x)
-    if kind is _float64 or kind is float:
-        value = x if kind is float else x.item()
-        is_array = False
+    is_array = False
+    if kind is float:
+        value = x
+    elif kind is _float64:
+        value = float(x)
     elif kind is _ndarray and x.shape == (1,) and x.dtype is _FLOAT64:
-        value = x.item()
+        value = float(x[0])
         is_array = True
     else:
         return _original_tolerance(x, bounds, margin, sigmoid, value_at_margin)
     kind = type(margin)
     if kind is _float64:
-        margin = margin.item()
+        margin = float(margin)
     elif kind is not float and kind is not int:
         return _original_tolerance(x, bounds, margin, sigmoid, value_at_margin)
     lower, upper = bounds
@@ -118,17 +121,17 @@ def tolerance(
     elif margin == 0:
         result = 0.0
     elif sigmoid == "long_tail":
-        distance = float((lower - value if value < lower else value - upper) / margin)
+        distance = (lower - value if value < lower else value - upper) / margin
         scaled = distance * _LONG_TAIL_SCALE
         try:
             result = 1 / ((scaled * scaled if is_array else scaled**2) + 1)
         except OverflowError:  # where NumPy goes to infinity
             return _original_tolerance(x, bounds, margin, sigmoid, value_at_margin)
     elif sigmoid == "gaussian" and not is_array:
-        distance = float((lower - value if value < lower else value - upper) / margin)
+        distance = (lower - value if value < lower else value - upper) / margin
         try:
             # NumPy's exp is not C's: the last bit differs.
-            result = np.exp(-0.5 * (distance * _GAUSSIAN_SCALE) ** 2).item()
+            result = float(_exp(-0.5 * (distance * _GAUSSIAN_SCALE) ** 2))
         except OverflowError:
             return _original_tolerance(x, bounds, margin, sigmoid, value_at_margin)
     else:
