@@ -20,6 +20,7 @@ from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 from metaworld.sawyer_xyz_env import SawyerXYZEnv
 
 from suite import fast_math
+from suite.fast_caging import CAGING_OF_TASK
 from suite.fast_reset import FastReset
 
 # Called in a step: they only read the simulation, through names.
@@ -28,7 +29,6 @@ STEP_FUNCTIONS = frozenset(
         "_get_id_main_object",
         "_get_pos_objects",
         "_get_quat_objects",
-        "_gripper_caging_reward",
         "_reward_grab_effort",
         "_reward_pos",
         "_reward_quat",
@@ -114,6 +114,8 @@ def fast_class(task: str) -> type[SawyerXYZEnv]:
         members[name] = _rebuilt(function, namespace, owner)
         if name == "reset_model":
             members["_reset_model_without_physics"] = _rebuilt(function, without_physics, owner)
+    if task in CAGING_OF_TASK:
+        members["_gripper_caging_reward"] = CAGING_OF_TASK[task]
     twin = type(original.__name__, (FastReset, original), members)
     owner.cell_contents = twin
     # Static methods are called as `ClassName.method`: that name is the twin here.

@@ -21,7 +21,7 @@ from mujoco import (
 )
 from numpy.typing import NDArray
 
-from suite.fast_math import REWARD_UTILS, long_tail, norm, plane_distance
+from suite.fast_caging import caging_and_gripping
 from suite.fast_model import physics_model
 from suite.fast_views import LiveViews
 
@@ -29,7 +29,6 @@ _FLOAT32 = np.dtype(np.float32)
 _FLOAT64 = np.dtype(np.float64)
 _NO_OBJECT = np.zeros(7)  # where a second object's pose would be
 _concatenate = np.concatenate
-_hamacher_product = REWARD_UTILS.hamacher_product
 _maximum = np.maximum
 _as_float32 = Struct("3f").pack
 _three_float32 = Struct("3f").unpack
@@ -88,9 +87,9 @@ class FastStep(SawyerXYZEnv):  # type: ignore[misc]
         )
 
     def touching_object(self, object_geom_id: int) -> bool:
-        """Whether both pads press on the geom: as in Meta-World, the first contact row's force."""
+        """Whether both pads press on the geom, by the force of each contact's first row."""
         data = self.data
-        if not data.ncon:
+        if data.ncon < 2:  # one for each pad
             return False
         left: Any = 0
         right: Any = 0
@@ -103,64 +102,7 @@ class FastStep(SawyerXYZEnv):  # type: ignore[misc]
                     right = right + data.efc_force[data.contact.efc_address[index]]
         return 0 < left and 0 < right
 
-    def _gripper_caging_reward(
-        self,
-        action: Any,
-        obj_pos: NDArray[np.float64],
-        obj_radius: float,
-        pad_success_thresh: float,
-        object_reach_radius: float,
-        xz_thresh: float,
-        desired_gripper_effort: float = 1.0,
-        high_density: bool = False,
-        medium_density: bool = False,
-    ) -> Any:
-        """`SawyerXYZEnv`'s reward for caging and gripping an object, one coordinate at a time.
-
-        Each number goes through the operations that it goes through in Meta-World's arrays. The
-        gripper's effort keeps its type (a float32 action makes a float32 reward there too).
-        """
-        assert self.obj_init_pos is not None
-        if high_density and medium_density:
-            raise ValueError("Can only be either high_density or medium_density")
-        views = self._views
-        obj_x, obj_y, obj_z = obj_pos.tolist()
-        init_x, init_y, init_z = self.obj_init_pos.tolist()
-        left_y = views.body("leftpad").xpos.tolist()[1]
-        right_y = views.body("rightpad").xpos.tolist()[1]
-        thresh = pad_success_thresh
-        caging_y = _hamacher_product(
-            long_tail(abs(left_y - obj_y), obj_radius, thresh, abs(abs(left_y - init_y) - thresh)),
-            long_tail(
-                abs(right_y - obj_y), obj_radius, thresh, abs(abs(right_y - init_y) - thresh)
-            ),
-        )
-        tcp = self.tcp_center
-        tcp_x, _, tcp_z = tcp.tolist()
-        init_tcp_x, _, init_tcp_z = self.init_tcp.tolist()
-        caging_xz = long_tail(
-            plane_distance(tcp_x - obj_x, tcp_z - obj_z),
-            0,
-            xz_thresh,
-            plane_distance(init_x - init_tcp_x, init_z - init_tcp_z) - xz_thresh,
-        )
-        gripper_closed = (
-            min(max(0, action[-1]), desired_gripper_effort) / desired_gripper_effort
-        )
-        caging = _hamacher_product(caging_y, caging_xz)
-        gripping = gripper_closed if caging > 0.97 else 0.0
-        caging_and_gripping = _hamacher_product(caging, gripping)
-        if high_density:
-            caging_and_gripping = (caging_and_gripping + caging) / 2
-        if medium_density:
-            reach = long_tail(
-                float(norm(obj_pos - tcp)),
-                0,
-                object_reach_radius,
-                abs(float(norm(self.obj_init_pos - self.init_tcp)) - object_reach_radius),
-            )
-            caging_and_gripping = (caging_and_gripping + reach) / 2
-        return caging_and_gripping
+    _gripper_caging_reward = caging_and_gripping
 
     # The observation.
 
