@@ -55,16 +55,12 @@ def _skip(*arguments: Any) -> None:
     """Stands for a MuJoCo function in the pass that needs no physics."""
 
 
-_MUJOCO_WITHOUT_PHYSICS = SimpleNamespace(
-    **{**vars(mujoco), "mj_forward": _skip, "mj_step": _skip}
-)
+_MUJOCO_WITHOUT_PHYSICS = SimpleNamespace(**{**vars(mujoco), "mj_forward": _skip, "mj_step": _skip})
 
 
 def undecorated(function: Callable[..., Any]) -> FunctionType:
     """The task's function under Meta-World's `assert_task_is_set`, which `step` has checked."""
-    cells = dict(
-        zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)  # type: ignore[attr-defined]
-    )
+    cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
     wrapped = cells["func"].cell_contents if "func" in cells else function
     return cast(FunctionType, wrapped)
 
@@ -108,7 +104,7 @@ def fast_class(task: str) -> type[SawyerXYZEnv]:
     for name in (STEP_FUNCTIONS | RESET_FUNCTIONS) & vars(original).keys():
         member = vars(original)[name]
         if isinstance(member, staticmethod):
-            members[name] = staticmethod(_rebuilt(member.__func__, namespace, owner))
+            members[name] = staticmethod(_rebuilt(undecorated(member.__func__), namespace, owner))
             continue
         function = undecorated(member)
         members[name] = _rebuilt(function, namespace, owner)
@@ -120,7 +116,7 @@ def fast_class(task: str) -> type[SawyerXYZEnv]:
     owner.cell_contents = twin
     # Static methods are called as `ClassName.method`: that name is the twin here.
     for member in members.values():
-        function = member.__func__ if isinstance(member, staticmethod) else member
+        function = getattr(member, "__func__", member)
         if isinstance(function, FunctionType) and original.__name__ in function.__globals__:
             function.__globals__[original.__name__] = twin
     return twin

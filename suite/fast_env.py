@@ -35,7 +35,7 @@ _three_float32 = Struct("3f").unpack
 _minimum = np.minimum
 
 
-class FastStep(SawyerXYZEnv):  # type: ignore[misc]
+class FastStep(SawyerXYZEnv):
     """Overrides of everything that a step calls outside the task's own reward."""
 
     def _initialize_simulation(self) -> tuple[mujoco.MjModel, mujoco.MjData]:
@@ -100,7 +100,7 @@ class FastStep(SawyerXYZEnv):  # type: ignore[misc]
                     left = left + data.efc_force[data.contact.efc_address[index]]
                 if right_pad in pair:
                     right = right + data.efc_force[data.contact.efc_address[index]]
-        return 0 < left and 0 < right
+        return bool(left > 0 and right > 0)
 
     _gripper_caging_reward = caging_and_gripping
 
@@ -122,7 +122,8 @@ class FastStep(SawyerXYZEnv):  # type: ignore[misc]
 
     def _get_obs(self) -> NDArray[np.float64]:
         goal = self._target_pos
-        assert isinstance(goal, np.ndarray) and goal.ndim == 1
+        assert isinstance(goal, np.ndarray)
+        assert goal.ndim == 1
         if self._partially_observable:
             goal = np.zeros_like(goal)
         observation = _concatenate((*self._observed(), self._prev_obs, goal))

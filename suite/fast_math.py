@@ -29,7 +29,7 @@ _numpy_abs = np.abs
 _numpy_clip = np.clip
 _numpy_hstack = np.hstack
 _numpy_norm = np.linalg.norm
-_original_tolerance = reward_utils.tolerance
+_original_tolerance: Any = reward_utils.tolerance
 _scipy_from_matrix = Rotation.from_matrix
 
 # reward_utils' own expressions, evaluated once for the one margin value that the tasks use.
@@ -40,7 +40,8 @@ _GAUSSIAN_SCALE = float(np.sqrt(-2 * np.log(_VALUE_AT_MARGIN)))
 
 def norm(x: Any, ord: Any = None) -> Any:
     """`np.linalg.norm` of a contiguous float64 vector, by the same dot product and square root, or
-    of one float64."""
+    of one float64.
+    """
     if ord is None or ord == 2:
         if type(x) is _ndarray:
             if x.strides == (8,) and x.dtype is _FLOAT64:
@@ -64,9 +65,8 @@ def absolute(x: Any) -> Any:
 def clip(x: Any, low: Any, high: Any) -> Any:
     """`np.clip` of a float64 or float32 number between two Python numbers; keeps x's type."""
     kind = type(x)
-    if kind is _float64 or kind is np.float32:
-        if low < x < high:
-            return x
+    if (kind is _float64 or kind is np.float32) and low < x < high:
+        return x
     return _numpy_clip(x, low, high)
 
 
@@ -186,7 +186,8 @@ class FastRotation:
     @staticmethod
     def from_matrix(matrix: Any) -> Any:
         """`matrix` is a float64 [3, 3]. SciPy orthogonalises a matrix whose Gramian is not the
-        identity within 1e-12; one that is not clearly within goes to SciPy."""
+        identity within 1e-12; one that is not clearly within goes to SciPy.
+        """
         (a, b, c), (d, e, f), (g, h, i) = matrix.tolist()
         limit = 5e-13
         if not (

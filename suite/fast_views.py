@@ -48,7 +48,8 @@ class _ByName(Protocol):
 
 class LiveViews:
     """Stands where Meta-World's functions say `self.data`: `.body(name)`, `.geom`, `.site`,
-    `.joint`. Every array is a live view, as MuJoCo's are; an unknown name raises KeyError."""
+    `.joint`. Every array is a live view, as MuJoCo's are; an unknown name raises KeyError.
+    """
 
     __slots__ = ("body", "geom", "joint", "site")
 

@@ -54,7 +54,7 @@ def make_env(task: str, reward_version: str = "v2", engine: str = "fast") -> Saw
         task_class: Any = fast_class(task)
     else:
         task_class = ALL_V3_ENVIRONMENTS[task]
-    env = task_class(reward_function_version=reward_version)
+    env: SawyerXYZEnv = task_class(reward_function_version=reward_version)
     # What Meta-World's set_task does for the MT benchmarks.
     env._partially_observable = False
     del env.sawyer_observation_space

@@ -24,7 +24,8 @@ def installed(package: str) -> str:
 def metaworld_fingerprint() -> str:
     """A digest of Meta-World's base env, reward utilities and tasks, as they are on disk."""
     spec = find_spec("metaworld")
-    assert spec is not None and spec.origin is not None
+    assert spec is not None
+    assert spec.origin is not None
     root = Path(spec.origin).parent
     files = [root / "sawyer_xyz_env.py", root / "utils" / "reward_utils.py"]
     files += sorted((root / "envs").glob("*.py"))
@@ -44,7 +45,9 @@ def reason_to_refuse() -> str | None:
         names = " ".join(f"{package}=={number}" for package, number in found.items())
         return f"the fast engine is verified for {wanted} only, found {names}: {advice}"
     if metaworld_fingerprint() != FINGERPRINT:
-        return f"Meta-World's source was changed, and the fast engine is exact for {wanted}: {advice}"
+        return (
+            f"Meta-World's source was changed, and the fast engine is exact for {wanted}: {advice}"
+        )
     # SciPy and NumPy are not pinned: their arithmetic is tried instead.
     from suite.fast_math import arithmetic_difference
 

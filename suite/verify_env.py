@@ -46,7 +46,8 @@ def actions(kind: str, task: str, seed: int) -> Iterator[NDArray[np.float32]]:
     if kind == "scripted":
         from metaworld.policies import ENV_POLICY_MAP
 
-        policy: Any = ENV_POLICY_MAP[task]()
+        policy_class: Any = ENV_POLICY_MAP[task]
+        policy = policy_class()
         action: Any = None
         while True:
             observation = yield action
@@ -111,6 +112,7 @@ def compare_task(task: str, reward_version: str, seed: int, steps: int) -> dict[
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the check and print its table; 0 if nothing differs."""
     from metaworld.env_dict import ALL_V3_ENVIRONMENTS, MT10_V3
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)

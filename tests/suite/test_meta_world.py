@@ -89,7 +89,7 @@ def test_other_versions_are_refused_in_one_line(package, number, monkeypatch, fr
 
 def test_an_edited_meta_world_is_refused(monkeypatch, fresh_verdict):
     monkeypatch.setattr(verified, "FINGERPRINT", "0" * 16)
-    with pytest.raises(EngineError, match="source was changed.*--engine metaworld"):
+    with pytest.raises(EngineError, match=r"source was changed.*--engine metaworld"):
         make_env("reach-v3")
 
 
@@ -141,7 +141,7 @@ def test_an_unwritable_cache_is_no_error(monkeypatch, tmp_path):
 
 
 def test_the_engine_changes_nothing_outside_itself():
-    state = np.random.get_state()
+    state = np.random.get_state()  # noqa: NPY002
     before = {
         (owner, name): value
         for owner in (metaworld.sawyer_xyz_env, metaworld.utils.reward_utils, SawyerXYZEnv)
@@ -151,16 +151,19 @@ def test_the_engine_changes_nothing_outside_itself():
     env = make_env("push-v3")
     reset_to_goal(env, preset_goals(["push-v3"], seed=0)[0][0])
     env.step(np.zeros(4, np.float32))
-    assert exact(list(np.random.get_state())) == exact(list(state))
+    assert exact(list(np.random.get_state())) == exact(list(state))  # noqa: NPY002
     assert all(vars(owner)[name] is value for (owner, name), value in before.items())
     assert (np.linalg.norm, np.clip, np.hstack) == (norm, clip, hstack)
     task = ALL_V3_ENVIRONMENTS["push-v3"]
     module = sys.modules[task.__module__]
-    assert module.np is np and module.SawyerPushEnvV3 is task
+    assert module.np is np
+    assert module.SawyerPushEnvV3 is task
     assert module.Rotation.__module__.startswith("scipy")
 
 
 def test_the_interface_imports_neither_meta_world_nor_torch():
-    code = "import suite.meta_world, sys; print({'metaworld', 'torch', 'mujoco'} & set(sys.modules))"
+    code = (
+        "import suite.meta_world, sys; print({'metaworld', 'torch', 'mujoco'} & set(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
