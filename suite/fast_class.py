@@ -20,6 +20,7 @@ from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 from metaworld.sawyer_xyz_env import SawyerXYZEnv
 
 from suite import fast_math
+from suite.fast_caging import CAGING_OF_TASK
 from suite.fast_reset import FastReset
 
 # Called in a step: they only read the simulation, through names.
@@ -28,7 +29,6 @@ STEP_FUNCTIONS = frozenset(
         "_get_id_main_object",
         "_get_pos_objects",
         "_get_quat_objects",
-        "_gripper_caging_reward",
         "_reward_grab_effort",
         "_reward_pos",
         "_reward_quat",
@@ -60,9 +60,7 @@ _MUJOCO_WITHOUT_PHYSICS = SimpleNamespace(**{**vars(mujoco), "mj_forward": _skip
 
 def undecorated(function: Callable[..., Any]) -> FunctionType:
     """The task's function under Meta-World's `assert_task_is_set`, which `step` has checked."""
-    cells = dict(
-        zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)  # type: ignore[attr-defined]
-    )
+    cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
     wrapped = cells["func"].cell_contents if "func" in cells else function
     return cast(FunctionType, wrapped)
 
@@ -101,24 +99,24 @@ def fast_class(task: str) -> type[SawyerXYZEnv]:
     original = ALL_V3_ENVIRONMENTS[task]
     owner = CellType()
     members: dict[str, Any] = {"__module__": __name__, "__qualname__": original.__qualname__}
-    for base in (SawyerXYZEnv, original):
-        namespace = _globals_of(base)
-        without_physics = {**namespace, "mujoco": _MUJOCO_WITHOUT_PHYSICS}
-        wanted = STEP_FUNCTIONS | RESET_FUNCTIONS if base is original else STEP_FUNCTIONS
-        for name in wanted & vars(base).keys():
-            member = vars(base)[name]
-            if isinstance(member, staticmethod):
-                members[name] = staticmethod(_rebuilt(member.__func__, namespace, owner))
-                continue
-            function = undecorated(member)
-            members[name] = _rebuilt(function, namespace, owner)
-            if name == "reset_model":
-                members["_reset_model_without_physics"] = _rebuilt(function, without_physics, owner)
+    namespace = _globals_of(original)
+    without_physics = {**namespace, "mujoco": _MUJOCO_WITHOUT_PHYSICS}
+    for name in (STEP_FUNCTIONS | RESET_FUNCTIONS) & vars(original).keys():
+        member = vars(original)[name]
+        if isinstance(member, staticmethod):
+            members[name] = staticmethod(_rebuilt(undecorated(member.__func__), namespace, owner))
+            continue
+        function = undecorated(member)
+        members[name] = _rebuilt(function, namespace, owner)
+        if name == "reset_model":
+            members["_reset_model_without_physics"] = _rebuilt(function, without_physics, owner)
+    if task in CAGING_OF_TASK:
+        members["_gripper_caging_reward"] = CAGING_OF_TASK[task]
     twin = type(original.__name__, (FastReset, original), members)
     owner.cell_contents = twin
     # Static methods are called as `ClassName.method`: that name is the twin here.
     for member in members.values():
-        function = member.__func__ if isinstance(member, staticmethod) else member
+        function = getattr(member, "__func__", member)
         if isinstance(function, FunctionType) and original.__name__ in function.__globals__:
             function.__globals__[original.__name__] = twin
     return twin

@@ -23,11 +23,13 @@ _FLOAT64 = np.dtype(np.float64)
 _sqrt = math.sqrt
 _concatenate = np.concatenate
 _array = np.array
+_empty = np.empty
+_exp = np.exp
 _numpy_abs = np.abs
 _numpy_clip = np.clip
 _numpy_hstack = np.hstack
 _numpy_norm = np.linalg.norm
-_original_tolerance = reward_utils.tolerance
+_original_tolerance: Any = reward_utils.tolerance
 _scipy_from_matrix = Rotation.from_matrix
 
 # reward_utils' own expressions, evaluated once for the one margin value that the tasks use.
@@ -37,15 +39,16 @@ _GAUSSIAN_SCALE = float(np.sqrt(-2 * np.log(_VALUE_AT_MARGIN)))
 
 
 def norm(x: Any, ord: Any = None) -> Any:
-    """`np.linalg.norm` of a contiguous float64 vector: the same dot product and square root."""
-    if (
-        type(x) is _ndarray
-        and x.ndim == 1
-        and x.dtype is _FLOAT64
-        and x.strides == (8,)
-        and (ord is None or ord == 2)
-    ):
-        return _float64(_sqrt(x.dot(x)))
+    """`np.linalg.norm` of a contiguous float64 vector, by the same dot product and square root, or
+    of one float64.
+    """
+    if ord is None or ord == 2:
+        if type(x) is _ndarray:
+            if x.strides == (8,) and x.dtype is _FLOAT64:
+                return _float64(_sqrt(x.dot(x)))
+        elif type(x) is _float64 and ord is None:
+            x = float(x)
+            return _float64(_sqrt(x * x))
     return _numpy_norm(x, ord)
 
 
@@ -62,9 +65,8 @@ def absolute(x: Any) -> Any:
 def clip(x: Any, low: Any, high: Any) -> Any:
     """`np.clip` of a float64 or float32 number between two Python numbers; keeps x's type."""
     kind = type(x)
-    if kind is _float64 or kind is np.float32:
-        if low < x < high:
-            return x
+    if (kind is _float64 or kind is np.float32) and low < x < high:
+        return x
     return _numpy_clip(x, low, high)
 
 
@@ -95,17 +97,19 @@ def tolerance(
     The square of a number is C's `pow(x, 2)` and that of an array is `x * x`, as in NumPy.
     """
     kind = type(x)
-    if kind is _float64 or kind is float:
-        value = x if kind is float else x.item()
-        is_array = False
+    is_array = False
+    if kind is float:
+        value = x
+    elif kind is _float64:
+        value = float(x)
     elif kind is _ndarray and x.shape == (1,) and x.dtype is _FLOAT64:
-        value = x.item()
+        value = float(x[0])
         is_array = True
     else:
         return _original_tolerance(x, bounds, margin, sigmoid, value_at_margin)
     kind = type(margin)
     if kind is _float64:
-        margin = margin.item()
+        margin = float(margin)
     elif kind is not float and kind is not int:
         return _original_tolerance(x, bounds, margin, sigmoid, value_at_margin)
     lower, upper = bounds
@@ -117,22 +121,51 @@ def tolerance(
     elif margin == 0:
         result = 0.0
     elif sigmoid == "long_tail":
-        distance = float((lower - value if value < lower else value - upper) / margin)
+        distance = (lower - value if value < lower else value - upper) / margin
         scaled = distance * _LONG_TAIL_SCALE
         try:
             result = 1 / ((scaled * scaled if is_array else scaled**2) + 1)
         except OverflowError:  # where NumPy goes to infinity
             return _original_tolerance(x, bounds, margin, sigmoid, value_at_margin)
     elif sigmoid == "gaussian" and not is_array:
-        distance = float((lower - value if value < lower else value - upper) / margin)
+        distance = (lower - value if value < lower else value - upper) / margin
         try:
             # NumPy's exp is not C's: the last bit differs.
-            result = np.exp(-0.5 * (distance * _GAUSSIAN_SCALE) ** 2).item()
+            result = float(_exp(-0.5 * (distance * _GAUSSIAN_SCALE) ** 2))
         except OverflowError:
             return _original_tolerance(x, bounds, margin, sigmoid, value_at_margin)
     else:
         return _original_tolerance(x, bounds, margin, sigmoid, value_at_margin)
     return _array([result]) if is_array else result
+
+
+def long_tail(x: float, lower: float, upper: float, margin: float) -> float:
+    """`tolerance` of a Python float between `lower` and `upper`, with the long-tailed sigmoid."""
+    if margin < 0 or lower > upper:
+        return float(_original_tolerance(x, (lower, upper), margin, "long_tail"))  # raises
+    if lower <= x <= upper:
+        return 1.0
+    if margin == 0:
+        return 0.0
+    scaled = (lower - x if x < lower else x - upper) / margin * _LONG_TAIL_SCALE
+    return 1 / (scaled**2 + 1)
+
+
+def plane_distance(dx: float, dz: float) -> float:
+    """`np.linalg.norm` of the vector (dx, dz), through the same dot product."""
+    plane = _empty(2)
+    plane[0] = dx
+    plane[1] = dz
+    return _sqrt(plane.dot(plane))
+
+
+def flat_distance(dx: float, dz: float) -> float:
+    """`np.linalg.norm` of (dx, 0, dz): three terms, as a dot product's order may depend on them."""
+    flat = _empty(3)
+    flat[0] = dx
+    flat[1] = 0.0
+    flat[2] = dz
+    return _sqrt(flat.dot(flat))
 
 
 class _Quaternion:
@@ -202,3 +235,27 @@ def _numpy_with_scalars() -> SimpleNamespace:
 # `reward_utils` when the fast engine runs them. The modules themselves stay as they are.
 NUMPY = _numpy_with_scalars()
 REWARD_UTILS = SimpleNamespace(**{**vars(reward_utils), "tolerance": tolerance})
+
+
+def arithmetic_difference() -> str | None:
+    """The first scalar function that differs from NumPy's or SciPy's on this machine, or None.
+
+    500 inputs of each kind: enough to see another order of operations or a fused multiply-add,
+    which change the last bit of every fourth result.
+    """
+    rng = np.random.default_rng(0)
+    for _ in range(500):
+        vector = rng.normal(size=3)
+        number = float(rng.uniform(0, 2))
+        rotation = Rotation.from_quat(rng.normal(size=4)).as_matrix()
+        if norm(vector) != _numpy_norm(vector):
+            return "norm"
+        for sigmoid in ("long_tail", "gaussian"):
+            for x in (number, np.array([number])):
+                mine = tolerance(x, (0.1, 0.2), 0.3, sigmoid)
+                if mine != _original_tolerance(x, (0.1, 0.2), 0.3, sigmoid):
+                    return "tolerance"
+        quaternion = FastRotation.from_matrix(rotation).as_quat()
+        if quaternion.tobytes() != _scipy_from_matrix(rotation).as_quat().tobytes():
+            return "rotation"
+    return None

@@ -7,12 +7,13 @@ leaves depends on its random vector and on the fixtures the first one moved. So:
 
 - the first pass runs without physics;
 - every reset starts from the attributes and model positions of the env as it was built;
-- a hand settled among unmoved fixtures is settled once an env;
+- a hand is not settled twice in a row among the same fixtures;
 - the state after a reset to a frozen goal is kept, by goal, and restored.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,9 +35,10 @@ _POSES = (
 # Attributes that belong to the env or its user, not to the episode.
 _SETTINGS = frozenset(
     {
-        "_ctrl", "_freeze_rand_vec", "_frozen_goal_used", "_gripper", "_hand_xpos", "_kept",
-        "_last_rand_vec", "_left_claw_xpos", "_left_finger_xpos", "_left_pad_id", "_mocap_pos",
-        "_np_random", "_np_random_seed", "_partially_observable", "_pristine", "_qpos", "_qvel",
+        "_action_scale_float32", "_ctrl", "_freeze_rand_vec", "_frozen_goal_used", "_gripper",
+        "_hand_xpos", "_just_reset", "_kept", "_last_rand_vec", "_left_claw_xpos",
+        "_left_finger_xpos", "_left_pad_id", "_mocap_pos", "_mocap_xpos", "_np_random",
+        "_np_random_seed", "_partially_observable", "_pristine", "_qpos", "_qvel",
         "_right_claw_xpos", "_right_finger_xpos", "_right_pad_id", "_set_task_called", "_settled",
         "_settling", "_views", "action_space", "data", "max_path_length", "model",
         "mujoco_renderer", "observation_space", "reward_function_version",
@@ -65,10 +67,15 @@ class _Reset:
 class FastReset(FastStep):
     """Overrides of `reset` and of what the tasks' `reset_model` calls."""
 
+    reward_function_version: str
+    # The task's `reset_model` over a MuJoCo that does nothing: see suite.fast_class.
+    _reset_model_without_physics: Callable[[], None]
+
     def __init__(self, reward_function_version: str = "v2") -> None:
         self._settling = True
         super().__init__(reward_function_version=reward_function_version)
-        self._settled: _Simulation | None = None
+        self._just_reset = False
+        self._settled: tuple[tuple[int, bytes], NDArray[np.float64]] | None = None
         self._kept: dict[tuple[Any, ...], _Reset] = {}
         self._frozen_goal_used = False
         self._pristine = (self._simulation(), self._attributes())
@@ -82,13 +89,16 @@ class FastReset(FastStep):
             del own[name]
         own.update(attributes)
 
-    def _simulation(self) -> _Simulation:
+    def _state(self) -> NDArray[np.float64]:
         state = np.empty(mujoco.mj_stateSize(self.model, _INTEGRATION))
         mj_getState(self.model, self.data, state, _INTEGRATION)
+        return state
+
+    def _simulation(self) -> _Simulation:
         return _Simulation(
             self.model.body_pos.copy(),
             self.model.site_pos.copy(),
-            state,
+            self._state(),
             tuple(getattr(self.data, name).copy() for name in _POSES),
         )
 
@@ -103,17 +113,29 @@ class FastReset(FastStep):
     def set_state(self, qpos: NDArray[np.float64], qvel: NDArray[np.float64]) -> None:
         self._current_at = None
         if self._settling:
-            super().set_state(qpos, qvel)
+            super().set_state(qpos, qvel)  # type: ignore[no-untyped-call]
 
     def _reset_hand(self, steps: int = 50) -> None:
-        """Settle the hand: Meta-World's loop repeats constant inputs, so it is one long step."""
+        """Settle the hand: Meta-World's loop repeats constant inputs, so it is one long step.
+
+        From `mj_resetData`, it depends on the fixtures alone. All but the last physics step is kept
+        for the fixtures it was taken among; the last leaves every pose as it should be.
+        """
         self._frozen_goal_used = False
         self._current_at = None
         if self._settling:
             self.data.mocap_pos[0] = self.hand_init_pos
             self.data.mocap_quat[0] = (1, 0, 1, 0)
             self._ctrl[0], self._ctrl[1] = -1, 1
-            mj_step(self.model, self.data, steps * self.frame_skip)
+            fixtures = (steps, self.model.body_pos.tobytes()) if self._just_reset else None
+            if fixtures is not None and self._settled is not None and self._settled[0] == fixtures:
+                mj_setState(self.model, self.data, self._settled[1], _INTEGRATION)
+            else:
+                mj_step(self.model, self.data, steps * self.frame_skip - 1)
+                if fixtures is not None:
+                    self._settled = (fixtures, self._state())
+            self._just_reset = False
+            mj_step(self.model, self.data, 1)
         self.init_tcp = self.tcp_center
 
     def _get_state_rand_vec(self) -> NDArray[np.float64]:
@@ -135,6 +157,13 @@ class FastReset(FastStep):
             self._reset_model_without_physics()
         finally:
             self._settling = True
+
+    def draw_goal(self) -> NDArray[np.float64]:
+        """The random vector that a reset would leave behind, drawn as the reset draws it."""
+        for _ in range(2):
+            self._draw_without_physics()
+        assert self._last_rand_vec is not None
+        return self._last_rand_vec
 
     def reset(
         self, seed: int | None = None, options: dict[str, Any] | None = None
@@ -159,6 +188,7 @@ class FastReset(FastStep):
         self._draw_without_physics()
         self.curr_path_length = 0
         mj_resetData(self.model, self.data)
+        self._just_reset = True
         observation = self.reset_model()
         self._prev_obs = observation[:18].copy()
         observation[18:36] = self._prev_obs

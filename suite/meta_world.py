@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from suite import goals as goal_files
+from suite.verified import reason_to_refuse
 
 if TYPE_CHECKING:
     from metaworld.sawyer_xyz_env import SawyerXYZEnv
@@ -28,6 +29,9 @@ def check_engine(engine: str) -> None:
     """Raise `EngineError`, in one line, unless `engine` can be used with what is installed."""
     if engine not in ENGINES:
         raise EngineError(f"unknown engine {engine!r}: choose one of {', '.join(ENGINES)}")
+    reason = reason_to_refuse() if engine == "fast" else None
+    if reason is not None:
+        raise EngineError(reason)
 
 
 def make_env(task: str, reward_version: str = "v2", engine: str = "fast") -> SawyerXYZEnv:
@@ -50,7 +54,7 @@ def make_env(task: str, reward_version: str = "v2", engine: str = "fast") -> Saw
         task_class: Any = fast_class(task)
     else:
         task_class = ALL_V3_ENVIRONMENTS[task]
-    env = task_class(reward_function_version=reward_version)
+    env: SawyerXYZEnv = task_class(reward_function_version=reward_version)
     # What Meta-World's set_task does for the MT benchmarks.
     env._partially_observable = False
     del env.sawyer_observation_space
@@ -96,6 +100,6 @@ def preset_goals(
         return goal_files.metaworld_preset_goals(tasks, seed)
     found = goal_files.load_goals(tasks, seed)
     if found is None:
-        found = goal_files.metaworld_preset_goals(tasks, seed)
+        found = goal_files.drawn_preset_goals(tasks, seed)
         goal_files.store_goals(tasks, seed, found)
     return found

@@ -1,0 +1,147 @@
+"""The rewards for caging and gripping an object, one coordinate at a time.
+
+Meta-World writes them with arrays of two or three numbers. Here every number goes through the
+operations that it goes through there, as a Python float; distances go through the same dot product.
+The gripper's effort keeps its type: a float32 action makes a float32 reward there too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from suite.fast_math import REWARD_UTILS, flat_distance, long_tail, norm, plane_distance
+
+Vector = NDArray[np.float64]
+_hamacher_product = REWARD_UTILS.hamacher_product
+
+
+def _near(
+    env: Any, initial: Vector, action: Any, obj_pos: Vector, obj_radius: float,
+    pad_success_thresh: float, object_reach_radius: float, xz_thresh: float, effort: float,
+    high_density: bool, medium_density: bool,
+) -> Any:  # fmt: skip
+    if high_density and medium_density:
+        raise ValueError("Can only be either high_density or medium_density")
+    x, y, z = obj_pos.tolist()
+    initial_x, initial_y, initial_z = initial.tolist()
+    thresh = pad_success_thresh
+    caged = []
+    for pad in ("leftpad", "rightpad"):
+        pad_y = env._views.body(pad).xpos.tolist()[1]
+        margin = abs(abs(pad_y - initial_y) - thresh)
+        caged.append(long_tail(abs(pad_y - y), obj_radius, thresh, margin))
+    caging_y = _hamacher_product(*caged)
+
+    tcp = env.tcp_center
+    tcp_x, _, tcp_z = tcp.tolist()
+    initial_tcp_x, _, initial_tcp_z = env.init_tcp.tolist()
+    margin = plane_distance(initial_x - initial_tcp_x, initial_z - initial_tcp_z) - xz_thresh
+    caging_xz = long_tail(plane_distance(tcp_x - x, tcp_z - z), 0, xz_thresh, margin)
+
+    gripper_closed = min(max(0, action[-1]), effort) / effort
+    caging = _hamacher_product(caging_y, caging_xz)
+    gripping = gripper_closed if caging > 0.97 else 0.0
+    reward = _hamacher_product(caging, gripping)
+    if high_density:
+        reward = (reward + caging) / 2
+    if medium_density:
+        margin = abs(float(norm(initial - env.init_tcp)) - object_reach_radius)
+        reach = long_tail(float(norm(obj_pos - tcp)), 0, object_reach_radius, margin)
+        reward = (reward + reach) / 2
+    return reward
+
+
+def caging_and_gripping(
+    self: Any, action: Any, obj_pos: Vector, obj_radius: float, pad_success_thresh: float,
+    object_reach_radius: float, xz_thresh: float, desired_gripper_effort: float = 1.0,
+    high_density: bool = False, medium_density: bool = False,
+) -> Any:  # fmt: skip
+    """`SawyerXYZEnv._gripper_caging_reward`."""
+    assert self.obj_init_pos is not None
+    return _near(
+        self, self.obj_init_pos, action, obj_pos, obj_radius, pad_success_thresh,
+        object_reach_radius, xz_thresh, desired_gripper_effort, high_density, medium_density,
+    )  # fmt: skip
+
+
+def _stick(
+    self: Any, action: Any, obj_pos: Vector, obj_radius: float, pad_success_thresh: float,
+    object_reach_radius: float, xz_thresh: float, desired_gripper_effort: float = 1.0,
+    high_density: bool = False, medium_density: bool = False,
+) -> Any:  # fmt: skip
+    return _near(
+        self, self.stick_init_pos, action, obj_pos, obj_radius, pad_success_thresh,
+        object_reach_radius, xz_thresh, desired_gripper_effort, high_density, medium_density,
+    )  # fmt: skip
+
+
+def _between_pads(
+    env: Any, obj_pos: Vector, radius: float, grip_margin: float | None, xz_margin: float
+) -> tuple[Any, Any]:
+    """(caging, gripping in y, or None) of the tasks that measure an object between the pads.
+
+    `init_left_pad` and `init_right_pad` are live views: their margins move with the pads.
+    """
+    x, y, z = obj_pos.tolist()
+    views = env._views
+    left = views.body("leftpad").xpos.tolist()[1] - y
+    right = y - views.body("rightpad").xpos.tolist()[1]
+    right_margin = abs(abs(y - env.init_right_pad.tolist()[1]) - 0.05)
+    left_margin = abs(abs(y - env.init_left_pad.tolist()[1]) - 0.05)
+    caging_y = _hamacher_product(
+        long_tail(right, radius, 0.05, right_margin), long_tail(left, radius, 0.05, left_margin)
+    )
+    gripping_y = None
+    if grip_margin is not None:
+        gripping_y = _hamacher_product(
+            long_tail(right, radius, grip_margin, right_margin),
+            long_tail(left, radius, grip_margin, left_margin),
+        )
+    # Meta-World takes the norm of vectors whose y it has cancelled to zero.
+    tcp_x, _, tcp_z = env.tcp_center.tolist()
+    initial_x, _, initial_z = env.obj_init_pos.tolist()
+    initial_tcp_x, _, initial_tcp_z = env.init_tcp.tolist()
+    margin = flat_distance(initial_x - initial_tcp_x, initial_z - initial_tcp_z) - xz_margin
+    caging_xz = long_tail(flat_distance(tcp_x - x, tcp_z - z), 0, xz_margin, margin)
+    return _hamacher_product(caging_y, caging_xz), gripping_y
+
+
+def _pick_place(
+    self: Any, action: Any, obj_pos: Vector, obj_radius: float = 0, pad_success_thresh: float = 0,
+    object_reach_radius: float = 0, xz_thresh: float = 0, desired_gripper_effort: float = 1.0,
+    high_density: bool = False, medium_density: bool = False,
+) -> Any:  # fmt: skip
+    caging, _ = _between_pads(self, obj_pos, 0.015, None, 0.005)
+    gripping = min(max(0, action[-1]), 1) if caging > 0.97 else 0.0
+    return (_hamacher_product(caging, gripping) + caging) / 2
+
+
+def _grip_by_distance(grip_margin: float, xz_margin: float) -> Callable[..., Any]:
+    """The reward that grips by the pads' distance: push-back, soccer, sweep and sweep-into."""
+
+    def _gripper_caging_reward(
+        self: Any, action: Any, obj_pos: Vector, obj_radius: float, pad_success_thresh: float = 0,
+        object_reach_radius: float = 0, xz_thresh: float = 0, desired_gripper_effort: float = 1.0,
+        high_density: bool = False, medium_density: bool = False,
+    ) -> Any:  # fmt: skip
+        caging, gripping = _between_pads(
+            self, obj_pos, obj_radius, obj_radius + grip_margin, xz_margin
+        )
+        return (caging + (gripping if caging > 0.95 else 0.0)) / 2
+
+    return _gripper_caging_reward
+
+
+# The tasks with a caging reward of their own.
+CAGING_OF_TASK: dict[str, Callable[..., Any]] = {
+    "pick-place-v3": _pick_place,
+    "push-back-v3": _grip_by_distance(0.003, 0.01),
+    "soccer-v3": _grip_by_distance(0.01, 0.005),
+    "stick-push-v3": _stick,
+    "sweep-into-v3": _grip_by_distance(0.005, 0.01),
+    "sweep-v3": _grip_by_distance(0.01, 0.005),
+}

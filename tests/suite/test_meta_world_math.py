@@ -1,0 +1,113 @@
+"""Each scalar twin of suite.fast_math against the function that it stands for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from metaworld.utils import reward_utils
+from scipy.spatial.transform import Rotation
+
+from suite import fast_math
+from suite.verify_env import exact
+
+RNG = np.random.default_rng(0)
+VECTORS = [RNG.normal(size=n) * 10.0 ** RNG.integers(-8, 3) for n in (2, 3, 4, 6) * 300]
+
+
+def both(mine, theirs, *arguments):
+    assert exact(mine(*arguments)) == exact(theirs(*arguments)), arguments
+
+
+def test_norm():
+    for vector in VECTORS:
+        both(fast_math.norm, np.linalg.norm, vector)
+        both(fast_math.norm, np.linalg.norm, vector, 2)
+        both(fast_math.norm, np.linalg.norm, vector[0])
+    for other in (VECTORS[3][::2], VECTORS[2].astype(np.float32), np.arange(3), np.eye(2), [3, 4]):
+        both(fast_math.norm, np.linalg.norm, other)
+    both(fast_math.norm, np.linalg.norm, VECTORS[0], 1)
+
+
+def test_plane_distance():
+    for vector in VECTORS:
+        assert fast_math.plane_distance(*vector[:2].tolist()) == np.linalg.norm(vector[:2])
+
+
+def test_flat_distance():
+    for x, z in (vector[:2].tolist() for vector in VECTORS):
+        assert fast_math.flat_distance(x, z) == np.linalg.norm(np.array([x, 0.0, z]))
+
+
+@pytest.mark.parametrize(
+    "x", [np.float64(-2.5), -2.5, np.float32(-1), VECTORS[0], np.float64("nan")]
+)
+def test_absolute(x):
+    both(fast_math.absolute, np.abs, x)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.array, float])
+def test_clip(kind):
+    for x in (-3.0, -1.0, -0.0, 0.3, 1.0, 7.0, float("nan")):
+        both(fast_math.clip, np.clip, kind(x), -1, 1)
+        both(fast_math.clip, np.clip, kind(x), 0.0, 1.0)
+
+
+def test_hstack():
+    a, b = VECTORS[0], VECTORS[1]
+    for parts in ((a[0], b[0]), (a, b), [a, b, a], (a[0], b), (a, 1.0), (np.float32(1), a[0])):
+        both(fast_math.hstack, np.hstack, parts)
+
+
+@pytest.mark.parametrize("sigmoid", ["long_tail", "gaussian", "linear"])
+@pytest.mark.parametrize("kind", [float, np.float64, np.array, lambda x: np.array([x])])
+def test_tolerance(kind, sigmoid):
+    numbers = [*RNG.normal(size=500).tolist(), 0.1, 0.2, 0.0, float("nan"), float("inf"), 1e200]
+    for x in numbers:
+        for margin in (0.0, 0, 1, 0.3, np.float64(0.7), np.float64(1e-9)):
+            with np.errstate(all="ignore"):
+                both(
+                    fast_math.tolerance,
+                    reward_utils.tolerance,
+                    kind(x),
+                    (0.1, 0.2),
+                    margin,
+                    sigmoid,
+                )
+
+
+def test_tolerance_raises_as_meta_worlds_does():
+    for arguments in ((0.1, (0.2, 0.1), 0.1), (0.1, (0.1, 0.2), -0.1)):
+        with pytest.raises(ValueError, match=r"bound|margin") as theirs:
+            reward_utils.tolerance(*arguments)
+        for mine in (fast_math.tolerance, lambda x, b, m: fast_math.long_tail(x, *b, m)):
+            with pytest.raises(ValueError, match=str(theirs.value)):
+                mine(*arguments)
+
+
+def test_long_tail():
+    for x, margin in RNG.normal(size=(2000, 2)).tolist():
+        for width in (0.0, 0.3):
+            theirs = reward_utils.tolerance(x, (0.1, 0.1 + width), abs(margin), "long_tail")
+            assert exact(fast_math.long_tail(x, 0.1, 0.1 + width, abs(margin))) == exact(theirs)
+    assert fast_math.long_tail(5.0, 0.1, 0.2, 0.0) == 0.0
+
+
+def test_rotation():
+    for quaternion in RNG.normal(size=(2000, 4)) * RNG.integers(0, 2, size=(2000, 4)):
+        if quaternion.any():  # with zeros: half turns, where the choice of divisor has ties
+            matrix = Rotation.from_quat(quaternion).as_matrix()
+            mine = fast_math.FastRotation.from_matrix(matrix).as_quat()
+            assert exact(mine) == exact(Rotation.from_matrix(matrix).as_quat())
+
+
+def test_rotation_leaves_what_must_be_orthogonalised_to_scipy():
+    for noise in (1e-13, 1e-11, 1e-7, 1e-3):
+        matrix = Rotation.from_quat([1, 2, 3, 4]).as_matrix() + noise * RNG.normal(size=(3, 3))
+        mine = fast_math.FastRotation.from_matrix(matrix).as_quat()
+        assert exact(mine) == exact(Rotation.from_matrix(matrix).as_quat())
+    with pytest.raises(ValueError, match="determinant"):
+        fast_math.FastRotation.from_matrix(-np.eye(3))
+
+
+def test_the_arithmetic_is_this_machines():
+    assert fast_math.arithmetic_difference() is None
