@@ -121,7 +121,7 @@ class RoutedNetwork(nn.Module):
         embedding = (self.embedding + self.embedding_bias).unsqueeze(2)
         flat = self.router(embedding * features)
         rows, columns = slot_index(n, flat.device)
-        table = flat.new_full((*flat.shape[:-1], n, n), -torch.inf)
+        table: Tensor = flat.new_full((*flat.shape[:-1], n, n), -torch.inf)
         table[..., rows, columns] = flat
         return table
 
@@ -144,7 +144,8 @@ def select(logits: Tensor, top_k: int, choice: Choice) -> Tensor:
         score = score / choice.temperature.view(-1, 1, 1, 1) + noise
     best = score.topk(min(top_k, n), dim=-1).indices
     selected = torch.zeros_like(score, dtype=torch.bool).scatter_(-1, best, True)
-    return selected & (logits > -torch.inf)
+    allowed: Tensor = selected & (logits > -torch.inf)
+    return allowed
 
 
 def mixing_weights(logits: Tensor, selected: Tensor) -> Tensor:

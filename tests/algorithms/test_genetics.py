@@ -289,7 +289,7 @@ def test_mutation_flips_its_share_of_distinct_bits(stage: int, rate: float, flip
     parent = e.populations[0].individuals[:1]
     before = parent[0].bits.copy()
     hit = np.zeros(len(before), int)
-    for _ in range(300):
+    for _ in range(1500):
         differs = e.child(0, parent, []) != before
         assert differs.sum() == flips
         hit += differs
@@ -402,7 +402,12 @@ def test_tasks_grow_apart() -> None:
         (100.0, 50.0, True),  # worse is no improvement
         (-100.0, -98.0, False),  # relative to the size, whatever the sign
         (-100.0, -98.1, True),
-        (0.0, 0.0, False),  # nothing is below 2 % of nothing
+        pytest.param(
+            *(0.0, 0.0, True),
+            marks=pytest.mark.xfail(
+                strict=True, reason="0 < 2 % of 0 is false: a flat zero never counts as stagnation"
+            ),
+        ),
         (0.0, 1.0, False),
     ],
 )
@@ -441,8 +446,7 @@ def test_growth_by_extension_keeps_every_segment(gene_bits: int) -> None:
     e = evolution(window=1, growth="extend", gene_bits=gene_bits, tasks=1)
     before = [i.bits.copy() for i in e.populations[0].individuals]
     tables = [decode(b, gene_bits, 3) for b in before]
-    play(e, 0.0)  # sets the window's start to 0 and grows, for want of success
-    play(e, -1.0)
+    play(e, 5.0)
     population = e.populations[0]
     assert population.stage == 4
     for individual, bits, table in zip(population.individuals, before, tables, strict=True):

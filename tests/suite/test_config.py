@@ -1,0 +1,246 @@
+"""What a run is: the papers' presets, the identity, and the checks before any work."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import make_dataclass, replace
+from typing import Any
+
+import pytest
+
+from algorithms import ALGORITHMS
+from algorithms.settings import MTSACSettings
+from suite.config import (
+    HORIZON_LIMIT,
+    PRESETS,
+    EvaluationConfig,
+    ExecutionConfig,
+    RunConfig,
+    TaskConfig,
+    TrainingConfig,
+    check,
+    preset,
+    settings_of,
+)
+from suite.messages import UserError
+from suite.tasks import task_sets
+
+
+def run(**changes: Any) -> RunConfig:
+    return RunConfig("mtsac", MTSACSettings(), **changes)
+
+
+# Presets -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("tasks", "steps", "batch", "buffer"),
+    [("MT10", 20_000_000, 1280, 1_000_000), ("MT50", 100_000_000, 6400, 5_000_000)],
+)
+def test_scaling_preset_has_the_numbers_of_the_scaling_study(
+    tasks: str, steps: int, batch: int, buffer: int
+) -> None:
+    c = preset("scaling", "mtsac", tasks)
+    count = len(c.tasks)
+    assert c.training.steps == steps
+    assert c.training.batch_per_task * count == batch
+    assert c.training.buffer_per_task * count == buffer
+    assert (c.training.random_steps, c.training.update_every) == (4000, 1)
+    assert (c.task.horizon, c.task.reward_version, c.task.goals) == (500, "v2", "preset")
+    assert c.task.envs_per_task == 1
+    assert c.evaluation.final_episodes == 50
+    s = c.settings
+    assert (s.actor_width, s.actor_depth, s.critic_width, s.critic_depth) == (400, 3, 400, 3)
+    assert s.multi_head
+    assert (s.discount, s.polyak, s.adam_epsilon, s.gradient_clip) == (0.99, 0.005, 1e-5, 1.0)
+    assert s.actor_learning_rate == s.critic_learning_rate == s.temperature_learning_rate == 3e-4
+    assert (s.target_entropy, s.initial_temperature) == (-4, 1)
+    assert (s.log_std_min, s.log_std_max) == (-20, 2)
+    assert (s.reward_scale, s.timeout_is_terminal, s.temperature_clip) == (1, False, 0)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "steps", "batch", "buffer"),
+    [("MT10", 15_000_000, 1280, 1_000_000), ("MT50", 50_000_000, 6400, 10_000_000)],
+)
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_d2r_preset_has_the_numbers_of_the_d2r_paper(
+    algorithm: str, tasks: str, steps: int, batch: int, buffer: int
+) -> None:
+    c = preset("d2r", algorithm, tasks)
+    count = len(c.tasks)
+    assert c.training.steps == steps
+    assert c.training.batch_per_task * count == batch
+    assert c.training.buffer_per_task * count == buffer
+    assert (c.task.horizon, c.task.goals) == (200, "fixed")
+    assert c.settings.reward_scale == 0.1
+    assert c.evaluation.eval_episodes == c.evaluation.final_episodes == 32
+
+
+def test_d2r_itself_has_the_authors_settings_by_default() -> None:
+    s = settings_of("d2r")()
+    assert (s.modules, s.top_k, s.actor_width, s.critic_width) == (16, 2, 400, 400)
+    assert (round(400 * s.module_ratio), round(400 * s.router_ratio)) == (128, 256)
+    assert (s.actor_learning_rate, s.temperature_learning_rate) == (3e-4, 1e-4)
+    assert (s.max_log_temperature, s.task_loss_threshold) == (0, 3000)
+    assert (s.clip_critics, s.update_order) == ("separately", "simultaneous")
+    assert s.task_weighting == "temperature"
+    assert not s.timeout_is_terminal
+
+
+def test_mega_has_the_papers_genetics_by_default() -> None:
+    s = settings_of("mega")()
+    assert (s.modules, s.first_stage, s.gene_bits, s.decoding) == (16, 3, 2, "halfsoftmax")
+    assert s.population in (3, 4)
+    assert (s.crossover_rate, s.mutation_rate) == (0.5, 0.15)
+    assert (s.fitness, s.growth) == ("return", "reinitialise")
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("tasks", ["MT10", "MT25", "MT50", "MT1:reach", "reach,push,door-open"])
+def test_every_preset_passes_the_checks(name: str, algorithm: str, tasks: str) -> None:
+    config = preset(name, algorithm, tasks)
+    check(config)
+    # And learns: it trains longer than the first random actions, on more data than one batch.
+    training, count = config.training, len(config.tasks)
+    assert training.steps // count > 2 * training.random_steps
+    assert training.buffer_per_task >= training.random_steps >= training.batch_per_task
+    assert config.evaluation.probe_size >= getattr(config.settings, "critic_width", 0)
+
+
+# Identity ------------------------------------------------------------------------------------
+
+EXECUTION = {
+    "workers": 3,
+    "threads": 2,
+    "engine": "metaworld",
+    "checkpoint_minutes": 1.0,
+    "results": "elsewhere",
+    "run_dir": "here",
+    "force": True,
+}
+
+
+@pytest.mark.parametrize("field", EXECUTION)
+def test_how_a_run_is_carried_out_does_not_change_its_identity(field: str) -> None:
+    other = run(execution=ExecutionConfig(**{field: EXECUTION[field]}))
+    assert other != run()
+    assert (other.hash(), other.name()) == (run().hash(), run().name())
+
+
+def test_all_execution_fields_are_listed_above() -> None:
+    assert EXECUTION.keys() == ExecutionConfig.__dataclass_fields__.keys()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("MT10", "mt10"),
+        ("MT1:reach-v3", "reach"),
+        ("mt1:reach", "reach-v3"),
+        ("reach,push", "reach-v3, push-v3"),
+    ],
+)
+def test_spellings_of_one_task_set_are_one_run(one: str, other: str) -> None:
+    a, b = run(task=TaskConfig(one)), run(task=TaskConfig(other))
+    assert (a.hash(), a.name()) == (b.hash(), b.name())
+
+
+def test_the_order_of_tasks_is_part_of_the_identity() -> None:
+    # It is the order of the task axis, and so of every random draw.
+    assert run(task=TaskConfig("reach,push")).hash() != run(task=TaskConfig("push,reach")).hash()
+
+
+def test_mt10_is_another_run_than_the_list_of_its_tasks() -> None:
+    # MT10's goals are drawn from one stream over its tasks, those of a list from one a task.
+    listed = ",".join(task_sets()["MT10"])
+    assert run(task=TaskConfig("MT10")).hash() != run(task=TaskConfig(listed)).hash()
+
+
+def test_the_goal_seed_follows_the_seed_unless_given() -> None:
+    assert run(seed=7).goal_seed == 7
+    assert run(seed=7, task=TaskConfig(goal_seed=3)).goal_seed == 3
+    assert run(seed=7).hash() == run(seed=7, task=TaskConfig(goal_seed=7)).hash()
+    assert run(seed=7).hash() != run(seed=7, task=TaskConfig(goal_seed=3)).hash()
+
+
+def test_the_name_is_readable_and_fit_for_a_path() -> None:
+    name = run(seed=4, task=TaskConfig("reach,push")).name()
+    assert name.startswith("mtsac-reach+push-preset-a400-c400-s4-")
+    own = RunConfig("package.module:Own", MTSACSettings())
+    assert own.name().startswith("Own-MT10-preset-")
+    many = run(task=TaskConfig(",".join(task_sets()["MT25"])))
+    assert "-25tasks-" in many.name()
+    assert len(many.name()) < 100
+    assert not set("/: ") & set(own.name())
+
+
+def test_rounds_are_whole_episodes_that_cover_the_steps() -> None:
+    c = run(
+        task=TaskConfig("reach,push", horizon=100, envs_per_task=2),
+        training=TrainingConfig(steps=1001),
+    )
+    assert c.steps_per_round == 400
+    assert c.rounds == 3
+
+
+# Checks --------------------------------------------------------------------------------------
+
+
+def refused(config: RunConfig) -> str:
+    with pytest.raises(UserError) as error:
+        check(config)
+    message = str(error.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("horizon", [1, HORIZON_LIMIT])
+def test_horizons_up_to_meta_worlds_limit_pass(horizon: int) -> None:
+    check(run(task=TaskConfig(horizon=horizon)))
+
+
+@pytest.mark.parametrize("value", [0, -1])
+@pytest.mark.parametrize(
+    "field", ["actor_width", "actor_depth", "critic_width", "critic_depth", "reward_scale"]
+)
+def test_sizes_must_be_positive(field: str, value: int) -> None:
+    config = run()
+    settings = replace(config.settings, **{field: value})
+    message = refused(replace(config, settings=settings))
+    assert message.startswith(f"{field.replace('_', '-')}: {value} ")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("discount", 1.01), ("discount", -0.1), ("polyak", math.nan), ("gradient_clip", -1.0)],
+)
+def test_rates_must_lie_in_their_range(field: str, value: float) -> None:
+    config = run()
+    settings = replace(config.settings, **{field: value})
+    assert refused(replace(config, settings=settings)).startswith(field.replace("_", "-"))
+
+
+@pytest.mark.parametrize("field", ["eval_episodes", "final_episodes"])
+def test_no_more_preset_goals_can_be_evaluated_than_there_are(field: str) -> None:
+    config = run(evaluation=EvaluationConfig(**{field: 51}))
+    message = refused(config)
+    assert message.startswith(f"{field.replace('_', '-')}: 51 is more than the 50 preset goals")
+    check(replace(config, task=TaskConfig(goals="random")))
+
+
+def test_the_probe_needs_a_transition_of_every_task() -> None:
+    assert "probe-size: 9 " in refused(run(evaluation=EvaluationConfig(probe_size=9)))
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_seeds_that_meta_world_cannot_take_are_refused(seed: int) -> None:
+    assert refused(run(seed=seed)).startswith(f"seed: {seed} ")
+    if seed > 0:
+        assert f"goal-seed: {seed} " in refused(run(task=TaskConfig(goal_seed=seed)))
+
+
+def test_fields_of_a_users_algorithm_are_left_to_it() -> None:
+    own = make_dataclass("Own", [("offset", float, -3.0)], frozen=True)
+    check(RunConfig("module:Own", own()))
