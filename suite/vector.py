@@ -218,20 +218,24 @@ def serve(
         if message == QUIT:
             return
         answer = b""
-        if message == STEP:
-            for index, name, env in built:
-                observation, reward, _, _, info = env.step(arrays.actions[index])
-                arrays.observations[index] = observation
-                arrays.rewards[index] = reward
-                arrays.successes[index] = info["success"]
-                if env._did_see_sim_exception or not np.isfinite(observation.sum() + reward):
-                    answer = f"the simulation of {name} diverged".encode()
-        else:
-            for (index, _, env), goal in zip(built, pickle.loads(message), strict=True):
-                if goal.vector is not None:
-                    observation = reset_to_goal(env, goal.vector)
-                else:
-                    seed, purpose = goal.stream
-                    observation = reset_to_random_goal(env, stream(seed, *purpose))
-                arrays.observations[index] = observation
+        name = ""
+        try:
+            if message == STEP:
+                for index, name, env in built:
+                    observation, reward, _, _, info = env.step(arrays.actions[index])
+                    arrays.observations[index] = observation
+                    arrays.rewards[index] = reward
+                    arrays.successes[index] = info["success"]
+                    if env._did_see_sim_exception or not np.isfinite(observation.sum() + reward):
+                        answer = f"the simulation of {name} diverged".encode()
+            else:
+                for (index, name, env), goal in zip(built, pickle.loads(message), strict=True):
+                    if goal.vector is not None:
+                        observation = reset_to_goal(env, goal.vector)
+                    else:
+                        seed, purpose = goal.stream
+                        observation = reset_to_random_goal(env, stream(seed, *purpose))
+                    arrays.observations[index] = observation
+        except Exception as error:
+            answer = f"the simulation of {name} failed: {error}".encode()
         connection.send_bytes(answer)

@@ -433,6 +433,12 @@ def test_success_is_that_of_the_whole_window_and_of_no_other() -> None:
     assert e.populations[0].stage == 4
 
 
+def test_improvement_in_an_earlier_window_does_not_count() -> None:
+    e = evolution(tasks=1, window=3)
+    history = stages_over(e, 6, lambda g: 100.0 * min(g, 3))
+    assert [row[0] for row in history] == [3, 3, 3, 3, 3, 4]
+
+
 def test_growth_is_followed_by_a_window_of_cool_down_and_ends_at_the_last_module() -> None:
     e = evolution(tasks=1, window=3, modules=5)
     history = [row[0] for row in stages_over(e, 24, 10.0)]

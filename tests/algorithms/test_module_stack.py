@@ -183,7 +183,9 @@ def test_modules_in_use_equals_brute_force_path_search() -> None:
         ([[1, 0, 0], [0, 1, 0], [0, 0, 1]], 3),  # a chain
         ([[1, 0, 0], [0, 1, 0], [1, 0, 0]], 1),  # the head reads module 1 alone
         ([[1, 0, 0], [1, 0, 0], [0, 0, 1]], 2),  # module 3 skips module 2
-        ([[1, 0, 0], [0.01, 0.99, 0], [0.01, 0.99, 0]], 2),  # 0.01 itself is not above 0.01
+        # 0.01 itself is not above 0.01, on the way to a module or to the head.
+        ([[0.01, 0, 0], [0, 1, 0], [0, 0, 1]], 2),
+        ([[0, 0, 0], [0, 1, 0], [0.01, 0, 0.99]], 2),
         ([[1, 0, 0], [0, 0, 0], [0, 0.5, 0.5]], 3),
     ],
 )

@@ -137,7 +137,8 @@ def test_mlp_starts_he_uniform_with_zero_biases_and_small_heads(
     ):
         largest = weight.abs().max().item()
         assert largest <= bound
-        assert largest > 0.6 * bound
+        # Of many draws the largest comes close to the bound.
+        assert largest > (0.9 if weight.numel() > 100 else 0.6) * bound
         assert abs(weight.mean().item()) < bound / 2
     assert not first.bias.any()
     assert not second.bias.any()

@@ -370,6 +370,35 @@ def test_a_task_above_the_threshold_moves_nothing_of_its_own(
     assert moved["temperature"].ne(0).tolist() == [True, True, False]
 
 
+@pytest.mark.parametrize(("factor", "left_out"), [(0.999, True), (1.001, False)])
+def test_the_threshold_is_on_the_weighted_sum_of_a_tasks_losses(
+    factor: float, left_out: bool, build: Callable[..., Algorithm]
+) -> None:
+    def make(threshold: float) -> Any:
+        algorithm = doubled(
+            build(
+                "mtsac",
+                update_order="simultaneous",
+                task_weighting="temperature",
+                task_loss_threshold=threshold,
+            )
+        )
+        with torch.no_grad():
+            algorithm.log_temperature += torch.tensor([0.5, -1.0, 0.2])
+        return algorithm
+
+    # By hand: both critics' and the actor's loss, weighted, and the temperature's, unweighted.
+    batch, plain = transitions(0), PlainSAC(make(math.inf))
+    critic, (actor, log_density) = plain.critic_losses(batch), plain.actor_losses(batch)
+    inverse = (-plain.log_alpha).exp()
+    weight = 3 * inverse / inverse.sum()
+    total = weight * (critic.sum(0) + actor) - plain.log_alpha * (log_density - 4)
+    moved = changed(make(factor * total[1].item()), batch)
+    assert moved["actor.head.weight"][0, 1].any() != left_out
+    assert moved["critic.head.weight"][0, 1].any() != left_out
+    assert moved["temperature"][1].ne(0) != left_out
+
+
 def test_temperatures_rise_where_entropy_is_below_its_target(
     build: Callable[..., Algorithm],
 ) -> None:

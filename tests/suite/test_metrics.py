@@ -53,7 +53,7 @@ def test_the_first_bad_step_is_named_and_there_the_metric_of_a_task() -> None:
     metrics.add(0, {"norm": torch.tensor(1.0), "early": good, "late": good})
     metrics.add(1, {"norm": nan, "early": bad, "late": good})
     metrics.add(2, {"norm": nan, "early": bad, "late": bad})
-    with pytest.raises(TrainingDiverged, match="early of reach-v3 .* env step 10 "):
+    with pytest.raises(TrainingDiverged, match=r"early of reach-v3 .* env step 10 "):
         metrics.check(0, 10, 0)
 
 
@@ -83,5 +83,5 @@ def test_all_finite_names_the_task_of_a_bad_action() -> None:
     actions = np.zeros((2, 3, 4))
     all_finite("action", actions, TASKS, 7)
     actions[1, 2, 0] = np.nan
-    with pytest.raises(TrainingDiverged, match="action of push-v3 .* env step 7;"):
+    with pytest.raises(TrainingDiverged, match=r"action of push-v3 .* env step 7;"):
         all_finite("action", actions, TASKS, 7)

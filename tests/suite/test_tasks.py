@@ -148,7 +148,7 @@ def test_preset_training_draws_from_all_50_goals_of_the_right_task() -> None:
     goals = without_files("preset")
     drawn = [goals.training(episode, 2) for episode in range(400)]
     assert all([int(g.vector[0]) for g in d if g.vector is not None] == [0, 0, 1, 1] for d in drawn)
-    counts = np.bincount(sum((indices(d) for d in drawn), []), minlength=50)
+    counts = np.bincount([index for d in drawn for index in indices(d)], minlength=50)
     assert len(counts) == 50
     # 1600 draws over 50 goals, 32 each with standard deviation 5.6.
     assert counts.min() > 32 - 5 * 5.6

@@ -1,0 +1,340 @@
+"""Whole runs through the command line: what a user sees, and what is left behind."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import torch
+from conftest import Run, call, smoke_arguments
+
+from algorithms import ALGORITHMS
+from suite.bench import checkpoint_bytes
+from suite.cli import main
+from suite.config import preset
+from suite.replay import WIDTH
+
+Smoke = Callable[[str], Run]
+TASKS = {"reach-v3", "push-v3"}
+
+
+def rows(run: Run) -> pd.DataFrame:
+    return pq.read_table(run.path / "rows.parquet").to_pandas()
+
+
+@pytest.fixture(scope="module", params=ALGORITHMS)
+def run(request: pytest.FixtureRequest, smoke_run: Smoke) -> Run:
+    finished: Run = smoke_run(request.param)
+    return finished
+
+
+def algorithm_of(run: Run) -> str:
+    return run.arguments[2]
+
+
+def test_a_run_ends_with_a_table_of_tasks_and_the_path_of_the_rows(run: Run) -> None:
+    assert run.status == 0, run.errors
+    assert run.path.name.startswith(f"{algorithm_of(run)}-reach+push-preset-a64-c64-s0-")
+    for part in ("task", "success", "return", "reach-v3", "push-v3", "mean", "env steps/s"):
+        assert part in run.output
+    assert f"rows: {run.path / 'rows.parquet'}" in run.output
+
+
+def test_progress_tells_steps_speed_time_left_and_success(run: Run) -> None:
+    lines = [line for line in run.errors.splitlines() if run.path.name in line]
+    assert len(lines) == 2
+    for part in ("400 of 400 steps", "steps/s", "left", "success 0."):
+        assert part in lines[-1]
+
+
+def test_no_global_generator_is_touched(run: Run) -> None:
+    assert run.global_generators_moved == []
+
+
+def test_the_rows_are_tidy_and_carry_their_provenance(run: Run) -> None:
+    table = rows(run)
+    expected = {
+        *("run", "seed", "algorithm", "task", "metric", "env_step", "update", "value"),
+        *("config_hash", "task_set", "tasks", "goals", "reward_version", "horizon"),
+        *("actor_parameters", "critic_parameters", "total_parameters", "evaluation", "device"),
+        *(f"version_{p}" for p in ("metaworld", "mujoco", "gymnasium", "torch", "mtscale")),
+    }
+    assert expected <= set(table.columns)
+    assert table.notna().all().all()
+    assert set(table["run"]) == {run.path.name}
+    assert set(table["algorithm"]) == {algorithm_of(run)}
+    assert set(table["task"]) == TASKS | {""}
+    assert set(table["env_step"]) == set(range(40, 401, 40))
+    # One value for each task, metric and moment.
+    assert not table.duplicated(["task", "metric", "env_step"]).any()
+    metadata = json.loads(pq.read_schema(run.path / "rows.parquet").metadata[b"mtscale"])
+    stored = json.loads((run.path / "config.json").read_text())
+    assert metadata["config"] == {k: v for k, v in stored.items() if k != "run"}
+
+
+def test_the_rows_hold_evaluations_training_and_plasticity(run: Run) -> None:
+    table = rows(run)
+    steps = table.groupby("metric", observed=True)["env_step"].apply(lambda s: sorted(set(s)))
+    for metric in ("success", "return", "success/mean"):
+        assert steps[metric] == [200, 400], metric
+    for metric in ("train/return", "train/success"):
+        assert steps[metric] == list(range(40, 401, 40)), metric
+    # 40 random steps a task are two episodes: learning starts in the third round.
+    for metric in ("train/critic_loss", "train/actor_loss", "train/temperature"):
+        assert steps[metric] == list(range(120, 401, 40)), metric
+    for network in ("actor", "critic_0", "critic_1"):
+        for metric in (
+            *("dormant_0", "dormant_0.025", "dormant_0.1", "srank", "effective_rank"),
+            *("feature_rank", "active_units", "weight_norm", "gradient_norm"),
+        ):
+            name = f"plasticity/{network}/{metric}"
+            assert steps[f"{name}/pooled"] == [200, 400], name
+            layers = [m for m in steps.index if m.startswith(f"{name}/")]
+            assert len(layers) > 2, name
+    shares = table[table["metric"].isin(["success", "train/success"])]["value"]
+    assert shares.between(0, 1).all()
+
+
+def test_the_update_column_counts_gradient_steps(run: Run) -> None:
+    last = rows(run).query("env_step == 400")
+    # 10 rounds of 20 locksteps, of which the first 40 do not learn.
+    assert set(last["update"]) == {10 * 20 - 40}
+
+
+def reported(run: Run, metric: str) -> pd.DataFrame:
+    table = rows(run).query("metric == @metric")
+    assert set(table["env_step"]) == {200, 400}, metric
+    assert set(table["task"]) == TASKS, metric
+    return table
+
+
+def test_mega_reports_stages_modules_diversity_and_weights(smoke_run: Smoke) -> None:
+    run = smoke_run("mega")
+    assert reported(run, "stage")["value"].between(3, 4).all()
+    assert reported(run, "modules_in_use")["value"].between(1, 4).all()
+    assert reported(run, "population_diversity")["value"].between(0, 1).all()
+    table = rows(run)
+    weights = table[table["metric"].str.startswith("weight/")]
+    assert {"weight/1/1", "weight/2/1", "weight/2/2", "weight/3/3"} <= set(weights["metric"])
+    # The weights of each slot's sources are shares.
+    slots = weights["metric"].str.extract(r"weight/(\d+)/(\d+)").astype(int)
+    total = weights.groupby([weights["task"], weights["env_step"], slots[0]], observed=True)
+    assert total["value"].sum().tolist() == pytest.approx([1.0] * total.ngroups, abs=1e-6)
+
+
+def test_d2r_reports_the_entropy_of_its_routes_and_modules_in_use(smoke_run: Smoke) -> None:
+    run = smoke_run("d2r")
+    assert reported(run, "route_entropy")["value"].between(0, 1).all()
+    assert reported(run, "modules_in_use")["value"].between(1, 4).all()
+
+
+def test_the_result_is_that_of_the_last_evaluation(run: Run) -> None:
+    result = json.loads((run.path / "result.json").read_text())
+    last = rows(run).query("env_step == 400")
+    for metric in ("success", "return"):
+        values = last[last["metric"] == metric].set_index("task")["value"].to_dict()
+        assert result[metric] == pytest.approx(values)
+    assert result["mean_success"] == pytest.approx(sum(result["success"].values()) / 2)
+    assert (result["env_steps"], result["episodes_per_task"]) == (400, 2)
+
+
+def test_a_finished_run_keeps_its_last_weights_and_nothing_that_only_resuming_needed(
+    run: Run,
+) -> None:
+    files = {p.relative_to(run.path).as_posix() for p in run.path.rglob("*") if p.is_file()}
+    # The files that the docstring of suite.runs promises.
+    assert files == {
+        *("config.json", "provenance.json", "rows.parquet", "timing.parquet", "result.json"),
+        *("lock", "checkpoints/state-000000010.pt"),
+    }
+
+
+def test_wall_clock_and_speed_are_kept(run: Run) -> None:
+    timing = pq.read_table(run.path / "timing.parquet").to_pandas()
+    assert {"wall_seconds", "steps_per_second"} <= set(timing["metric"])
+    assert (timing["value"] > 0).all()
+
+
+def test_the_same_command_again_says_that_the_run_is_done_and_changes_nothing(run: Run) -> None:
+    before = {p: p.read_bytes() for p in run.path.rglob("*") if p.is_file()}
+    again = call(run.arguments, run.path.parent)
+    assert again.status == 0
+    assert "this run is done" in again.output
+    assert str(run.path / "rows.parquet") in again.output
+    assert "reach-v3" in again.output
+    assert {p: p.read_bytes() for p in run.path.rglob("*") if p.is_file()} == before
+
+
+def test_the_way_to_run_it_again_that_is_named_works(smoke_run: Smoke, tmp_path: Path) -> None:
+    run = smoke_run("mtsac")
+    copy = tmp_path / run.path.name
+    shutil.copytree(run.path, copy)
+    advice = "--force runs it again"
+    assert advice in call(smoke_arguments("mtsac", tmp_path), tmp_path).output
+    # Stopped at the space check, before any work: only the option is of interest here.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+        assert main([*smoke_arguments("mtsac", tmp_path), "--force"]) == 2
+    assert not (copy / "result.json").exists()
+
+
+# Refusals that need the directory ------------------------------------------------------------
+
+
+def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    status = main(arguments)
+    captured = capsys.readouterr()
+    assert status == 2
+    assert captured.err.count("\n") == 1, captured.err
+    assert captured.err.startswith("error: ")
+    return captured.err
+
+
+def test_the_directory_of_another_run_is_refused(
+    smoke_run: Smoke, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = smoke_run("mtsac")
+    other = [*smoke_arguments("mtsac", run.path.parent), "--run-dir", str(run.path)]
+    line = refused([*other, "--discount", "0.9"], capsys)
+    assert "holds a run with discount 0.99, not 0.9;" in line
+    assert "--force" in line
+
+
+def test_a_full_disk_is_said_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10**7))
+    line = refused(smoke_arguments("mtsac", tmp_path), capsys)
+    assert line.startswith("error: disk: ")
+    assert "0.0 GB free" in line
+
+
+# Not a number, and damaged checkpoints -------------------------------------------------------
+
+SICK = '''
+"""An algorithm whose critic loss of the second task is NaN in gradient step NAN_AT."""
+
+from dataclasses import dataclass
+
+import torch
+
+from algorithms.mtsac import MTSAC
+from algorithms.settings import MTSACSettings
+
+
+@dataclass(frozen=True)
+class SickSettings(MTSACSettings):
+    actor_width: int = 8
+    critic_width: int = 8
+
+
+class Sick(MTSAC):
+    Settings = SickSettings
+    steps = 0
+
+    def update(self, batch):
+        metrics = super().update(batch)
+        if self.steps == {nan_at}:
+            metrics["critic_loss"] = metrics["critic_loss"] * torch.tensor([1.0, float("nan")])
+        self.steps += 1
+        return metrics
+
+    def state_dict(self):
+        return {{**super().state_dict(), "steps": self.steps}}
+
+    def load_state_dict(self, state):
+        self.steps = state["steps"]
+        super().load_state_dict(state)
+'''
+
+
+def sick_arguments(results: Path) -> list[str]:
+    arguments = smoke_arguments("sick_algorithm:Sick", results)
+    return [*arguments, "--actor-width", "8", "--critic-width", "8", "--evaluations", "1"]
+
+
+@pytest.fixture(scope="module")
+def sick(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A run that a NaN ended in its sixth round; tests work on copies of its folder."""
+    folder = tmp_path_factory.mktemp("sick")
+    # Rounds of 20 gradient steps from the third on: 20 + 20 + 20 + 5.
+    (folder / "sick_algorithm.py").write_text(SICK.format(nan_at=65))
+    results = folder / "results"
+    results.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        yield call(sick_arguments(results), results)
+
+
+def test_a_nan_loss_stops_with_step_task_and_metric_and_a_status(sick: Run) -> None:
+    assert sick.status != 0
+    (line,) = [line for line in sick.errors.splitlines() if line.startswith("error: ")]
+    # Round 6 begins at env step 200; its sixth lockstep is at 200 + 5 · 2.
+    assert "critic_loss of push-v3 became nan" in line
+    assert "env step 210 " in line
+    assert "gradient step 65)" in line
+    assert "Traceback" not in sick.errors
+    assert not (sick.path / "result.json").exists()
+
+
+def test_the_last_good_checkpoint_is_kept(sick: Run) -> None:
+    states = sorted((sick.path / "checkpoints").glob("state-*.pt"))
+    assert [path.name for path in states] == ["state-000000004.pt", "state-000000005.pt"]
+    weights = torch.load(states[-1], weights_only=True)["algorithm"]
+    for network in ("actor", "critic", "target"):
+        assert all(torch.isfinite(value).all() for value in weights[network].values())
+
+
+def damaged_copy(sick: Run, tmp_path: Path, *states: str) -> list[str]:
+    """The command line for a copy of the run in which these states are damaged."""
+    shutil.copytree(sick.path, tmp_path / sick.path.name)
+    for name in states:
+        path = tmp_path / sick.path.name / "checkpoints" / f"state-{name}.pt"
+        path.write_bytes(path.read_bytes()[:-1])
+    return sick_arguments(tmp_path)
+
+
+def test_an_unreadable_checkpoint_is_named_and_the_one_before_it_used(
+    sick: Run, tmp_path: Path
+) -> None:
+    again = call(damaged_copy(sick, tmp_path, "000000005"), tmp_path)
+    (warning,) = [x for x in again.errors.splitlines() if x.startswith("warning: ")]
+    assert "state-000000005.pt is damaged" in warning
+    assert "checkpoint before it is used" in warning
+    assert "resuming at env step 160" in again.output
+    # And comes to the same end as before: the NaN belongs to the gradient step.
+    assert "gradient step 65)" in again.errors
+
+
+def test_if_no_checkpoint_is_readable_one_line_says_so(sick: Run, tmp_path: Path) -> None:
+    again = call(damaged_copy(sick, tmp_path, "000000004", "000000005"), tmp_path)
+    assert again.status == 2
+    (line,) = [line for line in again.errors.splitlines() if line.startswith("error: ")]
+    assert "no checkpoint can be read" in line
+    assert "state-000000005.pt" in line
+    assert "state-000000004.pt" in line
+    assert "--force" in line
+
+
+def test_the_estimate_of_disk_space_covers_a_full_replay() -> None:
+    config = preset("scaling", "mtsac", "MT10")
+    assert checkpoint_bytes(config) > 10 * 100_000 * WIDTH * 4
+    assert checkpoint_bytes(config) < 3 * 10 * 100_000 * WIDTH * 4
+
+
+def test_the_estimate_of_disk_space_counts_every_env_of_a_task() -> None:
+    short = preset("smoke", "mtsac", "reach")
+    many = replace(
+        short,
+        task=replace(short.task, horizon=500, envs_per_task=8),
+        training=replace(short.training, steps=8_000_000, buffer_per_task=8_000_000),
+    )
+    assert checkpoint_bytes(many) > 8_000_000 * WIDTH * 4
