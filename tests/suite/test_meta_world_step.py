@@ -158,7 +158,8 @@ def test_an_edited_state_is_simulated_from_scratch(field):
 
 
 @pytest.mark.parametrize("field", ["qpos", "qvel"])
-def test_a_state_gone_astray_is_left_to_mujoco(field, monkeypatch):
+def test_a_state_gone_astray_is_left_to_mujoco(field, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)  # MuJoCo writes its warning into a file here
     envs = [make_env("push-v3", engine=engine) for engine in ("metaworld", "fast")]
     for env in envs:
         reset_to_random_goal(env, np.random.default_rng(0))
