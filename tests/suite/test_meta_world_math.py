@@ -100,6 +100,12 @@ def test_rotation():
             assert exact(mine) == exact(Rotation.from_matrix(matrix).as_quat())
 
 
+def test_rotation_chooses_as_scipy_does_among_equals():
+    for matrix in np.round(Rotation.create_group("O").as_matrix()):
+        mine = fast_math.FastRotation.from_matrix(matrix).as_quat()
+        assert exact(mine) == exact(Rotation.from_matrix(matrix).as_quat())
+
+
 def test_rotation_leaves_what_must_be_orthogonalised_to_scipy():
     for noise in (1e-13, 1e-11, 1e-7, 1e-3):
         matrix = Rotation.from_quat([1, 2, 3, 4]).as_matrix() + noise * RNG.normal(size=(3, 3))

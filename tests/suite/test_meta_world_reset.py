@@ -37,6 +37,18 @@ def test_a_reset_forgets_what_came_before(task):
         assert [exact(first), exact(env._last_rand_vec), *play(env)] == expected, engine
 
 
+def test_a_reset_starts_from_the_env_as_built():
+    """Whatever a task, or its user, left in attributes and fixtures: nothing of it remains."""
+    goal = preset_goals(["push-v3"], seed=0)[0][0]
+    fresh, env = make_env("push-v3"), make_env("push-v3")
+    env.left_behind = True
+    env.hand_init_pos = env.hand_init_pos + 0.05
+    env.model.body("obj").pos[2] += 0.1
+    assert exact(reset_to_goal(env, goal)) == exact(reset_to_goal(fresh, goal))
+    assert play(env) == play(fresh)
+    assert not hasattr(env, "left_behind")
+
+
 @pytest.mark.parametrize("task", ["push-v3", "door-lock-v3", "basketball-v3", "assembly-v3"])
 def test_a_known_goal_is_restored(task):
     goals = preset_goals([task], seed=0)[0][:2]
