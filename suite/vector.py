@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from suite.messages import UserError
+from suite.placement import spread
 from suite.tasks import Goal
 
 OBSERVATION_SIZE = 39
@@ -85,8 +86,7 @@ class VectorEnv:
         context = multiprocessing.get_context("spawn")
         self.workers: list[tuple[Connection, Any, list[int]]] = []
         with single_threaded_children():
-            for worker in range(count):
-                indices = list(range(worker, self.envs, count))
+            for indices in spread(self.names, count):
                 parent, child = context.Pipe()
                 process = context.Process(
                     target=serve,
@@ -229,7 +229,7 @@ def serve(
                     if env._did_see_sim_exception or not np.isfinite(observation.sum() + reward):
                         answer = f"the simulation of {name} diverged".encode()
             else:
-                for (index, name, env), goal in zip(built, pickle.loads(message), strict=True):
+                for (index, name, env), goal in zip(built, pickle.loads(message), strict=True):  # noqa: B007 - named in errors
                     if goal.vector is not None:
                         observation = reset_to_goal(env, goal.vector)
                     else:
