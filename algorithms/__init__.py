@@ -57,7 +57,11 @@ def load(path: str) -> type[Algorithm]:
     from algorithms.algorithm import Algorithm
 
     module, _, attribute = path.partition(":")
+    if not module:
+        raise ImportError(f"{path} names no module")
     found = getattr(importlib.import_module(module), attribute)
     if not (isinstance(found, type) and issubclass(found, Algorithm)):
         raise TypeError(f"{path} is not a subclass of algorithms.algorithm.Algorithm")
+    if not hasattr(found, "Settings"):
+        raise TypeError(f"{path} has no Settings: a frozen dataclass, perhaps empty")
     return found

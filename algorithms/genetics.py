@@ -133,7 +133,8 @@ class Evolution:
         for task, population in enumerate(self.populations):
             for env, index in enumerate(turn):
                 population.individuals[index].scores.append(float(score[task, env]))
-                population.window_successes.append(float(successes[task, env]))
+                if s.evolution:
+                    population.window_successes.append(float(successes[task, env]))
             population.episodes += self.envs_per_task
             if population.episodes >= s.population * s.episodes_per_individual:
                 due.append(task)
@@ -154,12 +155,13 @@ class Evolution:
         if population.window_start == -np.inf:
             population.window_start = best
         if population.generation % s.window == 0:
+            gain = best - population.window_start
             stagnates = (
                 not population.cooling
                 and population.stage < s.modules
                 and np.mean(population.window_successes) < s.success_threshold
-                and best - population.window_start
-                < s.improvement_threshold * abs(population.window_start)
+                # A fitness that stays at 0 has no relative gain, and stagnates all the same.
+                and (gain <= 0 or gain < s.improvement_threshold * abs(population.window_start))
             )
             population.window_start = best
             population.window_successes = []

@@ -265,7 +265,8 @@ class MultiTaskSAC(Algorithm):
         with torch.no_grad():
             self.log_temperature.copy_(state["log_temperature"])
         for name, optimiser in self.optimisers.items():
-            optimiser.load_state_dict(state["optimisers"][name])
+            # Adam would go on to write into the very tensors that it is given.
+            optimiser.load_state_dict(copy.deepcopy(state["optimisers"][name]))
         self.exploration.set_state(state["exploration"])
         self.noise.set_state(state["noise"])
 

@@ -298,9 +298,6 @@ def test_saving_changes_nothing(name: str, build: Build, collect: Collect) -> No
 
 
 # What is loaded must be the loader's own, also where no file lies between the two.
-@pytest.mark.xfail(
-    strict=True, reason="torch's optimisers keep the tensors of the state that they load"
-)
 @every_algorithm
 def test_a_loaded_state_is_a_copy(name: str, build: Build, collect: Collect) -> None:
     original, restored = build(name), build(name, seed=99)
@@ -459,16 +456,8 @@ def test_a_users_own_algorithm_is_found_by_its_path_and_runs(
         ("{own}:", AttributeError),
         ("{own}:NoAlgorithm", TypeError),
         ("{own}:function", TypeError),
-        pytest.param(
-            *("{own}:Bare", TypeError),
-            marks=pytest.mark.xfail(
-                strict=True, raises=AttributeError, reason="a class without Settings"
-            ),
-        ),
-        pytest.param(
-            *(":Mine", ImportError),
-            marks=pytest.mark.xfail(strict=True, raises=ValueError, reason="an empty module name"),
-        ),
+        ("{own}:Bare", TypeError),
+        (":Mine", ImportError),
     ],
 )
 def test_a_wrong_path_gives_the_documented_error(
