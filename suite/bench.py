@@ -14,7 +14,7 @@ from suite.interrupt import Interrupted
 from suite.messages import UserError
 from suite.meta_world import EngineError, check_engine
 from suite.progress import Progress
-from suite.replay import Replay
+from suite.replay import Extras, Replay
 from suite.runs import RunDirectory
 from suite.train import build
 
@@ -33,7 +33,6 @@ def bench(config: RunConfig) -> int:
         print(table(done))
         print(f"this run is done: {directory.path / 'rows.parquet'} (--force runs it again)")
         return 0
-    directory.check_space(checkpoint_bytes(config))
     directory.begin_session()
     total = config.rounds * config.steps_per_round
     print(f"{config.name()}: {total:,} env steps on {len(config.tasks)} tasks → {directory.path}")
@@ -41,6 +40,7 @@ def bench(config: RunConfig) -> int:
     progress = Progress(config.name(), total)
     trainer = build(config, directory, progress)
     counts = trainer.algorithm.parameter_counts()
+    directory.check_space(checkpoint_bytes(config, trainer.algorithm.extras))
     print(f"parameters: actor {counts.actor:,}, critics {counts.critic:,}")
     try:
         for line in trainer.restore():
@@ -66,10 +66,11 @@ def bench(config: RunConfig) -> int:
     return 0
 
 
-def checkpoint_bytes(config: RunConfig) -> int:
+def checkpoint_bytes(config: RunConfig, extras: Extras) -> int:
     """Upper estimate of what the checkpoints of a run occupy: the replay, and some room."""
-    rounds = min(config.training.buffer_per_task, config.rounds * config.task.horizon)
-    return int(1.25 * Replay.bytes(len(config.tasks), rounds, {})) + 200_000_000
+    collected = config.rounds * config.task.horizon * config.task.envs_per_task
+    rows = min(config.training.buffer_per_task, collected)
+    return int(1.25 * Replay.bytes(len(config.tasks), rows, extras)) + 200_000_000
 
 
 def summary(config: RunConfig, evaluation: Evaluation) -> dict[str, Any]:

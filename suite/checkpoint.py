@@ -182,7 +182,11 @@ class CheckpointStore:
                 raise ValueError(f"{self.folder / name} is damaged")
 
         def tensors(name: str) -> Any:
-            return torch.load(self.folder / name, map_location="cpu", weights_only=True)
+            try:
+                return torch.load(self.folder / name, map_location="cpu", weights_only=True)
+            except Exception:
+                # Its bytes are those that were written, but they are not tensors and plain data.
+                raise ValueError(f"{self.folder / name} cannot be read") from None
 
         state = tensors(contents["state"])
         segments = [(stop, tensors(name)) for name, stop in contents["segments"]]

@@ -31,8 +31,8 @@ PARTS: dict[str, type[Any]] = {
     "execution": ExecutionConfig,
 }
 OWN: dict[str, type[Any]] = {"seed": int, "device": str}
-FIRST = ("alg", "preset", "tasks")
-"""Options that decide what the others are and default to."""
+BARE = ""
+"""What an option without a value has: True for a flag, a mistake for others."""
 USAGE = (
     "python -m suite bench --alg {mega,d2r,mtsac,package.module:Class} "
     "[--preset {smoke,quick,scaling,d2r}] [--field value ...]"
@@ -60,6 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        # Whoever read the output has seen enough: `--help | head`.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("stopped; the same command resumes from the last checkpoint", file=sys.stderr)
         return 130
@@ -97,16 +101,20 @@ def parse(arguments: Sequence[str]) -> RunConfig:
         ],
         frozen=True,
     )
+    # A combination of settings that excludes itself is refused here, in one line.
+    ours = {f.name for f in fields(settings)} & given.keys()
     try:
-        parsed: Any = tyro.cli(
-            options,
-            args=list(arguments),
-            prog="python -m suite bench",
-            description=f"Train one algorithm on Meta-World. {USAGE}",
-            config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff),
-        )
+        replace(start.settings, **{name: converted(types[name], given[name]) for name in ours})
     except ValueError as error:
         raise UserError(str(error)) from None
+    pairs = [part for name, value in given.items() for part in (f"--{name}", value)]
+    parsed: Any = tyro.cli(
+        options,
+        args=[*pairs, *(a for a in arguments if a in ("-h", "--help"))],
+        prog="python -m suite bench",
+        description=f"Train one algorithm on Meta-World. {USAGE}",
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff),
+    )
     return replace(
         start,
         seed=parsed.seed,
@@ -130,9 +138,7 @@ def split(arguments: Sequence[str]) -> dict[str, str]:
             raise UserError(f"{option!r} stands alone; options are written --field value")
         name, equals, value = option[2:].partition("=")
         if not equals:
-            if not rest or (rest[0].startswith("--")):
-                raise UserError(f"{name}: no value given; write --{name} <value>")
-            value = rest.pop(0)
+            value = rest.pop(0) if rest and not rest[0].startswith("--") else BARE
         given[name.replace("-", "_")] = value
     return given
 
@@ -142,12 +148,18 @@ def option_types(settings: type[Any]) -> dict[str, Any]:
     types: dict[str, Any] = {"alg": str, "preset": Literal[tuple(PRESETS)], **OWN}
     for part in (*PARTS.values(), settings):
         hints = get_type_hints(part)
+        taken = [f.name for f in fields(part) if f.name in types]
+        if taken:
+            raise UserError(f"algorithm: its field {taken[0]!r} is the suite's; rename it")
         types |= {f.name: hints[f.name] for f in fields(part)}
     return types
 
 
 def check_options(given: dict[str, str], types: dict[str, Any]) -> None:
-    """Raises UserError for an unknown field or a value that its type does not allow."""
+    """Raises UserError for an unknown field or a value that its type does not allow.
+
+    A flag without a value is set to True in `given`.
+    """
     names = [name.replace("_", "-") for name in types]
     for name, value in given.items():
         shown = name.replace("_", "-")
@@ -155,6 +167,10 @@ def check_options(given: dict[str, str], types: dict[str, Any]) -> None:
             hint = "a field of this algorithm or of the suite; --help lists them"
             raise UserError(choose("field", shown, names, hint))
         kind = types[name]
+        if value == BARE:
+            if kind is not bool:
+                raise UserError(f"{shown}: no value given; write --{shown} <value>")
+            given[name] = value = "True"
         if get_origin(kind) is Literal:
             choices = [str(choice) for choice in get_args(kind)]
             if value not in choices:
@@ -168,3 +184,10 @@ def check_options(given: dict[str, str], types: dict[str, Any]) -> None:
             except ValueError:
                 wanted = "a whole number" if kind is int else "a number"
                 raise UserError(f"{shown}: {value!r} is not {wanted}") from None
+
+
+def converted(kind: Any, value: str) -> Any:
+    """A checked value as its type."""
+    if kind is bool:
+        return value == "True"
+    return kind(value) if kind in (int, float) else value

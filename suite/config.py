@@ -296,8 +296,15 @@ def check(config: RunConfig) -> None:
             f"probe-size: {evaluation.probe_size} is less than one a task; give at least "
             f"{len(config.tasks)}"
         )
-    if not 0 <= config.seed < 2**32:
-        raise UserError(f"seed: {config.seed} does not lie between 0 and 2**32 - 1")
+    for name, seed in (("seed", config.seed), ("goal-seed", config.goal_seed)):
+        if not 0 <= seed < 2**32:
+            raise UserError(f"{name}: {seed} does not lie between 0 and 2**32 - 1")
+    widest = max(getattr(config.settings, f"{net}_width", 0) for net in ("actor", "critic"))
+    if evaluation.probe_size < widest:
+        raise UserError(
+            f"probe-size: {evaluation.probe_size} is less than the widest layer ({widest}), which "
+            f"would cut its rank; add --probe-size {math.ceil(widest / 100) * 100}"
+        )
     check_device(config.device)
 
 

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from algorithms.algorithm import Algorithm
+from suite.metrics import TrainingDiverged
 from suite.tasks import Goal
 from suite.vector import ACTION_SIZE, OBSERVATION_SIZE, VectorEnv
 
@@ -52,7 +53,10 @@ def evaluate(
         for _ in range(horizon):
             inputs = torch.from_numpy(observations).to(device, copy=True)
             decision = algorithm.act(inputs.view(tasks, at_once, OBSERVATION_SIZE), explore=False)
-            envs.send(decision.actions.reshape(-1, ACTION_SIZE).cpu().numpy())
+            actions = decision.actions.reshape(-1, ACTION_SIZE).cpu().numpy()
+            if not np.isfinite(actions).all():
+                raise TrainingDiverged("the deterministic policy's action became nan or infinite")
+            envs.send(actions)
             observations, rewards, succeeded = envs.receive()
             total += rewards
             success = np.maximum(success, succeeded)

@@ -34,6 +34,22 @@ def all_finite(
     )
 
 
+def check_state(state: Any, name: str = "algorithm") -> None:
+    """Raises TrainingDiverged, naming the tensor, unless all of a nested state is finite."""
+    if isinstance(state, Tensor):
+        if state.is_floating_point() and not bool(torch.isfinite(state).all()):
+            raise TrainingDiverged(
+                f"{name} became nan or infinite in the last gradient step; the last good "
+                "checkpoint is kept. Try lower learning rates"
+            )
+    elif isinstance(state, dict):
+        for key, value in state.items():
+            check_state(value, f"{name}/{key}")
+    elif isinstance(state, list | tuple):
+        for index, value in enumerate(state):
+            check_state(value, f"{name}/{index}")
+
+
 class UpdateMetrics:
     """The metrics of one round's gradient steps."""
 

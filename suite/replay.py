@@ -13,6 +13,8 @@ from algorithms.algorithm import Batch
 OBSERVATION, ACTION = 39, 4
 WIDTH = 2 * OBSERVATION + ACTION + 2
 """Floats a row: observation, action, reward, timeout, next observation."""
+Extras = Mapping[str, tuple[tuple[int, ...], torch.dtype]]
+"""What an algorithm adds to a transition: name → (shape, dtype)."""
 
 
 class Replay:
@@ -26,7 +28,7 @@ class Replay:
         self,
         tasks: int,
         capacity: int,
-        extras: Mapping[str, tuple[tuple[int, ...], torch.dtype]],
+        extras: Extras,
         device: torch.device,
         generator: torch.Generator,
     ) -> None:
@@ -46,9 +48,7 @@ class Replay:
         return min(self.written, self.capacity)
 
     @staticmethod
-    def bytes(
-        tasks: int, capacity: int, extras: Mapping[str, tuple[tuple[int, ...], torch.dtype]]
-    ) -> int:
+    def bytes(tasks: int, capacity: int, extras: Extras) -> int:
         """Memory of a full replay."""
         row = WIDTH * 4
         for shape, dtype in extras.values():

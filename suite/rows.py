@@ -85,3 +85,19 @@ def consolidate(
     whole = pa.table(plain)
     described = whole.replace_schema_metadata({"mtscale": json.dumps(metadata, sort_keys=True)})
     return parquet(described)
+
+
+def timing_rows(log: Path, run: str) -> bytes:
+    """The timing log, a JSON object a line, as Parquet rows run, metric, env_step, value."""
+    rows = []
+    for line in log.read_text().splitlines():
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue  # cut off by a kill
+        step = entry.pop("env_step")
+        rows += [
+            {"run": run, "metric": metric, "env_step": step, "value": float(value)}
+            for metric, value in entry.items()
+        ]
+    return parquet(pa.Table.from_pylist(rows))

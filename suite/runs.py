@@ -25,7 +25,7 @@ from algorithms.algorithm import ParameterCounts
 from suite.checkpoint import CheckpointStore, write_atomically
 from suite.config import RunConfig
 from suite.messages import UserError
-from suite.rows import RowLog, consolidate
+from suite.rows import RowLog, consolidate, timing_rows
 
 PACKAGES = ("torch", "metaworld", "mujoco", "gymnasium", "numpy", "scipy", "mtscale")
 
@@ -45,7 +45,8 @@ class RunDirectory:
             raise UserError(f"run-dir: {self.path} is a file; name a directory")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self.lock = (self.path / "lock").open("w")
+            self.refuse_foreign()
+            self.lock = (self.path / "lock").open("a")
         except OSError as error:
             raise UserError(f"run-dir: cannot write to {self.path}: {error.strerror}") from None
         try:
@@ -60,13 +61,22 @@ class RunDirectory:
         config = {"run": self.config.name(), **self.config.identity()}
         write_atomically(self.path / "config.json", (json.dumps(config, indent=1) + "\n").encode())
 
+    def refuse_foreign(self) -> None:
+        """Raises UserError where the directory holds things and is not a run's."""
+        names = {plain_name(path) for path in self.path.iterdir()} - {"lock"}
+        if names and "config.json" not in names:
+            raise UserError(f"run-dir: {self.path} is not empty and not a run; name another")
+        lock = self.path / "lock"
+        if not names and lock.exists() and lock.stat().st_size:
+            raise UserError(f"run-dir: {lock} is not a run's lock; name another directory")
+
     def clear(self) -> None:
         """Deletes what an earlier run left; refuses a directory that holds anything else."""
         ours = {
             "config.json", "provenance.json", "rows.parquet", "timing.parquet", "result.json",
             "checkpoints", "rows", "lock", "timing.jsonl",
         }  # fmt: skip
-        foreign = sorted(p.name for p in self.path.iterdir() if p.name.lstrip(".") not in ours)
+        foreign = sorted(p.name for p in self.path.iterdir() if plain_name(p) not in ours)
         if foreign:
             raise UserError(
                 f"force: {self.path} also holds {foreign[0]}, which is not a run's; not deleted"
@@ -80,10 +90,7 @@ class RunDirectory:
     def compare(self) -> None:
         """Raises UserError where the directory holds a run of another configuration."""
         stored_path = self.path / "config.json"
-        others = [p.name for p in self.path.iterdir() if p.name not in ("lock", ".config.json.tmp")]
         if not stored_path.exists():
-            if others:
-                raise UserError(f"run-dir: {self.path} is not empty and not a run; name another")
             return
         try:
             stored = flatten(json.loads(stored_path.read_text()))
@@ -94,7 +101,8 @@ class RunDirectory:
         different = [k for k in mine | stored if mine.get(k) != stored.get(k)]
         if different:
             key = different[0]
-            more = f" and {len(different) - 1} more fields differ" if len(different) > 1 else ""
+            count = len(different) - 1
+            more = f" (and {count} other difference{'s' * (count > 1)})" if count else ""
             raise UserError(
                 f"run-dir: {self.path} holds a run with {key.replace('_', '-')} "
                 f"{stored.get(key)!r}, not {mine.get(key)!r}{more}; name another directory, or "
@@ -113,6 +121,8 @@ class RunDirectory:
     def check_space(self, needed: int) -> None:
         """Raises UserError where the disk has less than the bytes that the run will need."""
         free = shutil.disk_usage(self.path).free
+        # A resumed run has written part of it already.
+        free += sum(path.stat().st_size for path in self.path.rglob("*") if path.is_file())
         if free < needed:
             raise UserError(
                 f"disk: this run's checkpoints need about {needed / 1e9:.1f} GB and {self.path} "
@@ -141,8 +151,12 @@ class RunDirectory:
 
     def time(self, entry: dict[str, float]) -> None:
         """Adds an entry to the timing log."""
-        with (self.path / "timing.jsonl").open("a") as file:
-            file.write(json.dumps(entry) + "\n")
+        path = self.path / "timing.jsonl"
+        try:
+            with path.open("a") as file:
+                file.write(json.dumps(entry) + "\n")
+        except OSError as error:
+            raise UserError(f"cannot write {path}: {error.strerror}") from None
 
     def finish(self, counts: ParameterCounts, result: dict[str, Any]) -> None:
         """Writes rows.parquet and then result.json; removes what only resuming needed."""
@@ -151,7 +165,11 @@ class RunDirectory:
         data = consolidate(parts, self.columns(counts), {"config": identity})
         write_atomically(self.path / "rows.parquet", data)
         write_atomically(self.path / "result.json", (json.dumps(result, indent=1) + "\n").encode())
-        shutil.rmtree(self.path / "rows")
+        timing = self.path / "timing.jsonl"
+        if timing.exists():
+            write_atomically(self.path / "timing.parquet", timing_rows(timing, self.config.name()))
+            timing.unlink()
+        shutil.rmtree(self.path / "rows", ignore_errors=True)
         for path in self.checkpoints.folder.glob("*"):
             if not path.name.startswith("state-"):
                 path.unlink()
@@ -170,7 +188,7 @@ class RunDirectory:
             "config_hash": c.hash(),
             "algorithm": c.algorithm,
             "seed": c.seed,
-            "task_set": c.task.tasks,
+            "task_set": c.identity()["task"]["tasks"],
             "tasks": len(c.tasks),
             "goals": c.task.goals,
             "reward_version": c.task.reward_version,
@@ -183,6 +201,12 @@ class RunDirectory:
             "device": c.device,
             **{f"version_{name}": version(name) for name in PACKAGES},
         }
+
+
+def plain_name(path: Path) -> str:
+    """A file's name, also where a killed write left it under its temporary one."""
+    name = path.name
+    return name[1:-4] if name.startswith(".") and name.endswith(".tmp") else name
 
 
 def flatten(config: dict[str, Any]) -> dict[str, Any]:

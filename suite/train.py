@@ -20,7 +20,7 @@ from algorithms.algorithm import Algorithm, Batch, Outcomes, Problem, generator
 from suite.config import RunConfig
 from suite.evaluate import Evaluation, evaluate
 from suite.interrupt import Interrupt, Interrupted
-from suite.metrics import UpdateMetrics, all_finite
+from suite.metrics import UpdateMetrics, all_finite, check_state
 from suite.plasticity import measure
 from suite.probe_batch import probe_batch
 from suite.progress import Progress
@@ -92,10 +92,10 @@ class Trainer:
         observations = as_batch(self.envs.reset(goals), tasks, envs, device)
         for step in range(c.task.horizon):
             seen = (self.round * c.task.horizon + step) * envs
-            learning = seen >= c.training.random_steps
+            learning = seen >= c.training.random_steps and self.replay.size > 0
             decision = self.algorithm.act(observations, explore=True)
             actions = decision.actions
-            if not learning:
+            if seen < c.training.random_steps:
                 drawn = random_actions.uniform(-1, 1, (tasks, envs, ACTION_SIZE))
                 actions = torch.from_numpy(drawn).float().to(device)
             sent = actions.reshape(-1, ACTION_SIZE).cpu().numpy()
@@ -172,6 +172,7 @@ class Trainer:
             "algorithm": self.algorithm.state_dict(),
             "replay": self.replay.state_dict(),
         }
+        check_state(state["algorithm"])
         store = self.directory.checkpoints
         self.directory.time(self.progress.timing(self.env_step))
         store.save(

@@ -6,7 +6,9 @@ returns depends on goals and actions alone, not on timing or on the number of wo
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import math
 import mmap
 import multiprocessing
 import os
@@ -26,6 +28,8 @@ from suite.tasks import Goal
 OBSERVATION_SIZE = 39
 ACTION_SIZE = 4
 STEP, QUIT = b"s", b"q"
+BAD = slice(4, 8)
+"""MuJoCo's warnings BADQPOS, BADQVEL, BADQACC and BADCTRL: a simulation that has diverged."""
 
 
 class SimulationError(UserError):
@@ -104,6 +108,8 @@ class VectorEnv:
                 process.start()
                 child.close()
                 self.workers.append((parent, process, indices))
+        # Workers ignore SIGTERM, by which the interpreter would end them at exit.
+        atexit.register(self.close)
         self.collect()
         os.close(descriptor)
 
@@ -162,6 +168,7 @@ class VectorEnv:
                 process.join()
             connection.close()
         self.workers = []
+        atexit.unregister(self.close)
 
     def __enter__(self) -> VectorEnv:
         return self
@@ -196,7 +203,9 @@ def serve(
     engine: str,
 ) -> None:
     """A worker's life: build its envs, then reset and step them until told to quit."""
+    # Ctrl-C and a scheduler's SIGTERM reach the whole process group; the parent ends the run.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     from suite.meta_world import make_env, reset_to_goal, reset_to_random_goal
     from suite.randomness import stream
 
@@ -206,6 +215,8 @@ def serve(
         arrays = Arrays(mmap.mmap(shared, Arrays.size(envs)), envs)
         os.close(shared)
         built = [(index, name, make_env(name, reward_version, engine)) for index, name in mine]
+        # MuJoCo counts failures and silently resets the simulation: live views of the counts.
+        failures = [env.data.warning.number[BAD] for _, _, env in built]
     except Exception as error:
         connection.send_bytes(f"building {', '.join(n for _, n in mine)} failed: {error}".encode())
         return
@@ -221,12 +232,12 @@ def serve(
         name = ""
         try:
             if message == STEP:
-                for index, name, env in built:
+                for (index, name, env), failed in zip(built, failures, strict=True):
                     observation, reward, _, _, info = env.step(arrays.actions[index])
                     arrays.observations[index] = observation
                     arrays.rewards[index] = reward
                     arrays.successes[index] = info["success"]
-                    if env._did_see_sim_exception or not np.isfinite(observation.sum() + reward):
+                    if failed.any() or not math.isfinite(reward):
                         answer = f"the simulation of {name} diverged".encode()
             else:
                 for (index, name, env), goal in zip(built, pickle.loads(message), strict=True):  # noqa: B007 - named in errors

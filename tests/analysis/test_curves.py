@@ -37,5 +37,5 @@ def test_a_file_without_evaluations_is_named(kind: str, tmp_path: Path) -> None:
         path.write_text("not parquet")
     elif kind == "no evaluation":
         rows(path, "train/return")
-    with pytest.raises(ValueError, match="rows.parquet"):
+    with pytest.raises(ValueError, match=r"rows\.parquet"):
         success_rows([path])

@@ -21,6 +21,7 @@ from suite.vector import SimulationError, VectorEnv
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("reach-v3", "drawer-close-v3", "push-v3")
+PUSH = "push-v3"
 GOALS = [
     Goal(np.array([0.0, 0.6, 0.02, 0.05, 0.85, 0.2])),
     Goal(stream=(0, ("training goal", 1, 0, 3))),
@@ -118,7 +119,8 @@ def test_a_killed_worker_is_reported_with_its_tasks_and_none_is_left(pair: Vecto
     workers = pids(pair)
     pair.send(actions(0, 2))
     pair.receive()
-    os.kill(workers[1], signal.SIGKILL)
+    (victim,) = [p.pid for _, p, mine in pair.workers if [pair.names[i] for i in mine] == [PUSH]]
+    os.kill(victim, signal.SIGKILL)
     pair.send(actions(1, 2))
     with pytest.raises(SimulationError) as error:
         pair.receive()
