@@ -164,7 +164,7 @@ def check_options(given: dict[str, str], types: dict[str, Any]) -> None:
     for name, value in given.items():
         shown = name.replace("_", "-")
         if name not in types:
-            hint = "a field of this algorithm or of the suite; --help lists them"
+            hint = "the fields that --help lists"
             raise UserError(choose("field", shown, names, hint))
         kind = types[name]
         if value == BARE:

@@ -168,7 +168,7 @@ PRESETS = {
 }
 
 SMALL = {"actor_width": 64, "critic_width": 64, "modules": 4}
-MEDIUM = {"actor_width": 128, "critic_width": 128, "modules": 8}
+MEDIUM = {"actor_width": 128, "critic_width": 128, "modules": 4}
 
 # From α = 1 the temperature needs tens of thousands of gradient steps to fall to where policies
 # learn; a short run starts near there.
