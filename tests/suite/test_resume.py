@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from algorithms import ALGORITHMS
-from suite.cli import parse
+from suite.cli import main, parse
 
 SCRIPT = Path(__file__).parent / "run_and_die.py"
 
@@ -137,3 +137,14 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path: Path
     assert start("mtsac", tmp_path / "reference").wait() == 0
     one, other = (directory("mtsac", tmp_path / name) for name in ("reference", "run"))
     assert (other / "rows.parquet").read_bytes() == (one / "rows.parquet").read_bytes()
+
+
+def test_rows_depend_neither_on_the_number_of_workers_nor_on_the_engine(tmp_path: Path) -> None:
+    written = {}
+    for workers, engine in ((1, "fast"), (2, "fast"), (3, "fast"), (2, "metaworld")):
+        results = tmp_path / f"{workers}-{engine}"
+        run = [*arguments("mega", results), "--tasks", "reach,push,drawer-close"]
+        assert main([*run, "--workers", str(workers), "--engine", engine]) == 0
+        (rows,) = results.glob("*/rows.parquet")
+        written[workers, engine] = rows.read_bytes()
+    assert len(set(written.values())) == 1
