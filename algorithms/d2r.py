@@ -101,5 +101,5 @@ class D2R(RoutedCritics):
         # The first slot has a single source and nothing to decide.
         relative = (entropy / choices.log().clamp(min=1e-9))[..., 1:].mean((1, 2))
         weights = mixing_weights(logits, select(logits, self.settings.top_k, Choice("greedy")))
-        used = modules_in_use(as_table(weights.unsqueeze(0))).mean(-1)
+        used = modules_in_use(as_table(weights.unsqueeze(0)), self.settings.use_threshold).mean(-1)
         return {"route_entropy": relative.tolist(), "modules_in_use": used.tolist()}

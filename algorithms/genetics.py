@@ -34,14 +34,20 @@ def segment_weights(genes: NDArray[np.int64], decoding: str) -> NDArray[np.float
 
 
 def decode(
-    bits: Bits, gene_bits: int, depth: int, decoding: str = "halfsoftmax"
+    bits: Bits,
+    gene_bits: int,
+    depth: int,
+    decoding: str = "halfsoftmax",
+    bit_order: str = "msb_first",
 ) -> NDArray[np.float64]:
-    """Genotype → lower-triangular table [depth, depth]; bits are most significant first.
+    """Genotype → lower-triangular table [depth, depth].
 
     Row j feeds module j + 2 and the last row the head, so a genotype of a stage below `depth`
     leaves the rows between empty: modules above its stage reach nothing.
     """
-    powers = 2 ** np.arange(gene_bits - 1, -1, -1)
+    powers = 2 ** np.arange(gene_bits)
+    if bit_order == "msb_first":
+        powers = powers[::-1]
     genes = bits.reshape(-1, gene_bits).astype(np.int64) @ powers
     stage = round((np.sqrt(8 * len(genes) + 1) - 1) / 2)
     table = np.zeros((depth, depth))
@@ -79,8 +85,8 @@ class Population:
     window_start: float = -np.inf
     """Best fitness when the window began."""
     window_successes: list[float] = field(default_factory=list)
-    cooling: bool = False
-    """True for one window after growth."""
+    cooling: int = 0
+    """Windows to come in which the task does not grow."""
 
     def ranked(self) -> list[Individual]:
         """Fittest first; ties to the older."""
@@ -88,7 +94,7 @@ class Population:
 
     @property
     def elite(self) -> Individual:
-        """The fittest individual: it is evaluated, and never dies."""
+        """The fittest individual: it never dies."""
         return self.ranked()[0]
 
     def diversity(self) -> float:
@@ -105,8 +111,8 @@ class Evolution:
         self.settings, self.envs_per_task = settings, envs_per_task
         self.random = np.random.default_rng(seed)
         self.births = 0
-        self.turn = 0
-        """Round-robin position of the first env of every task."""
+        self.turn: NDArray[np.int64] = np.arange(envs_per_task) % settings.population
+        """Individual of each env of every task in the running episode."""
         self.populations = [self.fresh(settings.first_stage) for _ in range(tasks)]
 
     def fresh(self, stage: int) -> Population:
@@ -121,13 +127,16 @@ class Evolution:
         return Individual(bits, self.births, deque(maxlen=self.settings.episodes_per_individual))
 
     def on_turn(self) -> NDArray[np.int64]:
-        """Which individual each env of a task runs in this episode, [N]: round robin."""
-        return (self.turn + np.arange(self.envs_per_task)) % self.settings.population
+        """Which individual each env of a task runs in this episode, [N]."""
+        return self.turn
 
     def end_episodes(self, returns: NDArray[np.float64], successes: NDArray[np.float64]) -> bool:
         """Records returns and successes [T, N]; True where any population has changed."""
         s, turn = self.settings, self.on_turn()
-        self.turn = (self.turn + self.envs_per_task) % s.population
+        if s.individual == "round_robin":
+            self.turn = (turn + self.envs_per_task) % s.population
+        else:
+            self.turn = self.random.integers(0, s.population, self.envs_per_task)
         score = returns if s.fitness == "return" else successes
         due = []
         for task, population in enumerate(self.populations):
@@ -165,7 +174,7 @@ class Evolution:
             )
             population.window_start = best
             population.window_successes = []
-            population.cooling = False
+            population.cooling = max(0, population.cooling - 1)
             if stagnates:
                 self.grow(task)
                 return
@@ -175,7 +184,7 @@ class Evolution:
         """One more module: fresh genotypes, or the old ones with a new random segment."""
         s, old = self.settings, self.populations[task]
         grown = self.fresh(old.stage + 1)
-        grown.generation, grown.cooling = old.generation, True
+        grown.generation, grown.cooling = old.generation, s.cooldown_windows
         if s.growth == "extend":
             for new, individual in zip(grown.individuals, old.individuals, strict=True):
                 new.bits[: len(individual.bits)] = individual.bits
@@ -197,7 +206,11 @@ class Evolution:
         bits = self.roulette(survivors).copy()
         if random.random() < s.crossover_rate:
             other = self.second_parent(task, survivors, elites)
-            from_other = random.random(len(bits) // s.gene_bits) < 0.5
+            genes = len(bits) // s.gene_bits
+            if s.crossover == "uniform":
+                from_other = random.random(genes) < 0.5
+            else:
+                from_other = np.arange(genes) >= random.integers(0, genes + 1)
             bits = np.where(np.repeat(from_other, s.gene_bits), other, bits)
         if random.random() < s.mutation_rate:
             flips = max(1, round(s.mutation_bits * len(bits)))
@@ -205,8 +218,10 @@ class Evolution:
         return bits
 
     def roulette(self, survivors: list[Individual]) -> Bits:
-        """A parent, drawn with rank weights: of K the best counts K times, the worst once."""
+        """A parent; with rank weights, of K the best counts K times and the worst once."""
         weights = np.arange(len(survivors), 0, -1, dtype=np.float64)
+        if self.settings.parents == "uniform":
+            weights = np.ones(len(survivors))
         return survivors[self.random.choice(len(survivors), p=weights / weights.sum())].bits
 
     def second_parent(
@@ -240,7 +255,7 @@ class Evolution:
         state = {
             "random": self.random.bit_generator.state,
             "births": self.births,
-            "turn": self.turn,
+            "turn": self.turn.tolist(),
             "populations": populations,
         }
         return {"json": json.dumps(state)}
@@ -249,7 +264,7 @@ class Evolution:
         """Inverse of `state_dict`."""
         loaded = json.loads(state["json"])
         self.random.bit_generator.state = loaded["random"]
-        self.births, self.turn = loaded["births"], loaded["turn"]
+        self.births, self.turn = loaded["births"], np.array(loaded["turn"], np.int64)
         length = self.settings.episodes_per_individual
         self.populations = []
         for entry in loaded["populations"]:

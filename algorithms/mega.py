@@ -32,7 +32,7 @@ class GenotypeNetwork(nn.Module):
     ) -> None:
         super().__init__()
         weight, bias = fan_out_uniform(generator), constant(0.1)
-        head, module_width = uniform(generator, 3e-3), round(s.module_ratio * s.actor_width)
+        head, module_width = uniform(generator, 3e-3), max(1, round(s.module_ratio * s.actor_width))
         self.base = Base(
             1, inputs, s.actor_width, s.base_depth, generator, tasks if s.append_task_id else 0
         )
@@ -74,7 +74,12 @@ class MEGA(RoutedCritics):
         depth = max(p.stage for p in populations)
         tables = np.stack(
             [
-                np.stack([decode(i.bits, s.gene_bits, depth, s.decoding) for i in p.individuals])
+                np.stack(
+                    [
+                        decode(i.bits, s.gene_bits, depth, s.decoding, s.bit_order)
+                        for i in p.individuals
+                    ]
+                )
                 for p in populations
             ]
         )
@@ -83,9 +88,13 @@ class MEGA(RoutedCritics):
         )
 
     def rank(self) -> None:
-        """Looks up each task's fittest individual."""
+        """Looks up each task's fittest individual, and the one to evaluate."""
         populations = self.evolution.populations
         self.elites = np.array([p.individuals.index(p.elite) for p in populations])
+        self.evaluated = self.elites
+        if self.settings.evaluate_genotype == "oldest":
+            births = [[i.birth for i in p.individuals] for p in populations]
+            self.evaluated = np.argmin(births, axis=1)
 
     def table(self, individuals: NDArray[np.int64]) -> Tensor:
         """Tables of the named individuals of each task: [T, B] → [d, d, T, B]."""
@@ -100,7 +109,7 @@ class MEGA(RoutedCritics):
             turn = self.evolution.on_turn()
             individuals = np.broadcast_to(turn, (self.tasks, len(turn))).copy()
         else:
-            individuals = (self.elites if phase == "evaluate" else self.in_training)[:, None]
+            individuals = (self.evaluated if phase == "evaluate" else self.in_training)[:, None]
         return self.split(self.actor(observations, self.table(individuals)))
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
@@ -114,7 +123,7 @@ class MEGA(RoutedCritics):
 
     def probe(self, batch: Batch, seed: int) -> dict[str, NetworkProbe]:
         """See `Algorithm.probe`: the evaluated individuals are probed."""
-        self.in_training = self.elites
+        self.in_training = self.evaluated
         return super().probe(batch, seed)
 
     def end_episodes(self, outcomes: Outcomes) -> None:
@@ -127,18 +136,18 @@ class MEGA(RoutedCritics):
         self.rank()
 
     def report(self, batch: Batch) -> dict[str, list[float]]:
-        """Per task: stage, modules in use, diversity, fitness, and the elite's mixing weights.
+        """Per task: stage, modules in use, diversity, fitness, the evaluated genotype's weights.
 
         `weight/j/i` weighs module i as a source of module j + 1; j = stage is the head.
         """
-        populations = self.evolution.populations
-        table = self.table(self.elites[:, None])
-        used = modules_in_use(table).mean(-1).tolist()
+        populations, nan = self.evolution.populations, float("nan")
+        table = self.table(self.evaluated[:, None])
+        used = modules_in_use(table, self.settings.use_threshold).mean(-1).tolist()
         report = {
             "stage": [float(p.stage) for p in populations],
             "modules_in_use": used,
             "population_diversity": [p.diversity() for p in populations],
-            "best_fitness": [p.elite.fitness for p in populations],
+            "best_fitness": [p.elite.fitness if p.elite.scores else nan for p in populations],
             "generation": [float(p.generation) for p in populations],
         }
         weights, depth = table[..., 0].cpu().numpy(), table.shape[0]
@@ -147,7 +156,7 @@ class MEGA(RoutedCritics):
                 report[f"weight/{k}/{source + 1}"] = [
                     float(weights[depth - 1 if k == p.stage else k - 1, source, task])
                     if k <= p.stage
-                    else float("nan")
+                    else nan
                     for task, p in enumerate(populations)
                 ]
         return report

@@ -83,8 +83,8 @@ class RoutedNetwork(nn.Module):
         super().__init__()
         self.settings, self.members = settings, members
         n = settings.modules
-        module_width = round(settings.module_ratio * width)
-        router_width = round(settings.router_ratio * width)
+        module_width = max(1, round(settings.module_ratio * width))
+        router_width = max(1, round(settings.router_ratio * width))
         weight, bias = fan_out_uniform(generator), constant(0.1)
         self.base = Base(members, inputs, width, settings.base_depth, generator)
         self.activation = nn.ReLU()

@@ -112,6 +112,8 @@ class ModuleSettings(SACSettings):
     """Modules in each stack, the largest depth [D2R, MEGA]."""
     top_k: int = 2
     """Sources that a routed slot mixes [D2R]."""
+    use_threshold: float = 0.01
+    """Mixing weight above which a module counts as in use, in reports alone [choice]."""
     resrouting: bool = True
     """Block the gradient of transforms that the router does not trust (ResRouting) [D2R]."""
 
@@ -129,6 +131,8 @@ class MEGASettings(ModuleSettings):
     """Give the actor's base network the task id as well [choice]."""
     gene_bits: int = 2
     """Bits a gene, p_w: 2 on MT10, 4 on MT50 [MEGA]."""
+    bit_order: Literal["msb_first", "lsb_first"] = "msb_first"
+    """Which bit of a gene comes first [choice]."""
     decoding: Literal["halfsoftmax", "softmax"] = "halfsoftmax"
     """How genes become mixing weights: HalfSoftmax [MEGA], or plain softmax to compare with."""
     population: int = 4
@@ -137,12 +141,19 @@ class MEGASettings(ModuleSettings):
     """Modules of a task at the start [MEGA]."""
     evolution: bool = True
     """Breed new generations; False keeps the first genotypes [choice]."""
+    individual: Literal["round_robin", "random"] = "round_robin"
+    """Who acts in an episode: each individual in turn, or a random one [choice]."""
     episodes_per_individual: int = 5
     """Own episodes of each individual in a generation; their mean is its fitness [choice]."""
     fitness: Literal["return", "success"] = "return"
     """What an episode is worth: its unscaled return [MEGA], or its success [choice]."""
     abandon_rate: float = 0.25
     """Share of a population that is culled a generation, r_a; at least one, never the elite
+    [choice]."""
+    parents: Literal["rank", "uniform"] = "rank"
+    """How parents are drawn: roulette with rank weights, or all alike [choice]."""
+    crossover: Literal["uniform", "one_point"] = "uniform"
+    """Whole genes from either parent independently, or from the second one behind a random point
     [choice]."""
     crossover_rate: float = 0.5
     """Probability that a child has two parents [MEGA]."""
@@ -154,6 +165,8 @@ class MEGASettings(ModuleSettings):
     """Probability τ_cp that the second parent is another task's elite [MEGA; value: choice]."""
     window: int = 10
     """Generations between two looks at whether a task stagnates [choice]."""
+    cooldown_windows: int = 1
+    """Windows after growth in which a task does not grow again [choice]."""
     success_threshold: float = 0.8
     """A task with at least this success counts as mastered and does not grow [choice]."""
     improvement_threshold: float = 0.02
@@ -161,6 +174,8 @@ class MEGASettings(ModuleSettings):
     growth: Literal["reinitialise", "extend"] = "reinitialise"
     """New genotypes after a stage grows: fresh coin flips [MEGA], or the old bits and a new
     segment [choice]."""
+    evaluate_genotype: Literal["best", "oldest"] = "best"
+    """Whose genotype is evaluated: the fittest, ties to the older, or the oldest [choice]."""
     train_genotype: Literal["uniform", "best"] = "uniform"
     """Whose genotype a gradient step trains, per task: a random individual or the fittest
     [choice]."""

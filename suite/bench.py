@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Any
 
 import torch
 
+from algorithms.algorithm import ParameterCounts
 from suite.config import RunConfig
 from suite.evaluate import Evaluation
 from suite.interrupt import Interrupted
@@ -25,22 +25,30 @@ def bench(config: RunConfig) -> int:
         check_engine(config.execution.engine)
     except EngineError as error:
         raise UserError(str(error)) from None
-    torch.set_num_threads(config.execution.threads or len(os.sched_getaffinity(0)))
     directory = RunDirectory(config)
     directory.open()
     done = directory.result
     if done is not None:
+        directory.tidy()
         print(table(done))
         print(f"this run is done: {directory.path / 'rows.parquet'} (--force runs it again)")
         return 0
-    directory.begin_session()
+    torch.set_num_threads(directory.begin_session())
     total = config.rounds * config.steps_per_round
     print(f"{config.name()}: {total:,} env steps on {len(config.tasks)} tasks → {directory.path}")
 
     progress = Progress(config.name(), total)
-    trainer = build(config, directory, progress)
+    try:
+        trainer = build(config, directory, progress)
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "alloc" not in str(error).lower():
+            raise
+        raise UserError(
+            f"memory: this run's networks and replay do not fit on {config.device}; make "
+            "--buffer-per-task or the widths smaller"
+        ) from None
     counts = trainer.algorithm.parameter_counts()
-    directory.check_space(checkpoint_bytes(config, trainer.algorithm.extras))
+    directory.check_space(checkpoint_bytes(config, trainer.algorithm.extras, counts))
     print(f"parameters: actor {counts.actor:,}, critics {counts.critic:,}")
     try:
         for line in trainer.restore():
@@ -54,7 +62,8 @@ def bench(config: RunConfig) -> int:
         directory.finish(counts, result)
     except Interrupted as stop:
         progress.close()
-        print(f"{stop}; the same command resumes there")
+        without = ", without --force," if config.execution.force else ""
+        print(f"{stop}; the same command{without} resumes there")
         return 130
     finally:
         progress.close()
@@ -66,11 +75,16 @@ def bench(config: RunConfig) -> int:
     return 0
 
 
-def checkpoint_bytes(config: RunConfig, extras: Extras) -> int:
-    """Upper estimate of what the checkpoints of a run occupy: the replay, and some room."""
+def checkpoint_bytes(config: RunConfig, extras: Extras, counts: ParameterCounts) -> int:
+    """Upper estimate of what the checkpoints of a run occupy, in bytes.
+
+    The replay once; weights, two moments and targets three times: two checkpoints are kept while
+    a third is written.
+    """
     collected = config.rounds * config.task.horizon * config.task.envs_per_task
+    state = 3 * 4 * (3 * counts.actor + 4 * counts.critic)
     rows = min(config.training.buffer_per_task, collected)
-    return int(1.25 * Replay.bytes(len(config.tasks), rows, extras)) + 200_000_000
+    return int(1.25 * Replay.bytes(len(config.tasks), rows, extras)) + state + 50_000_000
 
 
 def summary(config: RunConfig, evaluation: Evaluation) -> dict[str, Any]:

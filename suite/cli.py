@@ -41,6 +41,9 @@ USAGE = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit status."""
+    # Learner threads that spin while they wait take the cores from the env workers, which costs a
+    # factor of ten where there are no spare ones. Read once, when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if not arguments or arguments[0] in ("-h", "--help"):
@@ -51,9 +54,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise UserError(choose("command", arguments[0], ["bench"]))
         config = parse(arguments[1:])
         check(config)
-        # Learner threads that spin while they wait take the cores from the env workers, which
-        # costs a factor of ten where there are no spare ones. Read when torch is loaded.
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         from suite.bench import bench
 
         return bench(config)

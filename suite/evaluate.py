@@ -55,7 +55,7 @@ def evaluate(
             decision = algorithm.act(inputs.view(tasks, at_once, OBSERVATION_SIZE), explore=False)
             actions = decision.actions.reshape(-1, ACTION_SIZE).cpu().numpy()
             if not np.isfinite(actions).all():
-                raise TrainingDiverged("the deterministic policy's action became nan or infinite")
+                raise TrainingDiverged("the deterministic policy's action is nan or infinite")
             envs.send(actions)
             observations, rewards, succeeded = envs.receive()
             total += rewards

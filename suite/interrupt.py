@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import time
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -21,6 +22,8 @@ class Interrupt:
     """While open, a first signal sets `requested`; a second one stops at once."""
 
     requested = False
+    first = 0.0
+    """When the first signal came."""
 
     def __enter__(self) -> Interrupt:
         self.before = [signal.signal(s, self.handle) for s in SIGNALS]
@@ -32,8 +35,11 @@ class Interrupt:
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested:
+            # A scheduler may signal the group while make passes the same signal on: one request.
+            if number == signal.SIGTERM and time.monotonic() - self.first < 2:
+                return
             raise KeyboardInterrupt
-        self.requested = True
+        self.requested, self.first = True, time.monotonic()
         print(
             "\nstopping after this episode, with a checkpoint; once more to stop at once and lose "
             "what is not saved",

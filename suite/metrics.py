@@ -34,20 +34,23 @@ def all_finite(
     )
 
 
-def check_state(state: Any, name: str = "algorithm") -> None:
-    """Raises TrainingDiverged, naming the tensor, unless all of a nested state is finite."""
+def check_state(state: Any, step: int, name: str = "algorithm") -> None:
+    """Raises TrainingDiverged, naming step and tensor, unless all of a nested state is finite.
+
+    A gradient step's metrics are those before it: this sees what the last one of a round did.
+    """
     if isinstance(state, Tensor):
         if state.is_floating_point() and not bool(torch.isfinite(state).all()):
             raise TrainingDiverged(
-                f"{name} became nan or infinite in the last gradient step; the last good "
-                "checkpoint is kept. Try lower learning rates"
+                f"{name} became nan or infinite in the gradient step before env step {step:,}; the "
+                "last good checkpoint is kept. Try lower learning rates"
             )
     elif isinstance(state, dict):
         for key, value in state.items():
-            check_state(value, f"{name}/{key}")
+            check_state(value, step, f"{name}/{key}")
     elif isinstance(state, list | tuple):
         for index, value in enumerate(state):
-            check_state(value, f"{name}/{index}")
+            check_state(value, step, f"{name}/{index}")
 
 
 class UpdateMetrics:

@@ -90,7 +90,7 @@ def consolidate(
 def timing_rows(log: Path, run: str) -> bytes:
     """The timing log, a JSON object a line, as Parquet rows run, metric, env_step, value."""
     rows = []
-    for line in log.read_text().splitlines():
+    for line in log.read_text().splitlines() if log.exists() else []:
         try:
             entry = json.loads(line)
         except ValueError:
@@ -100,4 +100,5 @@ def timing_rows(log: Path, run: str) -> bytes:
             {"run": run, "metric": metric, "env_step": step, "value": float(value)}
             for metric, value in entry.items()
         ]
-    return parquet(pa.Table.from_pylist(rows))
+    types = [("run", pa.string()), ("metric", pa.string()), ("env_step", pa.int64())]
+    return parquet(pa.Table.from_pylist(rows, pa.schema([*types, ("value", pa.float64())])))

@@ -17,6 +17,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -41,9 +42,9 @@ class RunDirectory:
 
     def open(self) -> None:
         """Creates or checks the directory. Raises UserError where it belongs to another run."""
-        if self.path.exists() and not self.path.is_dir():
-            raise UserError(f"run-dir: {self.path} is a file; name a directory")
         try:
+            if self.path.exists() and not self.path.is_dir():
+                raise UserError(f"run-dir: {self.path} is a file; name a directory")
             self.path.mkdir(parents=True, exist_ok=True)
             self.refuse_foreign()
             self.lock = (self.path / "lock").open("a")
@@ -94,7 +95,7 @@ class RunDirectory:
             return
         try:
             stored = flatten(json.loads(stored_path.read_text()))
-        except ValueError:
+        except (ValueError, AttributeError):
             raise UserError(f"run-dir: {stored_path} is damaged; --force starts again") from None
         stored.pop("run", None)
         mine = flatten(json.loads(json.dumps(self.config.identity())))
@@ -130,12 +131,28 @@ class RunDirectory:
                 "smaller --buffer-per-task"
             )
 
-    def begin_session(self) -> None:
-        """Adds the versions and the machine to provenance.json."""
+    def begin_session(self) -> int:
+        """Adds the versions and the machine to provenance.json.
+
+        Returns the number of learner threads, that of the first session for all of them: sums are
+        split by threads, and round accordingly. Raises UserError where another one is asked for.
+        """
         path = self.path / "provenance.json"
         sessions = json.loads(path.read_text()) if path.exists() else []
-        sessions.append(provenance(self.config))
+        own = self.config.execution.threads
+        threads: int = sessions[0]["threads"] if sessions else own or len(os.sched_getaffinity(0))
+        if own not in (0, threads):
+            raise UserError(
+                f"threads: this run began with {threads}, and {own} would round otherwise; leave "
+                f"--threads out, or give {threads}"
+            )
+        sessions.append(provenance(self.config, threads))
+        for name, now in sessions[-1]["versions"].items():
+            before = sessions[0]["versions"].get(name)
+            if before != now:
+                print(f"warning: this run began with {name} {before}, now {now}", file=sys.stderr)
         write_atomically(path, (json.dumps(sessions, indent=1) + "\n").encode())
+        return threads
 
     def forget_parts_after_checkpoint(self) -> None:
         """Deletes row files that no checkpoint names: the work after it is done again."""
@@ -159,16 +176,19 @@ class RunDirectory:
             raise UserError(f"cannot write {path}: {error.strerror}") from None
 
     def finish(self, counts: ParameterCounts, result: dict[str, Any]) -> None:
-        """Writes rows.parquet and then result.json; removes what only resuming needed."""
+        """Writes rows.parquet, timing.parquet and, last, result.json; then tidies."""
         parts = [self.path / part for part in self.checkpoints.parts]
         identity = self.config.identity()
         data = consolidate(parts, self.columns(counts), {"config": identity})
         write_atomically(self.path / "rows.parquet", data)
+        timing = timing_rows(self.path / "timing.jsonl", self.config.name())
+        write_atomically(self.path / "timing.parquet", timing)
         write_atomically(self.path / "result.json", (json.dumps(result, indent=1) + "\n").encode())
-        timing = self.path / "timing.jsonl"
-        if timing.exists():
-            write_atomically(self.path / "timing.parquet", timing_rows(timing, self.config.name()))
-            timing.unlink()
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Removes what only resuming needed; a kill in the middle leaves the rest to the next."""
+        (self.path / "timing.jsonl").unlink(missing_ok=True)
         shutil.rmtree(self.path / "rows", ignore_errors=True)
         for path in self.checkpoints.folder.glob("*"):
             if not path.name.startswith("state-"):
@@ -238,7 +258,7 @@ def commit() -> str:
     return found.stdout.strip()
 
 
-def provenance(config: RunConfig) -> dict[str, Any]:
+def provenance(config: RunConfig, threads: int) -> dict[str, Any]:
     """Where and with what a session runs."""
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -250,7 +270,7 @@ def provenance(config: RunConfig) -> dict[str, Any]:
         "device": config.device,
         "engine": config.execution.engine,
         "workers": config.execution.workers,
-        "threads": config.execution.threads,
+        "threads": threads,
     }
 
 

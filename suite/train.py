@@ -66,9 +66,13 @@ class Trainer:
         with Interrupt() as interrupt:
             saved = time.monotonic()
             while self.round < c.rounds:
-                self.train_round()
+                outcomes = self.train_round()
                 if self.due():
                     evaluation = self.evaluate()
+                # After the evaluation, which must see what has been trained and not, say, a
+                # genotype that is bred only now; and never after the last one.
+                if outcomes is not None and self.round < c.rounds:
+                    self.algorithm.end_episodes(outcomes)
                 minutes = (time.monotonic() - saved) / 60
                 last = self.round == c.rounds
                 if last or interrupt.requested or minutes >= c.execution.checkpoint_minutes:
@@ -78,8 +82,11 @@ class Trainer:
                     raise Interrupted(self.env_step)
         return evaluation or self.evaluate()
 
-    def train_round(self) -> None:
-        """One episode of every env, with a gradient step per lockstep once there is data."""
+    def train_round(self) -> Outcomes | None:
+        """One episode of every env, with a gradient step per lockstep once there is data.
+
+        Returns how the episodes went, or None where random actions had a part in them.
+        """
         c = self.config
         tasks, envs = len(c.tasks), c.task.envs_per_task
         device = self.replay.rows.device
@@ -129,11 +136,13 @@ class Trainer:
         outcomes = Outcomes(
             torch.from_numpy(returns.reshape(shape)), torch.from_numpy(successes.reshape(shape))
         )
-        self.algorithm.end_episodes(outcomes)
         self.log.per_task("train/return", self.env_step, self.updates, outcomes.returns.mean(1))
         self.log.per_task("train/success", self.env_step, self.updates, outcomes.successes.mean(1))
         metrics.write(self.log, self.env_step, self.updates)
         self.progress.end_round(self.env_step, float(successes.mean()))
+        check_state(self.algorithm.state_dict(), self.env_step)
+        own = (self.round - 1) * c.task.horizon * envs >= c.training.random_steps
+        return outcomes if own else None
 
     def due(self) -> bool:
         """Whether an evaluation falls on the end of the round that has just ended."""
@@ -172,7 +181,6 @@ class Trainer:
             "algorithm": self.algorithm.state_dict(),
             "replay": self.replay.state_dict(),
         }
-        check_state(state["algorithm"])
         store = self.directory.checkpoints
         self.directory.time(self.progress.timing(self.env_step))
         store.save(

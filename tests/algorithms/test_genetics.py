@@ -508,3 +508,61 @@ def test_the_seed_decides_everything() -> None:
         stages_over(e, 8, lambda g: np.arange(8.0).reshape(2, 4) % (g + 1))
     assert first.state_dict() == same.state_dict()
     assert first.state_dict() != other.state_dict()
+
+
+def test_the_least_significant_bit_may_come_first() -> None:
+    bits = np.array([1, 0] * 3, np.uint8)
+    first, last = (decode(bits, 2, 2, "softmax", order) for order in ("msb_first", "lsb_first"))
+    swapped = decode(bits.reshape(-1, 2)[:, ::-1].reshape(-1).copy(), 2, 2, "softmax", "lsb_first")
+    np.testing.assert_array_equal(first, swapped)
+    assert first.shape == last.shape == (2, 2)
+
+
+def test_individuals_may_be_drawn_at_random_and_the_draw_resumes() -> None:
+    settings = MEGASettings(individual="random", population=4)
+    one = Evolution(settings, 2, 3, seed=1)
+    turns = []
+    for _ in range(30):
+        turns.append(one.on_turn().tolist())
+        one.end_episodes(np.ones((2, 3)), np.zeros((2, 3)))
+    assert {i for turn in turns for i in turn} == {0, 1, 2, 3}
+    other = Evolution(settings, 2, 3, seed=2)
+    other.load_state_dict(one.state_dict())
+    assert other.on_turn().tolist() == one.on_turn().tolist()
+
+
+def test_one_point_crossover_takes_a_head_of_one_parent_and_a_tail_of_the_other() -> None:
+    settings = MEGASettings(
+        crossover="one_point", crossover_rate=1, mutation_rate=0, cross_population_rate=1
+    )
+    evolution = Evolution(settings, 2, 1, seed=0)
+    mother = [evolution.individual(np.zeros(12, np.uint8))]
+    father = [(3, np.zeros(12, np.uint8)), (3, np.ones(12, np.uint8))]
+    children = [evolution.child(0, mother, father) for _ in range(60)]
+    assert all((np.diff(child.astype(int)) >= 0).all() for child in children)
+    assert len({int(child.sum()) for child in children}) == 7  # whole genes: 0, 2, ... 12 bits
+
+
+def test_uniform_parents_are_drawn_alike() -> None:
+    counts = {}
+    for how in ("rank", "uniform"):
+        evolution = Evolution(MEGASettings(parents=how), 1, 1, seed=0)
+        ranked = [evolution.individual(np.full(12, i, np.uint8)) for i in range(3)]
+        drawn = [int(evolution.roulette(ranked)[0]) for _ in range(3000)]
+        counts[how] = np.bincount(drawn) / 3000
+    np.testing.assert_allclose(counts["rank"], [1 / 2, 1 / 3, 1 / 6], atol=0.03)
+    np.testing.assert_allclose(counts["uniform"], [1 / 3] * 3, atol=0.03)
+
+
+@pytest.mark.parametrize("windows", [0, 1, 2])
+def test_a_grown_task_rests_for_as_many_windows_as_configured(windows: int) -> None:
+    settings = MEGASettings(
+        population=2, episodes_per_individual=1, window=2, cooldown_windows=windows
+    )
+    evolution = Evolution(settings, 1, 1, seed=0)
+    stages = []
+    for _ in range(2 * 2 * 6):
+        evolution.end_episodes(np.ones((1, 1)), np.zeros((1, 1)))
+        stages.append(evolution.populations[0].stage)
+    grown = [i for i in range(1, len(stages)) if stages[i] > stages[i - 1]]
+    assert set(np.diff(grown)) == {4 * (windows + 1)}

@@ -40,7 +40,7 @@ def test_each_env_acts_with_the_genotype_whose_turn_it_is(
     mega: Any, reference_stack: Callable[..., Tensor]
 ) -> None:
     mega.end_episodes(outcomes(np.arange(12.0).reshape(3, 4)))
-    mega.evolution.turn = 1
+    mega.evolution.turn = np.array([1, 2, 3, 0])
     x = torch.randn(3, 4, 39, generator=torch.Generator().manual_seed(0))
     mean, _ = mega.policy(x, "explore")
     actor = mega.actor

@@ -17,6 +17,7 @@ import torch
 from conftest import Run, call, smoke_arguments
 
 from algorithms import ALGORITHMS
+from algorithms.algorithm import ParameterCounts
 from suite.bench import checkpoint_bytes
 from suite.cli import main
 from suite.config import preset
@@ -326,8 +327,8 @@ def test_if_no_checkpoint_is_readable_one_line_says_so(sick: Run, tmp_path: Path
 
 def test_the_estimate_of_disk_space_covers_a_full_replay() -> None:
     config = preset("scaling", "mtsac", "MT10")
-    assert checkpoint_bytes(config, {}) > 10 * 100_000 * WIDTH * 4
-    assert checkpoint_bytes(config, {}) < 3 * 10 * 100_000 * WIDTH * 4
+    assert checkpoint_bytes(config, {}, ParameterCounts(1, 1)) > 10 * 100_000 * WIDTH * 4
+    assert checkpoint_bytes(config, {}, ParameterCounts(1, 1)) < 3 * 10 * 100_000 * WIDTH * 4
 
 
 def test_the_estimate_of_disk_space_counts_every_env_of_a_task() -> None:
@@ -337,4 +338,4 @@ def test_the_estimate_of_disk_space_counts_every_env_of_a_task() -> None:
         task=replace(short.task, horizon=500, envs_per_task=8),
         training=replace(short.training, steps=8_000_000, buffer_per_task=8_000_000),
     )
-    assert checkpoint_bytes(many, {}) > 8_000_000 * WIDTH * 4
+    assert checkpoint_bytes(many, {}, ParameterCounts(1, 1)) > 8_000_000 * WIDTH * 4

@@ -31,10 +31,18 @@ def test_the_first_signal_only_sets_a_flag_and_says_so(
 
 @pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
 def test_the_second_signal_stops_at_once(second: signal.Signals) -> None:
-    with Interrupt():
+    with Interrupt() as interrupt:
         deliver(signal.SIGINT)
+        interrupt.first -= 3
         with pytest.raises(KeyboardInterrupt):
             deliver(second)
+
+
+def test_a_scheduler_that_signals_twice_at_once_makes_one_request() -> None:
+    with Interrupt() as interrupt:
+        deliver(signal.SIGTERM)
+        deliver(signal.SIGTERM)
+        assert interrupt.requested
 
 
 def test_the_handlers_of_before_are_put_back() -> None:

@@ -305,7 +305,7 @@ def test_every_session_adds_its_versions_and_machine(tmp_path: Path) -> None:
     sessions = json.loads((tmp_path / "run" / "provenance.json").read_text())
     assert len(sessions) == 2
     assert sessions[0]["versions"]["metaworld"] == version("metaworld")
-    assert sessions[0].keys() == provenance(directory.config).keys()
+    assert sessions[0].keys() == provenance(directory.config, 1).keys()
     assert sessions[1]["cpus"] >= 1
 
 
