@@ -75,7 +75,10 @@ class EvaluationConfig:
 
 @dataclass(frozen=True)
 class ExecutionConfig:
-    """How the run is carried out; nothing here changes a result."""
+    """How the run is carried out; nothing here changes what is learned.
+
+    Only `threads` may change how a sum is rounded: a run keeps those that it began with.
+    """
 
     workers: int = 0
     """Environment processes; 0 is one for each CPU that this process may use."""

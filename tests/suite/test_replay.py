@@ -93,7 +93,7 @@ def test_sampling_uses_its_own_generator_and_no_other() -> None:
     before = torch.get_rng_state()
     first = one.sample(50)
     assert torch.equal(torch.get_rng_state(), before)
-    torch.rand(17)  # noqa: what others draw from the global generator must not matter
+    torch.rand(17)  # what others draw from the global generator must not matter
     torch.set_rng_state(before)
     assert torch.equal(first.observations, other.sample(50).observations)
     assert not torch.equal(first.observations, third.sample(50).observations)
