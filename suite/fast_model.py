@@ -11,13 +11,19 @@ Everything else in the model has the same bits.
 from __future__ import annotations
 
 import copy
+import hashlib
 from functools import cache
+from importlib.metadata import version
+from pathlib import Path
 
 import mujoco
+import numpy as np
+
+from suite.cache import cache_file, load, store
 
 
-@cache
-def _compiled(path: str) -> mujoco.MjModel:
+def compile_model(path: str) -> mujoco.MjModel:
+    """Compile the XML file at `path` without what only drawing needs."""
     spec = mujoco.MjSpec.from_file(path)
     bits = [(geom.contype, geom.conaffinity) for geom in spec.geoms]
     meshes_in_use = set()
@@ -42,9 +48,36 @@ def _compiled(path: str) -> mujoco.MjModel:
     return spec.compile()
 
 
+@cache
+def _assets(folder: Path) -> str:
+    """A digest of the names, sizes and times of Meta-World's model files."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        found = path.stat()
+        digest.update(f"{path.relative_to(folder)} {found.st_size} {found.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+@cache
+def _compiled(path: str) -> mujoco.MjModel:
+    """The compiled model, from the cache if it is there."""
+    assets = Path(path).parents[1]
+    key = [version("mujoco"), "model-1", Path(path).name, _assets(assets)]
+    file = cache_file("models", key)
+    content = load(file)
+    if content is not None:
+        return mujoco.MjModel.from_binary_path("model.mjb", {"model.mjb": content})
+    model = compile_model(path)
+    buffer = np.empty(mujoco.mj_sizeModel(model), np.uint8)
+    mujoco.mj_saveModel(model, None, buffer)
+    store(file, buffer.tobytes())
+    return model
+
+
 def physics_model(path: str) -> mujoco.MjModel:
     """The model of the XML file at `path`, without what only drawing needs; the caller's own copy.
 
-    Compiled once a process (about 20 ms instead of 130); a copy takes 1 ms.
+    Loaded once a process, in about 4 ms, or compiled the first time, in 20 instead of 130; a copy
+    takes 1 ms.
     """
     return copy.copy(_compiled(path))

@@ -7,11 +7,8 @@ runs the same resets without physics: the rejection tests of the tasks look at r
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
+import io
 import pickle
-import tempfile
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +16,8 @@ from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
+
+from suite.cache import cache_file, load, store
 
 GOALS_PER_TASK = 50
 
@@ -60,38 +59,22 @@ def drawn_preset_goals(tasks: Sequence[str], seed: int) -> list[NDArray[np.float
 
 
 def _cache_file(tasks: Sequence[str], seed: int) -> Path:
-    root = os.environ.get("XDG_CACHE_HOME", "")
-    base = Path(root) if os.path.isabs(root) else Path.home() / ".cache"
-    # NumPy is part of the key as its generator's stream is, and this file's format (goals-1).
-    key = [version("metaworld"), version("mujoco"), version("numpy"), "goals-1", list(tasks), seed]
-    digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]
-    return base / "mtscale" / "goals" / f"{digest}.npz"
+    # NumPy is part of the key as its generator's stream is, and this file's format (goals-2).
+    versions = [version("metaworld"), version("mujoco"), version("numpy")]
+    return cache_file("goals", [*versions, "goals-2", list(tasks), seed])
 
 
 def load_goals(tasks: Sequence[str], seed: int) -> list[NDArray[np.float64]] | None:
     """The cached goals of `tasks` and `seed`, or None if there is no readable file of them."""
-    try:
-        with np.load(_cache_file(tasks, seed), allow_pickle=False) as stored:
-            goals = [cast(NDArray[np.float64], stored[f"goals_{i}"]) for i in range(len(tasks))]
-    except Exception:  # a missing, cut or foreign file: make the goals again
+    content = load(_cache_file(tasks, seed))
+    if content is None:
         return None
-    complete = all(g.dtype == np.float64 and g.shape in {(50, 3), (50, 6)} for g in goals)
-    return goals if complete else None
+    with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+        return [cast(NDArray[np.float64], stored[f"goals_{i}"]) for i in range(len(tasks))]
 
 
 def store_goals(tasks: Sequence[str], seed: int, goals: Sequence[NDArray[np.float64]]) -> None:
-    """Write `goals` to the cache; an unwritable cache costs time, never a run."""
-    path = _cache_file(tasks, seed)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Readers see the whole file or none: many workers may start at once.
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.savez(file, **{f"goals_{i}": g for i, g in enumerate(goals)})  # type: ignore[arg-type]
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-    except OSError:
-        return
+    """Keep `goals` for the next time."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **{f"goals_{i}": g for i, g in enumerate(goals)})  # type: ignore[arg-type]
+    store(_cache_file(tasks, seed), buffer.getvalue())

@@ -11,7 +11,7 @@ import pytest
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS, MT10_V3
 from metaworld.sawyer_xyz_env import SawyerXYZEnv
 
-from suite import goals, verified
+from suite import fast_model, goals, verified
 from suite.meta_world import (
     ENGINES,
     EngineError,
@@ -138,6 +138,33 @@ def test_an_unwritable_cache_is_no_error(monkeypatch, tmp_path):
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert len(preset_goals(["reach-v3"], seed=0)[0]) == 50
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: data, lambda data: data[:-1] + b"x", lambda _: b""]
+)
+def test_a_model_from_the_cache_has_the_bits_of_a_compiled_one(damage):
+    path = ALL_V3_ENVIRONMENTS["hammer-v3"].model_name.fget(None)
+    fast_model._compiled.cache_clear()
+    compiled = fast_model._compiled(path)
+    (file,) = goals._cache_file([], 0).parents[1].glob("models/*")
+    file.write_bytes(damage(file.read_bytes()))
+    fast_model._compiled.cache_clear()
+    loaded = fast_model._compiled(path)
+    for name in dir(compiled):
+        value = getattr(compiled, name)
+        if isinstance(value, np.ndarray):
+            assert np.array_equal(value, getattr(loaded, name), equal_nan=True), name
+    assert (loaded.names, loaded.nq, loaded.ngeom) == (compiled.names, compiled.nq, compiled.ngeom)
+
+
+def test_a_model_is_not_compiled_twice(monkeypatch):
+    path = ALL_V3_ENVIRONMENTS["reach-v3"].model_name.fget(None)
+    fast_model._compiled.cache_clear()
+    fast_model._compiled(path)
+    fast_model._compiled.cache_clear()
+    monkeypatch.setattr(fast_model, "compile_model", None)
+    fast_model._compiled(path)
 
 
 def test_the_engine_changes_nothing_outside_itself():
