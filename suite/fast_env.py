@@ -35,6 +35,13 @@ _three_float32 = Struct("3f").unpack
 _minimum = np.minimum
 
 
+def _position_and_velocity(data: mujoco.MjData) -> NDArray[np.float64]:
+    """One live view of qpos and qvel, which MuJoCo keeps one behind the other, up to padding."""
+    start, end = data.qpos.ctypes.data, data.qvel.ctypes.data + data.qvel.nbytes
+    assert 0 <= data.qvel.ctypes.data - start - data.qpos.nbytes < 64
+    return np.lib.stride_tricks.as_strided(data.qpos, ((end - start) // 8,), (8,))
+
+
 class FastStep(SawyerXYZEnv):
     """Overrides of everything that a step calls outside the task's own reward."""
 
@@ -47,7 +54,7 @@ class FastStep(SawyerXYZEnv):
         self._mocap_pos = data.mocap_pos[0]
         self._action_scale_float32 = float(np.float32(self.action_scale))
         self._mocap_xpos = views.body("mocap").xpos
-        self._qpos, self._qvel = data.qpos, data.qvel
+        self._motion = _position_and_velocity(data)
         self._hand_xpos = views.body("hand").xpos
         self._right_claw_xpos = views.body("rightclaw").xpos
         self._left_claw_xpos = views.body("leftclaw").xpos
@@ -58,8 +65,8 @@ class FastStep(SawyerXYZEnv):
         self._gripper = np.empty(1)
         # While a step evaluates its reward, the centre that it reads several times.
         self._tcp_center: NDArray[np.float64] | None = None
-        # The state (qpos, qvel) at which every stage of the physics is current, if any.
-        self._current_at: tuple[bytes, bytes] | None = None
+        # The state at which every stage of the physics is current, if any.
+        self._current_at: bytes | None = None
         return model, data
 
     def render(self) -> None:
@@ -170,13 +177,11 @@ class FastStep(SawyerXYZEnv):
         degree of freedom, mass or collision of its own. What it does enter is the weld's constraint
         rows; they, their reference accelerations and all that follows are computed again.
         """
-        model, data = self.model, self.data
-        qpos, qvel = self._qpos, self._qvel
+        model, data, motion = self.model, self.data, self._motion
         if (
-            self._current_at == (qpos.tobytes(), qvel.tobytes())  # nobody has edited the state
+            self._current_at == motion.tobytes()  # nobody has edited the state
             # mj_step first resets a state with a NaN or a number above 1e10: leave those to it.
-            and qpos.dot(qpos) < 1e19
-            and qvel.dot(qvel) < 1e19
+            and motion.dot(motion) < 1e19
         ):
             self._mocap_xpos[:] = self._mocap_pos
             mj_makeConstraint(model, data)
@@ -189,7 +194,7 @@ class FastStep(SawyerXYZEnv):
         # bodies, which nothing reads. It puts the target's site in place: mj_forward moves every
         # site back before anything reads it.
         mj_forward(model, data)
-        self._current_at = (qpos.tobytes(), qvel.tobytes())
+        self._current_at = motion.tobytes()
 
     def step(self, action: Any) -> tuple[NDArray[np.float64], Any, bool, bool, dict[str, Any]]:
         """Meta-World's `step`: (observation [39], reward, False, truncated, info)."""
