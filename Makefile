@@ -10,12 +10,14 @@ TASKS ?= MT10
 SEED ?= 0
 DEVICE ?= cpu
 ENGINE ?= fast
+# The size of another algorithm, or a number of parameters, instead of widths: MATCH=d2r
+MATCH ?=
 # Any other field: make bench ALG=mtsac ARGS="--actor-width 1024 --critic-width 400"
 ARGS ?=
 # Handed to pip when the environment is built.
 PIP_ARGS ?=
 
-.PHONY: help bench test check verify-env perf clean
+.PHONY: help bench scale test check verify-env perf clean
 
 help:  ## Show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -27,9 +29,12 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(RUN) -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[dev]'
 	@touch $@
 
-bench: $(VENV)/.ready  ## Train one algorithm: ALG, PRESET, TASKS, SEED, DEVICE, ENGINE, ARGS
+bench: $(VENV)/.ready  ## Train one algorithm: ALG, PRESET, TASKS, SEED, DEVICE, ENGINE, MATCH, ARGS
 	@$(RUN) -m suite bench --alg '$(ALG)' --preset '$(PRESET)' --tasks '$(TASKS)' --seed '$(SEED)' \
-		--device '$(DEVICE)' --engine '$(ENGINE)' $(ARGS)
+		--device '$(DEVICE)' --engine '$(ENGINE)' $(if $(MATCH),--match '$(MATCH)') $(ARGS)
+
+scale: $(VENV)/.ready  ## Widths at given sizes: ARGS="--params 1M,4M,16M --alg all"
+	@$(RUN) -m suite scale $(ARGS)
 
 test: $(VENV)/.ready  ## Run the tests
 	$(RUN) -m pytest --benchmark-disable
