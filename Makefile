@@ -14,10 +14,16 @@ ENGINE ?= fast
 MATCH ?=
 # Any other field: make bench ALG=mtsac ARGS="--actor-width 1024 --critic-width 400"
 ARGS ?=
+# A sweep: a name of results/sweeps, or a .toml file
+SWEEP ?=
+# local, ray or slurm
+LAUNCHER ?= local
+# 1 prints the plan and stops
+DRY_RUN ?=
 # Handed to pip when the environment is built.
 PIP_ARGS ?=
 
-.PHONY: help bench scale test check verify-env perf clean
+.PHONY: help bench scale sweep status test check verify-env perf clean
 
 help:  ## Show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -35,6 +41,12 @@ bench: $(VENV)/.ready  ## Train one algorithm: ALG, PRESET, TASKS, SEED, DEVICE,
 
 scale: $(VENV)/.ready  ## Widths at given sizes: ARGS="--params 1M,4M,16M --alg all"
 	@$(RUN) -m suite scale $(ARGS)
+
+sweep: $(VENV)/.ready  ## Train a grid of runs: SWEEP, LAUNCHER, DRY_RUN, ARGS
+	@$(RUN) -m suite sweep $(SWEEP) --launcher '$(LAUNCHER)' $(if $(filter-out 0,$(DRY_RUN)),--dry-run) $(ARGS)
+
+status: $(VENV)/.ready  ## Where the runs of a sweep stand: SWEEP, ARGS
+	@$(RUN) -m suite status $(SWEEP) $(ARGS)
 
 test: $(VENV)/.ready  ## Run the tests
 	$(RUN) -m pytest --benchmark-disable

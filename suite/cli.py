@@ -1,4 +1,4 @@
-"""The command line: `python -m suite bench | scale`.
+"""The command line: `python -m suite bench | scale | sweep | status`.
 
 Bad input is refused before torch or an environment is loaded, in one line.
 """
@@ -32,9 +32,25 @@ def scale(arguments: Arguments) -> int:
     return command(arguments)
 
 
+def sweep(arguments: Arguments) -> int:
+    """A grid of runs, carried out here or on a cluster."""
+    from suite.sweep_cli import sweep
+
+    return sweep(arguments)
+
+
+def status(arguments: Arguments) -> int:
+    """Where a sweep stands."""
+    from suite.sweep_cli import status
+
+    return status(arguments)
+
+
 COMMANDS: dict[str, tuple[Callable[[Arguments], int], str]] = {
     "bench": (bench, "train one algorithm, or show what it ended with"),
     "scale": (scale, "the widths at which algorithms have given parameter counts"),
+    "sweep": (sweep, "train a grid of runs, on this machine or a cluster"),
+    "status": (status, "where the runs of a sweep stand, what failed and why"),
 }
 
 

@@ -211,3 +211,30 @@ def converted(kind: Any, value: str) -> Any:
     if kind is bool:
         return value == "True"
     return kind(value) if kind in (int, float) else value
+
+
+def command_line(config: RunConfig) -> list[str]:
+    """The shortest `bench ...` that `parse` reads back as this configuration."""
+    candidates = []
+    for name in PRESETS:
+        start = preset(name, config.algorithm, config.task.tasks)
+        command = ["bench", "--alg", config.algorithm, "--tasks", config.task.tasks]
+        command += ["--preset", name, *differences(start, config)]
+        candidates.append(command)
+    return min(candidates, key=len)
+
+
+def differences(start: RunConfig, config: RunConfig) -> list[str]:
+    """Options for the fields, but tasks, in which a configuration differs from another."""
+    parts = [
+        (getattr(start, p), getattr(config, p), [f.name for f in fields(PARTS[p])]) for p in PARTS
+    ]
+    own = [f.name for f in fields(config.settings)]
+    parts = [(start, config, list(OWN)), *parts, (start.settings, config.settings, own)]
+    return [
+        text
+        for before, now, names in parts
+        for name in names
+        if name != "tasks" and getattr(now, name) != getattr(before, name)
+        for text in (f"--{name.replace('_', '-')}", str(getattr(now, name)))
+    ]

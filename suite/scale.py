@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -67,7 +68,8 @@ def without_memory(algorithm: str, settings: Settings, tasks: Sequence[str]) -> 
         ) from None
 
 
-def count(algorithm: str, settings: Settings, tasks: Sequence[str]) -> ParameterCounts:
+@cache
+def count(algorithm: str, settings: Settings, tasks: tuple[str, ...]) -> ParameterCounts:
     """Trained parameters of the algorithm with these settings."""
     return without_memory(algorithm, settings, tasks).parameter_counts()
 
