@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -102,8 +103,12 @@ class Child:
             self.process.wait()
 
 
-def carry_out(config: RunConfig, share: Share) -> int:
+def carry_out(
+    config: RunConfig, share: Share, hold: Callable[[Child], None] = lambda _: None
+) -> int:
     """Does a run in this process's name, waiting where another is at it; returns its status.
+
+    `hold` is told the process of the run.
 
     Any exception raised into it, such as a cancellation, lets the run save and stop first.
     """
@@ -111,6 +116,7 @@ def carry_out(config: RunConfig, share: Share) -> int:
         while in_use(RunDirectory(config).path):
             time.sleep(POLL_SECONDS)
         child = Child(config, share)
+        hold(child)
         try:
             while (status := child.status()) is None:
                 time.sleep(POLL_SECONDS)

@@ -24,6 +24,8 @@ PAUSE = 0.5
 """Seconds between two looks at the launcher."""
 LOOK_SECONDS = 3.0
 """Seconds between two looks at a run that goes on, here or elsewhere."""
+QUEUE_SECONDS = 10.0
+"""Seconds between two looks at a run that has been started and waits for its turn."""
 REST_SECONDS = 60.0
 """Seconds between two looks at the other runs, which only another sweep can change."""
 LIVES = 3
@@ -133,8 +135,8 @@ class Supervisor:
         for config in self.plan.runs:
             name = config.name()
             phase = self.states[name].phase
-            often = name in self.active or phase == "running"
-            if phase != "done" and self.due(name, LOOK_SECONDS if often else REST_SECONDS):
+            often = QUEUE_SECONDS if name in self.active else REST_SECONDS
+            if phase != "done" and self.due(name, LOOK_SECONDS if phase == "running" else often):
                 self.states[name] = state(config)
 
     def report(self, interrupted: bool) -> int:

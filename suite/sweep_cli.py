@@ -19,6 +19,8 @@ from suite.scale import aligned
 from suite.state import state
 from suite.sweep import Axes, Plan, plan
 
+CLUSTER_CORES, CLUSTER_CORES_GPU = 2, 4
+"""Cores of a run on a cluster: learner and env workers."""
 LAUNCHERS = ("local", "ray", "slurm")
 HELP = """usage: python -m suite sweep [NAME | FILE.toml] [--launcher local] [--dry-run]
                              [--jobs N] [--cores N] [--gpus-per-run F] [--slurm KEY=VALUE,...]
@@ -94,23 +96,36 @@ def sweep(arguments: Sequence[str]) -> int:
         return 0
     options, axes = read(arguments)
     planned = plan(options.sweep, axes)
-    machine = this_machine(with_gpus=False)
-    at_once, cores = division(machine, len(planned.runs), options.jobs)
-    costs = [cost(config, options.cores or cores) for config in planned.runs]
+    at_once, cores = division_of(options, planned)
+    costs = [cost(config, cores) for config in planned.runs]
     print(describe(planned, costs, at_once))
     if options.dry_run:
         return 0
     check_disk(planned, costs, at_once)
-    return Supervisor(planned, costs, launcher(options, planned, costs)).run()
+    return Supervisor(planned, costs, launcher(options, planned, costs, cores)).run()
 
 
-def launcher(options: Options, planned: Plan, costs: Sequence[Cost]) -> Launcher:
-    """The chosen launcher, ready. Raises UserError where what it needs is not there."""
-    cuda = any(config.device == "cuda" for config in planned.runs)
+def division_of(options: Options, planned: Plan) -> tuple[int, int]:
+    """Runs at once, as far as it is known before the launcher is asked, and cores for each."""
     if options.launcher == "local":
-        machine = this_machine(cuda)
+        return division(this_machine(with_gpus=False), len(planned.runs), options.jobs)
+    cuda = any(config.device == "cuda" for config in planned.runs)
+    cores = options.cores or (CLUSTER_CORES_GPU if cuda else CLUSTER_CORES)
+    return options.jobs or len(planned.runs), cores
+
+
+def launcher(options: Options, planned: Plan, costs: Sequence[Cost], cores: int) -> Launcher:
+    """The chosen launcher, ready. Raises UserError where what it needs is not there."""
+    if options.launcher == "local":
+        machine = this_machine(any(config.device == "cuda" for config in planned.runs))
         return LocalLauncher(planned, costs, machine, options.jobs, options.gpus_per_run)
-    raise UserError(f"launcher: {options.launcher} is not there")
+    if options.launcher == "ray":
+        from suite.launch_ray import RayLauncher
+
+        return RayLauncher(planned, costs, cores, options.jobs, options.gpus_per_run)
+    from suite.launch_slurm import SlurmLauncher
+
+    return SlurmLauncher(planned, costs, cores, options.jobs, options.gpus_per_run, options.slurm)
 
 
 def status(arguments: Sequence[str]) -> int:
@@ -122,8 +137,8 @@ def status(arguments: Sequence[str]) -> int:
     planned = plan(options.sweep, axes)
     states = [state(config) for config in planned.runs]
     running = sum(s.phase == "running" for s in states)
-    at_once, cores = division(this_machine(with_gpus=False), len(planned.runs), options.jobs)
-    costs = [cost(config, options.cores or cores) for config in planned.runs]
+    at_once, cores = division_of(options, planned)
+    costs = [cost(config, cores) for config in planned.runs]
     triples = zip(planned.runs, states, costs, strict=True)
     rows = [COLUMNS, *(cells(config.name(), s, c) for config, s, c in triples)]
     print("\n".join([*aligned(rows), *failures(planned, states)]))
