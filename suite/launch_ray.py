@@ -114,6 +114,7 @@ class RayLauncher:
 
 def connect() -> None:
     """Joins the cluster of RAY_ADDRESS or of this machine, else starts one here."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
     try:
         ray.init(address=os.environ.get("RAY_ADDRESS", "auto"), **quiet)
