@@ -85,21 +85,23 @@ def wait_for(given: dict[str, str], seconds: float = 120.0) -> list[State]:
     while time.monotonic() < end:
         states = [state(config) for config in runs]
         stores = [Path(c.execution.results) / c.name() / "checkpoints" for c in runs]
-        if all(s.phase == "running" for s in states):
-            if all(CheckpointStore(folder).manifests() for folder in stores):
-                return states
+        saved = all(CheckpointStore(folder).manifests() for folder in stores)
+        if saved and all(s.phase == "running" for s in states):
+            return states
         time.sleep(0.05)
     raise AssertionError([state(config) for config in runs])
 
 
 def rows(results: Path) -> dict[str, object]:
-    return {path.parent.name: pq.read_table(path) for path in results.glob("*/rows.parquet")}
+    """The rows of every finished run; not the commit, which may change while tests run."""
+    tables = {path.parent.name: pq.read_table(path) for path in results.glob("*/rows.parquet")}
+    return {name: table.drop_columns("version_mtscale") for name, table in tables.items()}
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     results = tmp_path_factory.mktemp("undisturbed")
-    status, output = ended(begin(fields(results, seed="0,1", steps="3000")))
+    status, output = ended(begin(fields(results, seed="0,1", steps="1600")))
     assert status == 0, output
     assert "2 of 2 runs done" in output
     return results
@@ -107,7 +109,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_finished_sweep_is_not_trained_again(undisturbed: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*")}
-    status, output = ended(begin(fields(undisturbed, seed="0,1", steps="3000")))
+    status, output = ended(begin(fields(undisturbed, seed="0,1", steps="1600")))
     assert status == 0
     assert "2 runs, 2 done" in output
     files = {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*") if path.is_file()}
@@ -119,7 +121,7 @@ def test_a_finished_sweep_is_not_trained_again(undisturbed: Path) -> None:
 def test_a_sweep_that_is_stopped_resumes_to_the_rows_of_an_undisturbed_one(
     how: signal.Signals, undisturbed: Path, tmp_path: Path
 ) -> None:
-    given = fields(tmp_path, seed="0,1", steps="3000")
+    given = fields(tmp_path, seed="0,1", steps="1600")
     first = begin(given)
     wait_for(given)
     first.send_signal(how)
@@ -140,7 +142,7 @@ def test_a_sweep_that_is_stopped_resumes_to_the_rows_of_an_undisturbed_one(
 
 
 def test_a_run_that_is_killed_is_started_again(undisturbed: Path, tmp_path: Path) -> None:
-    given = fields(tmp_path, seed="0,1", steps="3000")
+    given = fields(tmp_path, seed="0,1", steps="1600")
     sweep = begin(given)
     wait_for(given)
     (victim,) = [
@@ -164,7 +166,7 @@ def is_run_of(process: Path, results: Path) -> bool:
 
 
 def test_two_sweeps_that_share_runs_train_each_once(undisturbed: Path, tmp_path: Path) -> None:
-    given = fields(tmp_path, seed="0,1", steps="3000")
+    given = fields(tmp_path, seed="0,1", steps="1600")
     both = [begin(given), begin(given)]
     for sweep in both:
         status, output = ended(sweep)

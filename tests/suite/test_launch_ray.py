@@ -1,0 +1,40 @@
+"""A sweep on a real Ray cluster of two nodes, one of which dies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_launch import begin, ended, fields, planned, rows, sessions, wait_for
+
+from suite.state import state
+
+ray = pytest.importorskip("ray", reason="ray is not installed (extra ray)")
+from ray.cluster_utils import Cluster  # noqa: E402
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    head = {"num_cpus": 1, "num_gpus": 0, "include_dashboard": False}
+    started = Cluster(initialize_head=True, head_node_args=head)
+    yield started
+    started.shutdown()
+
+
+def test_a_run_whose_node_dies_resumes_on_another(cluster: Any, tmp_path: Path) -> None:
+    doomed = cluster.add_node(num_cpus=1, num_gpus=0)
+    whole, given = tmp_path / "whole", fields(tmp_path / "ray", seed="0,1", steps="1600")
+    ray_options = {"launcher": "ray", "cores": "1"}
+    sweep = begin({**given, **ray_options}, RAY_ADDRESS=cluster.address)
+    wait_for(given)
+    cluster.remove_node(doomed, allow_graceful=False)
+    assert all(state(config).phase != "done" for config in planned(given).runs)
+    status, output = ended(sweep)
+    assert status == 0, output
+    assert "2 of 2 runs done" in output
+    assert sorted(sessions(tmp_path / "ray").values()) == [1, 2]
+    assert ended(begin(fields(whole, seed="0,1", steps="1600")))[0] == 0
+    assert rows(tmp_path / "ray") == rows(whole)
