@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,13 @@ from ray.cluster_utils import Cluster  # noqa: E402
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray's nodes take the signal for themselves.
+    before = signal.getsignal(signal.SIGTERM)
     head = {"num_cpus": 1, "num_gpus": 0, "include_dashboard": False}
     started = Cluster(initialize_head=True, head_node_args=head)
     yield started
     started.shutdown()
+    signal.signal(signal.SIGTERM, before)
 
 
 def test_a_run_whose_node_dies_resumes_on_another(cluster: Any, tmp_path: Path) -> None:
