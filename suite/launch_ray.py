@@ -23,7 +23,7 @@ from suite.sweep import Plan
 try:
     import ray
 except ImportError:
-    raise UserError("launcher: ray is not installed; pip install 'mtscale[ray]'") from None
+    raise UserError("launcher: ray is not installed; pip install -e '.[ray]'") from None
 
 ROOT = Path(__file__).parents[1]
 CRASHED = -9

@@ -26,7 +26,7 @@ from suite.sweep import Plan
 try:
     import submitit
 except ImportError:
-    raise UserError("launcher: submitit is not installed; pip install 'mtscale[slurm]'") from None
+    raise UserError("launcher: submitit is not installed; pip install -e '.[slurm]'") from None
 
 FOLDER = ".slurm"
 """In the results folder: submitit's files, and the number of each run's job."""
