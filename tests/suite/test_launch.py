@@ -5,18 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
+from real_sweeps import ROOT, begin, command, ended, fields, planned, rows, sessions, wait_for
 
-from suite.checkpoint import CheckpointStore
-from suite.state import State, in_use, state
-from suite.sweep import Plan, plan
+from suite.state import in_use, state
 
-ROOT = Path(__file__).parents[2]
 FAILING = '''
 from dataclasses import dataclass
 from algorithms.mtsac import MTSAC
@@ -39,77 +35,9 @@ class Sometimes(MTSAC):
 '''
 
 
-def fields(results: Path, **others: str) -> dict[str, str]:
-    small = {"alg": "mtsac", "preset": "smoke", "tasks": "reach,push", "horizon": "10"}
-    same = {"steps": "400", "threads": "1", "workers": "1", "results": str(results)}
-    return {**small, **same, **others}
-
-
-def planned(given: dict[str, str]) -> Plan:
-    return plan(
-        "", {key: value.split("/" if key == "tasks" else ",") for key, value in given.items()}
-    )
-
-
-def command(given: dict[str, str], name: str = "sweep") -> list[str]:
-    pairs = [part for key, value in given.items() for part in (f"--{key}", value)]
-    return [sys.executable, "-m", "suite", name, *pairs]
-
-
-def begin(given: dict[str, str], **environment: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        command(given),
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | environment,
-    )
-
-
-def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
-    out, err = process.communicate(timeout=300)
-    return process.returncode, out + err
-
-
-def sessions(results: Path) -> dict[str, int]:
-    """How often each run was begun."""
-    logs = {path.parent.name: path.read_text() for path in results.glob("*/log.txt")}
-    return {name: text.count("suite bench") for name, text in logs.items()}
-
-
-def wait_for(given: dict[str, str], seconds: float = 120.0) -> list[State]:
-    """The states once every run trains and has a checkpoint."""
-    runs = planned(given).runs
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        states = [state(config) for config in runs]
-        stores = [Path(c.execution.results) / c.name() / "checkpoints" for c in runs]
-        saved = all(CheckpointStore(folder).manifests() for folder in stores)
-        if saved and all(s.phase == "running" for s in states):
-            return states
-        time.sleep(0.05)
-    raise AssertionError([state(config) for config in runs])
-
-
-def rows(results: Path) -> dict[str, object]:
-    """The rows of every finished run; not the commit, which may change while tests run."""
-    tables = {path.parent.name: pq.read_table(path) for path in results.glob("*/rows.parquet")}
-    return {name: table.drop_columns("version_mtscale") for name, table in tables.items()}
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    results = tmp_path_factory.mktemp("undisturbed")
-    status, output = ended(begin(fields(results, seed="0,1", steps="1600")))
-    assert status == 0, output
-    assert "2 of 2 runs done" in output
-    return results
-
-
 def test_a_finished_sweep_is_not_trained_again(undisturbed: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*")}
-    status, output = ended(begin(fields(undisturbed, seed="0,1", steps="1600")))
+    status, output = ended(begin(fields(undisturbed, seed="0,1")))
     assert status == 0
     assert "2 runs, 2 done" in output
     files = {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*") if path.is_file()}
@@ -121,7 +49,7 @@ def test_a_finished_sweep_is_not_trained_again(undisturbed: Path) -> None:
 def test_a_sweep_that_is_stopped_resumes_to_the_rows_of_an_undisturbed_one(
     how: signal.Signals, undisturbed: Path, tmp_path: Path
 ) -> None:
-    given = fields(tmp_path, seed="0,1", steps="1600")
+    given = fields(tmp_path, seed="0,1")
     first = begin(given)
     wait_for(given)
     first.send_signal(how)
@@ -142,7 +70,7 @@ def test_a_sweep_that_is_stopped_resumes_to_the_rows_of_an_undisturbed_one(
 
 
 def test_a_run_that_is_killed_is_started_again(undisturbed: Path, tmp_path: Path) -> None:
-    given = fields(tmp_path, seed="0,1", steps="1600")
+    given = fields(tmp_path, seed="0,1")
     sweep = begin(given)
     wait_for(given)
     (victim,) = [
@@ -166,7 +94,7 @@ def is_run_of(process: Path, results: Path) -> bool:
 
 
 def test_two_sweeps_that_share_runs_train_each_once(undisturbed: Path, tmp_path: Path) -> None:
-    given = fields(tmp_path, seed="0,1", steps="1600")
+    given = fields(tmp_path, seed="0,1")
     both = [begin(given), begin(given)]
     for sweep in both:
         status, output = ended(sweep)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_launch import begin, ended, fields, planned, rows, sessions, wait_for
+from real_sweeps import begin, ended, fields, planned, rows, sessions, wait_for
 
 from suite.state import state
 
@@ -28,9 +28,11 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     signal.signal(signal.SIGTERM, before)
 
 
-def test_a_run_whose_node_dies_resumes_on_another(cluster: Any, tmp_path: Path) -> None:
+def test_a_run_whose_node_dies_resumes_on_another(
+    cluster: Any, undisturbed: Path, tmp_path: Path
+) -> None:
     doomed = cluster.add_node(num_cpus=1, num_gpus=0)
-    whole, given = tmp_path / "whole", fields(tmp_path / "ray", seed="0,1", steps="1600")
+    given = fields(tmp_path, seed="0,1")
     ray_options = {"launcher": "ray", "cores": "1"}
     sweep = begin({**given, **ray_options}, RAY_ADDRESS=cluster.address)
     wait_for(given)
@@ -39,6 +41,5 @@ def test_a_run_whose_node_dies_resumes_on_another(cluster: Any, tmp_path: Path) 
     status, output = ended(sweep)
     assert status == 0, output
     assert "2 of 2 runs done" in output
-    assert sorted(sessions(tmp_path / "ray").values()) == [1, 2]
-    assert ended(begin(fields(whole, seed="0,1", steps="1600")))[0] == 0
-    assert rows(tmp_path / "ray") == rows(whole)
+    assert sorted(sessions(tmp_path).values()) == [1, 2]
+    assert rows(tmp_path) == rows(undisturbed)

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from test_launch import begin, ended, fields, planned, rows, sessions, wait_for
+from real_sweeps import begin, ended, fields, planned, rows, sessions, wait_for
 
 from suite.state import state
 
@@ -142,13 +142,13 @@ def again_at_once(number: str, environment: dict[str, str]) -> None:
 
 def on_slurm(results: Path, **others: str) -> tuple[dict[str, str], dict[str, str]]:
     """The fields of a small run, and those with how Slurm shall run it."""
-    given = fields(results, steps="1600", **others)
+    given = fields(results, **others)
     job = "mem_gb=1,timeout_min=60,slurm_signal_delay_s=30"
     return given, {**given, "launcher": "slurm", "cores": "1", "slurm": job}
 
 
 def test_jobs_save_and_requeue_when_warned_and_go_on_without_the_sweep(
-    slurm: dict[str, str], tmp_path: Path
+    slurm: dict[str, str], undisturbed: Path, tmp_path: Path
 ) -> None:
     given, options = on_slurm(tmp_path / "slurm", seed="0,1")
     sweep = begin(options, **slurm)
@@ -171,9 +171,7 @@ def test_jobs_save_and_requeue_when_warned_and_go_on_without_the_sweep(
     assert begun[first.name()] == 2
     assert begun[second.name()] == 1
     assert asked(["squeue", "--noheader"], slurm) == ""
-    whole = fields(tmp_path / "whole", steps="1600", seed="0,1")
-    assert ended(begin(whole))[0] == 0
-    assert rows(tmp_path / "slurm") == rows(tmp_path / "whole")
+    assert rows(tmp_path / "slurm") == rows(undisturbed)
 
 
 def test_a_preempted_job_saves_and_comes_back(slurm: dict[str, str], tmp_path: Path) -> None:
