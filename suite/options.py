@@ -57,7 +57,7 @@ def parse(arguments: Sequence[str]) -> RunConfig:
     if config is None or {"-h", "--help"} & set(arguments):
         config = parsed_by_tyro(start, given, arguments)
     if "match" in given:
-        check(config)
+        check(config, here=False)
         from suite.scale import matched
 
         config = matched(config, given["match"], given.get("preset", "quick"))

@@ -58,7 +58,7 @@ class Overview:
 
     def __enter__(self) -> Overview:
         if self.console.is_terminal:
-            self.live = Live(console=self.console, auto_refresh=False, transient=True)
+            self.live = Live(console=self.console, auto_refresh=False)
             self.live.start()
         return self
 

@@ -194,7 +194,7 @@ def command(arguments: Sequence[str]) -> int:
     for name in names:
         config = parse(["--alg", name, *options])
         # The probe must be as large as the widest layer; no run is started here.
-        check(replace(config, evaluation=replace(config.evaluation, probe_size=WIDEST)))
+        check(replace(config, evaluation=replace(config.evaluation, probe_size=WIDEST)), here=False)
         for size in sizes.split(","):
             try:
                 rows.append(row(matched(config, size, given["preset"]), size))

@@ -38,17 +38,18 @@ class Plan:
     runs: tuple[RunConfig, ...]
 
 
-def plan(name: str, overrides: Mapping[str, Sequence[str]]) -> Plan:
+def plan(name: str, overrides: Mapping[str, Sequence[str]], here: bool = True) -> Plan:
     """The plan of a named sweep or a file, or of the overrides alone where the name is empty.
 
-    An override replaces the values of its field in every grid. Raises UserError in one line.
+    An override replaces the values of its field in every grid; `here` is whether the runs must fit
+    this machine. Raises UserError in one line.
     """
     about, grids = read(find(name)) if name else ("", [{}])
     found: dict[str, RunConfig] = {}
     for grid in grids:
         for cell in cells({**grid, **{key: list(value) for key, value in overrides.items()}}):
             config = parse([part for key, value in cell.items() for part in (f"--{key}", value)])
-            check(config)
+            check(config, here)
             # Two spellings of one run are one run.
             found.setdefault(config.name(), absolute(config))
     # All of one seed before the next: a sweep that is cut short is whole for its first seeds.

@@ -95,7 +95,8 @@ def sweep(arguments: Sequence[str]) -> int:
         print(HELP)
         return 0
     options, axes = read(arguments)
-    planned = plan(options.sweep, axes)
+    here = options.launcher == "local" and not options.dry_run
+    planned = plan(options.sweep, axes, here)
     at_once, cores = division_of(options, planned)
     costs = [cost(config, cores) for config in planned.runs]
     print(describe(planned, costs, at_once))
@@ -134,7 +135,7 @@ def status(arguments: Sequence[str]) -> int:
         print(HELP)
         return 0
     options, axes = read(arguments)
-    planned = plan(options.sweep, axes)
+    planned = plan(options.sweep, axes, here=False)
     states = [state(config) for config in planned.runs]
     running = sum(s.phase == "running" for s in states)
     at_once, cores = division_of(options, planned)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -225,6 +226,21 @@ def test_a_dry_run_prints_the_plan_and_does_nothing_else(
     assert lines[-1].startswith("10 runs, 0 done; about ")
     assert "GB while they run" in lines[-1]
     assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.skipif(os.path.exists("/dev/nvidiactl"), reason="there is a GPU here")
+def test_a_gpu_is_needed_where_the_runs_are_and_not_to_plan_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cuda = ["--alg", "mtsac", "--match", "4M", "--device", "cuda", "--results", str(tmp_path)]
+    assert main(["sweep", *cuda, "--dry-run"]) == 0
+    assert main(["status", *cuda]) == 0
+    assert len(plan("", {"device": ["cuda"]}, here=False).runs) == 1
+    capsys.readouterr()
+    assert main(["sweep", *cuda]) == 2
+    assert "device: 'cuda' is not there" in capsys.readouterr().err
+    assert main(["sweep", *cuda, "--dry-run", "--device", "gpu"]) == 2
+    assert "device: 'gpu' is not one of" in capsys.readouterr().err
 
 
 def test_a_disk_that_is_too_small_is_noticed_first(
