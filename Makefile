@@ -10,12 +10,20 @@ TASKS ?= MT10
 SEED ?= 0
 DEVICE ?= cpu
 ENGINE ?= fast
+# The size of another algorithm, or a number of parameters, instead of widths: MATCH=d2r
+MATCH ?=
 # Any other field: make bench ALG=mtsac ARGS="--actor-width 1024 --critic-width 400"
 ARGS ?=
+# A sweep: a name of results/sweeps, or a .toml file
+SWEEP ?=
+# local, ray or slurm
+LAUNCHER ?= local
+# 1 prints the plan and stops
+DRY_RUN ?=
 # Handed to pip when the environment is built.
 PIP_ARGS ?=
 
-.PHONY: help bench test check verify-env perf clean
+.PHONY: help bench scale sweep status test check verify-env perf clean
 
 help:  ## Show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -27,9 +35,18 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(RUN) -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[dev]'
 	@touch $@
 
-bench: $(VENV)/.ready  ## Train one algorithm: ALG, PRESET, TASKS, SEED, DEVICE, ENGINE, ARGS
+bench: $(VENV)/.ready  ## Train one algorithm: ALG, PRESET, TASKS, SEED, DEVICE, ENGINE, MATCH, ARGS
 	@$(RUN) -m suite bench --alg '$(ALG)' --preset '$(PRESET)' --tasks '$(TASKS)' --seed '$(SEED)' \
-		--device '$(DEVICE)' --engine '$(ENGINE)' $(ARGS)
+		--device '$(DEVICE)' --engine '$(ENGINE)' $(if $(MATCH),--match '$(MATCH)') $(ARGS)
+
+scale: $(VENV)/.ready  ## Widths at given sizes: ARGS="--params 1M,4M,16M --alg all"
+	@$(RUN) -m suite scale $(ARGS)
+
+sweep: $(VENV)/.ready  ## Train a grid of runs: SWEEP, LAUNCHER, DRY_RUN, ARGS
+	@$(RUN) -m suite sweep $(SWEEP) --launcher '$(LAUNCHER)' $(if $(filter-out 0,$(DRY_RUN)),--dry-run) $(ARGS)
+
+status: $(VENV)/.ready  ## Where the runs of a sweep stand: SWEEP, ARGS
+	@$(RUN) -m suite status $(SWEEP) $(ARGS)
 
 test: $(VENV)/.ready  ## Run the tests
 	$(RUN) -m pytest --benchmark-disable

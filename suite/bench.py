@@ -15,7 +15,7 @@ from suite.messages import UserError
 from suite.meta_world import EngineError, check_engine
 from suite.progress import Progress
 from suite.replay import Extras, Replay
-from suite.runs import RunDirectory
+from suite.runs import PROGRESS, RunDirectory
 from suite.train import build
 
 
@@ -37,7 +37,7 @@ def bench(config: RunConfig) -> int:
     total = config.rounds * config.steps_per_round
     print(f"{config.name()}: {total:,} env steps on {len(config.tasks)} tasks → {directory.path}")
 
-    progress = Progress(config.name(), total)
+    progress = Progress(config.name(), total, directory.path / PROGRESS)
     try:
         trainer = build(config, directory, progress)
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:

@@ -278,8 +278,11 @@ def check_range(name: str, value: float) -> None:
         raise UserError(f"{shown}: {value} is not a positive number; give more than 0")
 
 
-def check(config: RunConfig) -> None:
-    """Raises UserError, before any work, for a configuration that cannot run."""
+def check(config: RunConfig, here: bool = True) -> None:
+    """Raises UserError, before any work, for a configuration that cannot run.
+
+    What this machine has is not looked at where the run will be carried out on another one.
+    """
     # A user's own algorithm may have fields whose ranges only it knows.
     ours = {f.name for known in ALGORITHMS.values() for f in fields(known.settings)}
     values: dict[str, Any] = {}
@@ -317,6 +320,14 @@ def check(config: RunConfig) -> None:
             f"probe-size: {evaluation.probe_size} is less than the widest layer ({widest}), which "
             f"would cut its rank; add --probe-size {math.ceil(widest / 100) * 100}"
         )
+    check_device_name(config.device)
+    if here:
+        check_memory(config)
+        check_device(config.device)
+
+
+def check_memory(config: RunConfig) -> None:
+    """Raises UserError for a replay that is larger than this machine's memory."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     replay = len(config.tasks) * config.training.buffer_per_task * TRANSITION_BYTES
     if replay > memory and config.device == "cpu":
@@ -324,14 +335,18 @@ def check(config: RunConfig) -> None:
             f"buffer-per-task: {config.training.buffer_per_task} needs {replay / 1e9:.1f} GB for "
             f"{len(config.tasks)} tasks, and this machine has {memory / 1e9:.1f} GB"
         )
-    check_device(config.device)
+
+
+def check_device_name(device: str) -> None:
+    """Raises UserError for a device that is none."""
+    kind, colon, index = device.partition(":")
+    if kind not in ("cpu", "cuda") or (colon and (kind == "cpu" or not index.isdigit())):
+        raise UserError(choose("device", device, ("cpu", "cuda"), "cpu, cuda, cuda:<n>"))
 
 
 def check_device(device: str) -> None:
     """Raises UserError for a device that is not there; imports torch only if there may be one."""
-    kind, colon, index = device.partition(":")
-    if kind not in ("cpu", "cuda") or (colon and (kind == "cpu" or not index.isdigit())):
-        raise UserError(choose("device", device, ("cpu", "cuda"), "cpu, cuda, cuda:<n>"))
+    kind, _, index = device.partition(":")
     if kind == "cpu":
         return
     if not os.path.exists("/dev/nvidiactl") and not os.path.exists("/dev/dxg"):

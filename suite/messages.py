@@ -9,6 +9,9 @@ from collections.abc import Iterable
 class UserError(Exception):
     """Something that the user can put right; shown as one line, without a traceback."""
 
+    status = 2
+    """The exit status of a command that ends with it."""
+
 
 def choose(field: str, value: object, choices: Iterable[str], shown: str = "") -> str:
     """One line that names the field, the value, the valid choices and the nearest match."""

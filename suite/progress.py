@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import sys
 import time
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+WRITE_SECONDS = 3.0
+"""Time between two updates of the file that others read."""
+
 
 class Progress:
-    """A progress bar on a terminal; a line for each evaluation elsewhere."""
+    """A progress bar on a terminal; a line for each evaluation elsewhere; a small file for both.
 
-    def __init__(self, name: str, total: int) -> None:
-        self.name, self.total = name, total
+    The file is what a sweep and `status` show of a run: a JSON object, replaced as a whole.
+    """
+
+    def __init__(self, name: str, total: int, file: Path | None = None) -> None:
+        self.name, self.total, self.file = name, total, file
+        self.env_step = 0
+        self.written = float("-inf")
         self.began = time.monotonic()
         self.initial = 0
         self.training = self.success = self.evaluation = float("nan")
@@ -22,7 +33,8 @@ class Progress:
 
     def begin(self, env_step: int) -> None:
         """Starts the clock at a step, which is not 0 for a resumed run."""
-        self.began, self.initial = time.monotonic(), env_step
+        self.began, self.initial, self.env_step = time.monotonic(), env_step, env_step
+        self.write()
         self.bar = tqdm(
             total=self.total,
             initial=env_step,
@@ -40,6 +52,9 @@ class Progress:
 
     def step(self, count: int) -> None:
         """`count` env steps were made."""
+        self.env_step += count
+        if time.monotonic() - self.written > WRITE_SECONDS:
+            self.write()
         if self.bar is not None:
             self.bar.update(count)
 
@@ -52,6 +67,7 @@ class Progress:
         """An evaluation ended."""
         rates = list(success)
         self.evaluation = sum(rates) / len(rates)
+        self.write()
         if not sys.stderr.isatty():
             speed = self.timing(env_step)["steps_per_second"]
             left = (self.total - env_step) / speed if speed else 0
@@ -72,6 +88,22 @@ class Progress:
         if self.training == self.training:
             parts.append(f"training {self.training:.2f}")
         self.bar.set_postfix_str(", ".join(parts))
+
+    def write(self) -> None:
+        """Replaces the file; a full disk stops no run here."""
+        self.written = time.monotonic()
+        if self.file is None:
+            return
+        known = self.evaluation == self.evaluation
+        state = {
+            **self.timing(self.env_step),
+            "total": self.total,
+            "success": self.evaluation if known else None,
+        }
+        temporary = self.file.with_name(f".{self.file.name}.tmp")
+        with contextlib.suppress(OSError):
+            temporary.write_text(json.dumps(state))
+            temporary.replace(self.file)
 
     def timing(self, env_step: int) -> dict[str, float]:
         """Wall-clock of this session so far."""

@@ -6,6 +6,8 @@
                 timing.parquet    wall-clock seconds and speed: rows that no two runs share
                 result.json       final success a task; its presence means that the run is done
                 checkpoints/      what resuming needs, and in the end the last weights
+                progress.json     where a run that is not done stands
+                log.txt           what it printed, and failure.json why it ended, in a sweep
 """
 
 from __future__ import annotations
@@ -18,9 +20,10 @@ import platform
 import shutil
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from algorithms.algorithm import ParameterCounts
 from suite.checkpoint import CheckpointStore, write_atomically
@@ -28,7 +31,18 @@ from suite.config import RunConfig
 from suite.messages import UserError
 from suite.rows import RowLog, consolidate, timing_rows
 
+PROGRESS, LOG, FAILURE = "progress.json", "log.txt", "failure.json"
+LOCK_SECONDS = 1.0
+"""How long a held lock is tried: who only looks whether a run goes on holds it for an instant."""
+
 PACKAGES = ("torch", "metaworld", "mujoco", "gymnasium", "numpy", "scipy", "mtscale")
+
+
+class Busy(UserError):
+    """Another process is working on the run."""
+
+    status = 75
+    """EX_TEMPFAIL: it will be free again."""
 
 
 class RunDirectory:
@@ -50,12 +64,10 @@ class RunDirectory:
             self.lock = (self.path / "lock").open("a")
         except OSError as error:
             raise UserError(f"run-dir: cannot write to {self.path}: {error.strerror}") from None
-        try:
-            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(
+        if not locked(self.lock, LOCK_SECONDS):
+            raise Busy(
                 f"run-dir: another process is working on {self.path}; wait for it or stop it"
-            ) from None
+            )
         if self.config.execution.force:
             self.clear()
         self.compare()
@@ -64,7 +76,7 @@ class RunDirectory:
 
     def refuse_foreign(self) -> None:
         """Raises UserError where the directory holds things and is not a run's."""
-        names = {plain_name(path) for path in self.path.iterdir()} - {"lock"}
+        names = {plain_name(path) for path in self.path.iterdir()} - {"lock", LOG, FAILURE}
         if names and "config.json" not in names:
             raise UserError(f"run-dir: {self.path} is not empty and not a run; name another")
         lock = self.path / "lock"
@@ -75,7 +87,7 @@ class RunDirectory:
         """Deletes what an earlier run left; refuses a directory that holds anything else."""
         ours = {
             "config.json", "provenance.json", "rows.parquet", "timing.parquet", "result.json",
-            "checkpoints", "rows", "lock", "timing.jsonl",
+            "checkpoints", "rows", "lock", "timing.jsonl", PROGRESS, LOG, FAILURE,
         }  # fmt: skip
         foreign = sorted(p.name for p in self.path.iterdir() if plain_name(p) not in ours)
         if foreign:
@@ -85,7 +97,7 @@ class RunDirectory:
         for path in self.path.iterdir():
             if path.is_dir():
                 shutil.rmtree(path)
-            elif path.name != "lock":
+            elif path.name not in ("lock", LOG):  # both are open
                 path.unlink()
 
     def compare(self) -> None:
@@ -188,7 +200,8 @@ class RunDirectory:
 
     def tidy(self) -> None:
         """Removes what only resuming needed; a kill in the middle leaves the rest to the next."""
-        (self.path / "timing.jsonl").unlink(missing_ok=True)
+        for name in ("timing.jsonl", PROGRESS, FAILURE):
+            (self.path / name).unlink(missing_ok=True)
         shutil.rmtree(self.path / "rows", ignore_errors=True)
         for path in self.checkpoints.folder.glob("*"):
             if not path.name.startswith("state-"):
@@ -221,6 +234,28 @@ class RunDirectory:
             "device": c.device,
             **{f"version_{name}": version(name) for name in PACKAGES},
         }
+
+
+def locked(file: TextIO, seconds: float = 0.0) -> bool:
+    """Takes the lock of a run, for as long as the file is open; False where another has it.
+
+    The kernel drops it when a process ends, however it ends; on NFS the server does. Raises
+    UserError where the file system has no locks.
+    """
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                return False
+            time.sleep(0.05)
+        except OSError as error:
+            raise UserError(
+                f"results: {file.name} cannot be locked ({error.strerror}), so that two processes "
+                "could train one run; mount the folder with file locks, or choose another --results"
+            ) from None
 
 
 def plain_name(path: Path) -> str:

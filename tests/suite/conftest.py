@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
+from real_sweeps import begin, ended, fields
 
 from suite.cli import main
 
@@ -77,3 +78,13 @@ def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Run]:
         return runs[algorithm]
 
     return get
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The results folder of a finished sweep over two seeds; tests must not change it."""
+    results = tmp_path_factory.mktemp("undisturbed")
+    status, output = ended(begin(fields(results, seed="0,1")))
+    assert status == 0, output
+    assert "2 of 2 runs done" in output
+    return results

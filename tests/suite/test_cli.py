@@ -300,9 +300,9 @@ def test_a_mistake_is_answered_in_one_line_that_says_what_to_type(
 
 
 def test_an_unknown_command_is_named_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
-    assert refused(["bnech"], capsys) == (
-        "error: command: 'bnech' is not one of bench; did you mean bench?"
-    )
+    line = refused(["bnech"], capsys)
+    assert line.startswith("error: command: 'bnech' is not one of bench, scale")
+    assert line.endswith("; did you mean bench?")
 
 
 def test_help_does_not_hide_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,136 @@
+"""What a run will take, before it has begun: seconds, memory and disk, to a factor of about two.
+
+Time is an environment step's cost times their number, plus the floating-point operations of the
+gradient steps over what a core or a GPU does of them. Measured speed replaces it as soon as there
+is some.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from statistics import median
+from typing import Any, NamedTuple
+
+from algorithms.algorithm import ParameterCounts
+from suite.bench import checkpoint_bytes
+from suite.config import RunConfig
+from suite.replay import Extras, Replay
+from suite.scale import without_memory
+from suite.state import State
+
+CORE_FLOPS = 40e9
+"""Useful float32 operations a second of one core in a gradient step."""
+GPU_FLOPS = 30e12
+"""The same of a GPU."""
+UPDATE_SECONDS = {"cpu": 6e-3, "cuda": 4e-3}
+"""What a gradient step costs at any size."""
+ENV_STEP_SECONDS = 280e-6
+"""One environment step of the exact engine on one core, MT10 and MT50."""
+START_SECONDS = 12.0
+"""Loading, building the environments and the goals."""
+PROCESS_BYTES = 700_000_000
+"""Host memory of a run without its replay."""
+WORKER_BYTES = 150_000_000
+"""Host memory of an environment process."""
+GPU_BYTES = 1_500_000_000
+"""GPU memory of a run without replay and weights: context, kernels, activations."""
+
+
+class Size(NamedTuple):
+    """What an algorithm holds."""
+
+    counts: ParameterCounts
+    extras: Extras
+
+
+class Cost(NamedTuple):
+    """What a run takes."""
+
+    seconds: float
+    memory: int
+    """Host memory, bytes."""
+    gpu_memory: int
+    """GPU memory, bytes; 0 on the CPU."""
+    disk: int
+    """Largest size of the run's directory while it trains, bytes."""
+    kept: int
+    """Its size when it is done, bytes."""
+
+
+def size(config: RunConfig) -> Size:
+    """Parameter counts and extras of a run's algorithm."""
+    return size_of(config.algorithm, config.settings, config.tasks)
+
+
+@cache
+def size_of(algorithm: str, settings: Any, tasks: tuple[str, ...]) -> Size:
+    """The same, counted once for all seeds."""
+    built = without_memory(algorithm, settings, tasks)
+    return Size(built.parameter_counts(), built.extras)
+
+
+def cost(config: RunConfig, cores: int) -> Cost:
+    """The cost of a run that has this many cores."""
+    counts, extras = size(config)
+    cpu = config.device == "cpu"
+    weights = 4 * (3 * counts.actor + 4 * counts.critic)
+    rows = min(
+        config.training.buffer_per_task,
+        config.rounds * config.task.horizon * config.task.envs_per_task,
+    )
+    data = Replay.bytes(len(config.tasks), rows, extras) + 2 * weights
+    host = PROCESS_BYTES + cores * WORKER_BYTES
+    return Cost(
+        seconds=START_SECONDS + training_seconds(config, counts, cores),
+        memory=host + (data if cpu else 0),
+        gpu_memory=0 if cpu else GPU_BYTES + data,
+        disk=checkpoint_bytes(config, extras, counts),
+        kept=weights + 2_000_000,
+    )
+
+
+def training_seconds(config: RunConfig, counts: ParameterCounts, cores: int) -> float:
+    """Seconds of training and evaluation."""
+    c, tasks = config, len(config.tasks)
+    locksteps = c.rounds * c.task.horizon
+    updates = max(0, locksteps - c.training.random_steps) / c.training.update_every
+    # Policy: targets 1 pass, its own loss 1 and 2 back. Critics: targets 1, their loss 1 and 2
+    # back, the policy's loss 1 and 1 back. Two operations a weight and pass.
+    passes = 4 * counts.actor + 6 * counts.critic
+    operations = 2 * passes * tasks * c.training.batch_per_task
+    speed = CORE_FLOPS * cores if c.device == "cpu" else GPU_FLOPS
+    update = UPDATE_SECONDS[c.device.partition(":")[0]] + operations / speed
+    e = c.evaluation
+    episodes = (e.evaluations - 1) * e.eval_episodes + e.final_episodes
+    if c.task.goals == "fixed":
+        episodes = e.evaluations
+    steps = locksteps * c.task.envs_per_task * tasks + episodes * tasks * c.task.horizon
+    return updates * update + steps * ENV_STEP_SECONDS / cores
+
+
+def seconds_left(state: State, expected: Cost) -> float:
+    """Seconds that a run still takes: at its measured speed where there is one."""
+    if state.phase == "done":
+        return 0.0
+    if state.steps_per_second > 0:
+        return state.steps_left / state.steps_per_second
+    return expected.seconds * (1 - state.share)
+
+
+def sweep_seconds(states: Sequence[State], expected: Sequence[Cost], at_once: int) -> float:
+    """Seconds that a sweep still takes with so many runs at once.
+
+    Runs without a measured speed are expected to differ from the estimate as the others do.
+    """
+    measured = [
+        seconds_left(s, e) / (e.seconds * (1 - s.share))
+        for s, e in zip(states, expected, strict=True)
+        if s.steps_per_second > 0 and s.share < 1
+    ]
+    factor = median(measured) if measured else 1.0
+    left = [
+        seconds_left(s, e) * (1.0 if s.steps_per_second > 0 else factor)
+        for s, e in zip(states, expected, strict=True)
+    ]
+    return max(sum(left) / max(at_once, 1), max(left, default=0.0))
