@@ -6,6 +6,7 @@
                 timing.parquet    wall-clock seconds and speed: rows that no two runs share
                 result.json       final success a task; its presence means that the run is done
                 checkpoints/      what resuming needs, and in the end the last weights
+                tensorboard/, wandb/, film/   for looking at; nothing is ever read from them
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ class RunDirectory:
         """Deletes what an earlier run left; refuses a directory that holds anything else."""
         ours = {
             "config.json", "provenance.json", "rows.parquet", "timing.parquet", "result.json",
-            "checkpoints", "rows", "lock", "timing.jsonl",
+            "checkpoints", "rows", "lock", "timing.jsonl", "tensorboard", "wandb", "film",
         }  # fmt: skip
         foreign = sorted(p.name for p in self.path.iterdir() if plain_name(p) not in ours)
         if foreign:
