@@ -50,8 +50,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"usage: {USAGE}\n\nAdd --help behind bench for all fields.\n\npresets:")
             print("\n".join(f"  {name:8} {text}" for name, text in PRESETS.items()))
             return 0
+        if arguments[0] == "film":
+            from suite.film import main as film
+
+            return film(arguments[1:])
         if arguments[0] != "bench":
-            raise UserError(choose("command", arguments[0], ["bench"]))
+            raise UserError(choose("command", arguments[0], ["bench", "film"]))
         config = parse(arguments[1:])
         check(config)
         from suite.bench import bench
