@@ -6,6 +6,7 @@ rounds differently): they are the sample that statistics are computed over.
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -31,7 +32,7 @@ def labels(runs: Sequence[Run]) -> list[str]:
     found = [""] * len(runs)
     for algorithm, members in by_algorithm(runs).items():
         identities = identities_of([runs[i] for i in members])
-        names = naming_fields(identities)
+        names = naming_fields(unique(identities))
         for index, identity in zip(members, identities, strict=True):
             parts = [f"{name.replace('_', '-')}={shown(identity.get(name))}" for name in names]
             found[index] = " ".join([algorithm, *parts])
@@ -42,15 +43,16 @@ def unnamed(runs: Sequence[Run]) -> dict[str, list[str]]:
     """By algorithm, the fields that differ between its configurations and are in no label."""
     found = {}
     for algorithm, members in by_algorithm(runs).items():
-        identities = identities_of([runs[i] for i in members])
-        rest = [n for n in differing(identities) if n not in naming_fields(identities)]
+        identities = unique(identities_of([runs[i] for i in members]))
+        named = naming_fields(identities)
+        rest = [name for name in differing(identities) if name not in named]
         if rest:
             found[algorithm] = [name.replace("_", "-") for name in rest]
     return found
 
 
 def by_algorithm(runs: Sequence[Run]) -> dict[str, list[int]]:
-    """Positions of the runs of each algorithm, whose module does not belong into a label."""
+    """Positions of the runs of each algorithm."""
     found: dict[str, list[int]] = defaultdict(list)
     for index, run in enumerate(runs):
         found[run.columns["algorithm"]].append(index)
@@ -60,15 +62,25 @@ def by_algorithm(runs: Sequence[Run]) -> dict[str, list[int]]:
 def identities_of(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """For each run all that could tell it from others: settings, protocol; not the seed."""
     identities = [identity(run) for run in runs]
+    spelled = [spelling(fields) for fields in identities]
     # The goals' seed is the run's own unless it was given: the same for runs of several seeds.
     same: dict[str, set[Any]] = defaultdict(set)
-    for run, fields in zip(runs, identities, strict=True):
-        same[repr(sorted(fields.items(), key=str))].add(goal_seed(run))
-    for run, fields in zip(runs, identities, strict=True):
-        seeds = same[repr(sorted(fields.items(), key=str))]
-        if len(seeds) > 1 and goal_seed(run) != run.columns["seed"]:
+    for run, name in zip(runs, spelled, strict=True):
+        same[name].add(goal_seed(run))
+    for run, name, fields in zip(runs, spelled, identities, strict=True):
+        if len(same[name]) > 1 and goal_seed(run) != run.columns["seed"]:
             fields["goal_seed"] = goal_seed(run)
     return identities
+
+
+def unique(identities: Sequence[Fields]) -> list[Fields]:
+    """Each configuration once: of thousands of runs there are few."""
+    return list({spelling(fields): fields for fields in identities}.values())
+
+
+def spelling(fields: Fields) -> str:
+    """Equal for equal fields, in whatever order."""
+    return json.dumps(fields, sort_keys=True, default=str)
 
 
 def identity(run: Run) -> dict[str, Any]:

@@ -19,8 +19,9 @@ import pyarrow.parquet as pq
 from analysis.columns import NUMBERS, REQUIRED, TEXT, VALUES
 from analysis.messages import RowsError
 
+TERMS = pa.dictionary(pa.int32(), pa.string())
 VALUE_SCHEMA = pa.schema(
-    {"task": pa.string(), "metric": pa.string(), "env_step": pa.int64(), "value": pa.float64()}
+    {"task": TERMS, "metric": TERMS, "env_step": pa.int64(), "value": pa.float64()}
 )
 
 
@@ -103,11 +104,9 @@ def constant_columns(metadata: pq.FileMetaData) -> dict[str, Any] | None:
             statistics = column.statistics
             if statistics is None or not statistics.has_min_max or statistics.null_count:
                 return None
-            if statistics.min != statistics.max or found.get(name, statistics.min) != (
-                statistics.min
-            ):
+            least = statistics.min
+            if least != statistics.max or found.setdefault(name, least) != least:
                 return None
-            found[name] = statistics.min
     return found
 
 
@@ -137,8 +136,10 @@ def several_runs(path: Path, table: pa.Table, metrics: Sequence[str] | None) -> 
 
 def plain(path: Path, table: pa.Table) -> pa.Table:
     """The value columns in the types of `VALUE_SCHEMA`."""
+    table = table.select(list(VALUES))
     try:
-        table = table.select(list(VALUES)).cast(VALUE_SCHEMA)
+        if not table.schema.equals(VALUE_SCHEMA):
+            table = table.cast(VALUE_SCHEMA)
     except (pa.ArrowException, ValueError) as error:
         raise RowsError(f"{path}: {' '.join(str(error).split())}") from None
     empty = [name for name in VALUES if table[name].null_count]
@@ -151,7 +152,6 @@ def chosen(table: pa.Table, metrics: Sequence[str] | None) -> pa.Table:
     """The rows whose metric begins with one of `metrics`."""
     if metrics is None:
         return table
-    wanted = pa.repeat(pa.scalar(False), table.num_rows)
-    for prefix in metrics:
-        wanted = pc.or_(wanted, pc.starts_with(table["metric"], prefix))
-    return table.filter(wanted)
+    encoded = table["metric"].unify_dictionaries().combine_chunks()
+    begins = [name.startswith(tuple(metrics)) for name in encoded.dictionary.to_pylist()]
+    return table.filter(pa.array(begins, pa.bool_()).take(encoded.indices))

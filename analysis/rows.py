@@ -92,7 +92,7 @@ def runs(frame: pd.DataFrame) -> pd.DataFrame:
 
 def files(sources: Sequence[Path | str], unfinished: list[str]) -> Iterator[Path]:
     """The row files of the sources, each once; adds runs in progress to `unfinished`."""
-    seen: set[Path] = set()
+    seen: set[str] = set()
     for source in map(Path, sources):
         if source.is_dir():
             found = list(runs_below(source, unfinished))
@@ -103,8 +103,8 @@ def files(sources: Sequence[Path | str], unfinished: list[str]) -> Iterator[Path
         else:
             raise RowsError(f"{source}: there is no such folder or file")
         for path in found:
-            if path.resolve() not in seen:
-                seen.add(path.resolve())
+            if os.path.abspath(path) not in seen:
+                seen.add(os.path.abspath(path))
                 yield path
 
 
@@ -157,7 +157,7 @@ def to_frame(found: Sequence[Run], counts: Sequence[int], values: pa.Table | Non
 
     columns: dict[str, Any] = {}
     for name in ("task", "metric"):
-        encoded = values[name].combine_chunks().dictionary_encode()
+        encoded = values[name].unify_dictionaries().combine_chunks()
         columns[name] = pd.Categorical.from_codes(
             encoded.indices.to_numpy(), encoded.dictionary.to_pylist()
         )
@@ -187,7 +187,8 @@ def without_partial(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """The frame without runs whose evaluations end before the run did, and a line for each."""
     if frame.empty:
         return frame, []
-    evaluations = frame[frame["metric"].isin(["success", "success/mean"])]
+    evaluated = frame["metric"].isin(["success", "success/mean"])
+    evaluations = frame.loc[evaluated, ["run", "env_step"]]
     last = evaluations.groupby("run", observed=True)["env_step"].max()
     table = runs(frame)
     expected = table["total_steps"].reindex(last.index)

@@ -15,6 +15,7 @@ import pandas as pd
 from analysis.messages import RowsError
 
 Array = npt.NDArray[np.float64]
+NEEDED = ["label", "run", "seed", "task", "metric", "env_step", "value"]
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,10 @@ def success_matrix(
     Raises RowsError where no run has the metric, or a run was not scored on every task.
     """
     found: dict[str, Scores] = {}
-    wanted = frame[frame["metric"].isin([metric, f"{metric}/mean"])]
+    wanted = frame.loc[frame["metric"].isin([metric, f"{metric}/mean"]), NEEDED]
+    if at == "final":
+        last = wanted.groupby("run", observed=True)["env_step"].transform("max")
+        wanted = wanted[wanted["env_step"] == last]
     for label, rows in wanted.groupby("label", observed=True, sort=False):
         single = rows[(rows["metric"] == metric) & (rows["task"] != "")]
         if single.empty:
@@ -117,24 +121,38 @@ def curves(
     the steps of all of them within the range that all of them cover. Raises RowsError where no
     run has such rows.
     """
-    wanted = frame[(frame["metric"] == metric) & (frame["task"] == (task or ""))]
+    wanted = frame.loc[(frame["metric"] == metric) & (frame["task"] == (task or "")), NEEDED]
     found: dict[str, Curves] = {}
     for label, rows in wanted.groupby("label", observed=True, sort=False):
-        single = {
-            str(run): group.sort_values("env_step")
-            for run, group in rows.groupby("run", observed=True, sort=False)
-        }
-        steps = np.unique(rows["env_step"].to_numpy())
-        begin = max(group["env_step"].iloc[0] for group in single.values())
-        end = min(group["env_step"].iloc[-1] for group in single.values())
-        steps = steps[(begin <= steps) & (steps <= end)]
-        values = [np.interp(steps, g["env_step"], g["value"]) for g in single.values()]
-        seeds = tuple(int(group["seed"].iloc[0]) for group in single.values())
-        found[str(label)] = Curves(str(label), steps, np.array(values), tuple(single), seeds)
+        # [runs, steps], NaN where a run was not measured at a step of another.
+        table = rows.pivot_table(
+            index="run", columns="env_step", values="value", observed=True, sort=False
+        ).sort_index(axis=1)
+        steps = table.columns.to_numpy(dtype=np.int64)
+        values = table.to_numpy(dtype=np.float64)
+        if np.isnan(values).any():
+            steps, values = interpolated(steps, values)
+        names = tuple(str(run) for run in table.index)
+        seeds = rows.drop_duplicates("run").set_index("run")["seed"]
+        found[str(label)] = Curves(
+            str(label), steps, values, names, tuple(int(seeds[name]) for name in names)
+        )
     if not found:
         where = f" of task {task!r}" if task else " of the whole agent"
         raise RowsError(f"no row{where} of metric {metric!r}; there are {some_metrics(frame)}")
     return found
+
+
+def interpolated(
+    steps: npt.NDArray[np.int64], values: Array
+) -> tuple[npt.NDArray[np.int64], Array]:
+    """Steps that lie within the range of every run, and values without NaN there."""
+    known = ~np.isnan(values)
+    begin = max(steps[row][0] for row in known)
+    end = min(steps[row][-1] for row in known)
+    common = steps[(begin <= steps) & (steps <= end)]
+    rows = zip(values, known, strict=True)
+    return common, np.array([np.interp(common, steps[k], v[k]) for v, k in rows])
 
 
 def some_metrics(frame: pd.DataFrame) -> str:
