@@ -1,0 +1,136 @@
+"""Every figure that the rows support, as PNG and PDF with a caption file, from the rows alone.
+
+Rows of different benchmarks (task set, goals, reward, horizon, Meta-World) are never drawn into one
+figure, but where the number of tasks is the axis. A figure that the rows do not support is left out
+with a line that says what it needs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+import pandas as pd
+from matplotlib.figure import Figure
+
+from analysis.figures import comparison, curves, evolution, plasticity, scaling
+from analysis.figures.captions import caption
+from analysis.figures.style import Look, Unsupported, looks, named, theme
+from analysis.messages import AnalysisError, choose
+
+Draw = Callable[[pd.DataFrame, Mapping[str, Look]], tuple[Figure, str]]
+
+FIGURES: dict[str, Draw] = {
+    "learning_curves": curves.learning_curves,
+    "task_curves": curves.task_curves,
+    "aggregates": comparison.aggregates,
+    "scaling": scaling.scaling,
+    "scaling_apart": scaling.scaling_apart,
+    "matched": scaling.matched,
+    "profiles": comparison.profiles,
+    "improvement": comparison.improvement,
+    "heat_map": comparison.heat_map,
+    "plasticity_by_width": plasticity.plasticity_by_width,
+    "mega_modules": evolution.mega_modules,
+    "mega_weights": evolution.mega_weights,
+    "mega_diversity": evolution.mega_diversity,
+    "d2r_routes": evolution.d2r_routes,
+}
+"""By name, those of one benchmark."""
+ACROSS: dict[str, Draw] = {"plasticity_by_tasks": plasticity.plasticity_by_tasks}
+"""Those whose axis is the number of tasks: task sets stand beside one another."""
+BENCHMARK = ("task_set", "goals", "reward_version", "horizon", "version_metaworld")
+"""Columns whose values say what was solved; runs that only differ in length share a figure."""
+METRICS = (
+    *("success", "plasticity/", "stage", "modules_in_use", "population_diversity"),
+    *("weight/", "route_entropy"),
+)
+"""What of the rows the figures are drawn from."""
+
+
+def draw_all(
+    frame: pd.DataFrame,
+    out: Path,
+    only: Sequence[str] = (),
+    say: Callable[[str], None] = print,
+) -> list[Path]:
+    """Draws the figures into a folder; returns the PNG files. `say` gets a line for each.
+
+    Raises AnalysisError for a name in `only` that no figure has.
+    """
+    for name in only:
+        if name not in FIGURES | ACROSS:
+            raise AnalysisError(choose("figure", name, FIGURES | ACROSS))
+    out.mkdir(parents=True, exist_ok=True)
+    look = looks(frame)
+    made: list[Path] = []
+    for name, draw, rows, where in wanted(frame, only):
+        title = f"{name}-{where}" if where else name
+        try:
+            with matplotlib.rc_context(theme()):
+                figure, text = draw(rows, named(look, rows))
+                made.append(save(figure, out / title))
+        except Unsupported as reason:
+            say(f"{title}: left out: {reason}")
+            continue
+        (out / f"{title}.md").write_text(caption(title, text, rows_shown(rows, name)))
+        say(f"{title}: {made[-1]}")
+    return made
+
+
+def wanted(
+    frame: pd.DataFrame, only: Sequence[str]
+) -> Iterator[tuple[str, Draw, pd.DataFrame, str]]:
+    """Each figure to draw: its name, function, rows and benchmark."""
+    for where, rows in benchmarks(frame).items():
+        for name, draw in FIGURES.items():
+            if not only or name in only:
+                yield name, draw, rows, where
+    for name, draw in ACROSS.items():
+        if not only or name in only:
+            yield name, draw, frame, ""
+
+
+def benchmarks(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The rows of each benchmark by a name for files: task set and goals, and more where needed."""
+    columns = [name for name in BENCHMARK if name in frame]
+    keys = frame[columns].drop_duplicates()
+    groups = frame.groupby(columns, observed=True, sort=False, dropna=False)
+    telling = [c for c in columns if c in ("task_set", "goals") or keys[c].nunique() > 1]
+    found: dict[str, pd.DataFrame] = {}
+    for key, rows in groups:
+        values = dict(zip(columns, key, strict=True))
+        parts = [slug(values[name], name) for name in telling]
+        found["-".join(part for part in parts if part)] = rows
+    return found
+
+
+def slug(value: object, column: str) -> str:
+    """A column's value as part of a file's name."""
+    if value == "" or value != value:
+        return ""
+    text = str(int(value)) if isinstance(value, float) else str(value)
+    if column == "task_set" and "," in text:
+        tasks = [task.removesuffix("-v3") for task in text.split(",")]
+        text = "+".join(tasks) if len(tasks) < 4 else f"{len(tasks)}tasks"
+    text = {"horizon": f"h{text}", "version_metaworld": f"metaworld{text}"}.get(column, text)
+    return re.sub(r"[^A-Za-z0-9.+]+", "_", text)
+
+
+def rows_shown(rows: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The rows of the runs that a figure shows."""
+    of = {"mega": "mega", "d2r": "d2r"}.get(name.split("_")[0])
+    if of is None:
+        return rows
+    return rows[rows["algorithm"].astype(str).str.split(":").str[-1].str.lower() == of]
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Writes PNG and PDF, the same bytes for the same rows; returns the PNG."""
+    # Not with_suffix: a name may hold a dot.
+    png, pdf = path.parent / f"{path.name}.png", path.parent / f"{path.name}.pdf"
+    figure.savefig(png, metadata={"Software": None})
+    figure.savefig(pdf, metadata={"CreationDate": None, "Creator": None, "Producer": None})
+    return png
