@@ -43,6 +43,7 @@ ACROSS: dict[str, Draw] = {"plasticity_by_tasks": plasticity.plasticity_by_tasks
 """Those whose axis is the number of tasks: task sets stand beside one another."""
 BENCHMARK = ("task_set", "goals", "reward_version", "horizon", "version_metaworld")
 """Columns whose values say what was solved; runs that only differ in length share a figure."""
+DPI = 220
 METRICS = (
     *("success", "plasticity/", "stage", "modules_in_use", "population_diversity"),
     *("weight/", "route_entropy"),
@@ -55,6 +56,8 @@ def draw_all(
     out: Path,
     only: Sequence[str] = (),
     say: Callable[[str], None] = print,
+    dpi: float = DPI,
+    pdf: bool = True,
 ) -> list[Path]:
     """Draws the figures into a folder; returns the PNG files. `say` gets a line for each.
 
@@ -71,7 +74,7 @@ def draw_all(
         try:
             with matplotlib.rc_context(theme()):
                 figure, text = draw(rows, named(look, rows))
-                made.append(save(figure, out / title))
+                made.append(save(figure, out / title, dpi, pdf))
         except Unsupported as reason:
             say(f"{title}: left out: {reason}")
             continue
@@ -127,10 +130,12 @@ def rows_shown(rows: pd.DataFrame, name: str) -> pd.DataFrame:
     return rows[rows["algorithm"].astype(str).str.split(":").str[-1].str.lower() == of]
 
 
-def save(figure: Figure, path: Path) -> Path:
-    """Writes PNG and PDF, the same bytes for the same rows; returns the PNG."""
+def save(figure: Figure, path: Path, dpi: float, pdf: bool) -> Path:
+    """Writes PNG and perhaps PDF, the same bytes for the same rows; returns the PNG."""
     # Not with_suffix: a name may hold a dot.
-    png, pdf = path.parent / f"{path.name}.png", path.parent / f"{path.name}.pdf"
-    figure.savefig(png, metadata={"Software": None})
-    figure.savefig(pdf, metadata={"CreationDate": None, "Creator": None, "Producer": None})
+    png = path.parent / f"{path.name}.png"
+    figure.savefig(png, dpi=dpi, metadata={"Software": None})
+    if pdf:
+        nothing = {"CreationDate": None, "Creator": None, "Producer": None}
+        figure.savefig(path.parent / f"{path.name}.pdf", metadata=nothing)
     return png

@@ -7,7 +7,9 @@ import pandas as pd
 from analysis.columns import PROTOCOL
 from analysis.rows import runs
 
-INTERVAL = "Intervals: 95 %, percentile bootstrap that resamples whole runs, seed 0; none for a single run."
+INTERVAL = (
+    "Intervals: 95 %, percentile bootstrap that resamples whole runs, seed 0; none for one run."
+)
 FEW = 5
 """Seeds below which a comparison is not worth much."""
 

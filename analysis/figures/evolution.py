@@ -55,7 +55,7 @@ def d2r_routes(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, 
     figure = over_time(frame, metrics, "d2r")
     return figure, (
         "D2R's routes a task over training, mean over runs: entropy of the routing weights, "
-        "relative to that of even ones, and the modules that a sample's route leads through on average."
+        "relative to that of even ones, and the modules that a sample's route leads through."
     )
 
 

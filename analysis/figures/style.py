@@ -44,7 +44,6 @@ RC = {
     "axes.linewidth": 0.6,
     "grid.linewidth": 0.4,
     "pdf.fonttype": 42,
-    "savefig.dpi": 220,
 }
 
 
@@ -65,7 +64,7 @@ class Look:
     @property
     def family(self) -> str:
         """The name without sizes: what a line over sizes joins."""
-        sizes = ("width=", "actor-width=", "critic-width=", "tasks=", "total-steps=")
+        sizes = ("width=", "actor-width=", "critic-width=", "tasks=")
         return " ".join(part for part in self.name.split() if not part.startswith(sizes))
 
 
