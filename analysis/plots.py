@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from analysis.figures import comparison, curves, evolution, plasticity, scaling
 from analysis.figures.captions import caption
+from analysis.figures.selection import of_algorithm
 from analysis.figures.style import Look, Unsupported, looks, named, theme
 from analysis.messages import AnalysisError, choose
 
@@ -125,9 +126,7 @@ def slug(value: object, column: str) -> str:
 def rows_shown(rows: pd.DataFrame, name: str) -> pd.DataFrame:
     """The rows of the runs that a figure shows."""
     of = {"mega": "mega", "d2r": "d2r"}.get(name.split("_")[0])
-    if of is None:
-        return rows
-    return rows[rows["algorithm"].astype(str).str.split(":").str[-1].str.lower() == of]
+    return rows if of is None else of_algorithm(rows, of)
 
 
 def save(figure: Figure, path: Path, dpi: float, pdf: bool) -> Path:

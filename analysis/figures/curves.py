@@ -25,6 +25,8 @@ from analysis.messages import RowsError
 from analysis.scores import Curves, curves
 from analysis.statistics import band
 
+REPETITIONS = 500
+"""Of the bootstrap at each step: bands are read by eye, and fifty tasks have many steps."""
 FEW = 3
 """Runs up to which each is drawn thinly under the curve of them all."""
 
@@ -80,7 +82,7 @@ def task_curves(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure,
 
 def draw_curve(axes: Axes, found: Curves, look: Look) -> None:
     """The IQM over seeds of one configuration with its band."""
-    value, low, high = band(found.values)
+    value, low, high = band(found.values, repetitions=REPETITIONS)
     if 1 < len(found.values) <= FEW:
         for run in found.values:
             axes.plot(found.steps, run, color=look.colour, linewidth=0.6, alpha=0.5)

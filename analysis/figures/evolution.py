@@ -11,6 +11,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from analysis.figures.selection import of_algorithm, of_metrics
 from analysis.figures.style import (
     COLUMN,
     PAGE,
@@ -61,8 +62,8 @@ def d2r_routes(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, 
 
 def over_time(frame: pd.DataFrame, metrics: Mapping[str, str], algorithm: str) -> Figure:
     """A panel a metric: a line a task where they can be told apart, else a heat map of tasks."""
-    own = frame[frame["algorithm"].astype(str).str.split(":").str[-1].str.lower() == algorithm]
-    rows = own[own["metric"].isin(list(metrics)) & (own["task"] != "")]
+    rows = of_algorithm(frame[frame["metric"].isin(list(metrics))], algorithm)
+    rows = rows[rows["task"] != ""]
     missing = [name for name in metrics if not (rows["metric"] == name).any()]
     if missing:
         raise Unsupported(f"needs rows of {missing[0]}, which {algorithm} runs have")
@@ -108,7 +109,7 @@ def heat(axes: Axes, table: pd.DataFrame, label: str) -> None:
 
 def mega_weights(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str]:
     """Distribution of the evaluated genotypes' mixing weights, by decoding and precision."""
-    rows = frame[frame["metric"].astype(str).str.match(r"weight/(?!1/)")]
+    rows = of_metrics(frame, r"weight/(?!1/)")
     if rows.empty:
         raise Unsupported("needs rows of weight/<module>/<source>, which mega runs have")
     last = rows[rows["env_step"] == rows.groupby("run", observed=True)["env_step"].transform("max")]
