@@ -127,7 +127,7 @@ def compare(
         differences, shares = (np.concatenate(column) for column in zip(*drawn, strict=True))
         difference = with_ends(difference, interval(differences, least, level))
         improvement = with_ends(improvement, interval(shares / wins.size, least, level))
-    # Of the mean, whatever the statistic: the hypothesis is the same, that the two are exchangeable,
+    # Of the mean, whatever the statistic: the hypothesis, exchangeable runs, is the same,
     # and trimming four runs to two would make many splits look alike.
     p_value = permutation_test(scores_a, scores_b, mean, seed)
     seeds = len(scores_a), len(scores_b)
@@ -139,9 +139,14 @@ def with_ends(estimate: Estimate, found: tuple[float, float]) -> Estimate:
     return replace(estimate, low=found[0], high=found[1])
 
 
-def compare_all(scores: Mapping[str, Array], *, level: float = LEVEL) -> list[Comparison]:
-    """Every pair once, with p-values corrected for their number (`holm`)."""
-    pairs = list(itertools.combinations(scores, 2))
+def compare_all(
+    scores: Mapping[str, Array], *, against: str | None = None, level: float = LEVEL
+) -> list[Comparison]:
+    """Every pair once, or each with one, with p-values corrected for their number (`holm`)."""
+    if against is None:
+        pairs = list(itertools.combinations(scores, 2))
+    else:
+        pairs = [(against, name) for name in scores if name != against]
     found = [compare((a, scores[a]), (b, scores[b]), level=level) for a, b in pairs]
     corrected = holm([comparison.p_value for comparison in found])
     return [replace(c, p_value=p) for c, p in zip(found, corrected, strict=True)]
