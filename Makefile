@@ -12,10 +12,12 @@ DEVICE ?= cpu
 ENGINE ?= fast
 # Any other field: make bench ALG=mtsac ARGS="--actor-width 1024 --critic-width 400"
 ARGS ?=
+# What tables, plots and report read: folders of runs, rows.parquet or CSV files.
+RUNS ?=
 # Handed to pip when the environment is built.
 PIP_ARGS ?=
 
-.PHONY: help bench test check verify-env perf clean
+.PHONY: help bench plots report test check verify-env perf clean
 
 help:  ## Show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -30,6 +32,12 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 bench: $(VENV)/.ready  ## Train one algorithm: ALG, PRESET, TASKS, SEED, DEVICE, ENGINE, ARGS
 	@$(RUN) -m suite bench --alg '$(ALG)' --preset '$(PRESET)' --tasks '$(TASKS)' --seed '$(SEED)' \
 		--device '$(DEVICE)' --engine '$(ENGINE)' $(ARGS)
+
+plots: $(VENV)/.ready  ## Draw the figures of RUNS to results/figures
+	@$(RUN) -m analysis plots $(RUNS) $(ARGS)
+
+report: $(VENV)/.ready  ## Write the report of RUNS to results/report.html
+	@$(RUN) -m analysis report $(RUNS) $(ARGS)
 
 test: $(VENV)/.ready  ## Run the tests
 	$(RUN) -m pytest --benchmark-disable

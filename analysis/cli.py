@@ -29,6 +29,35 @@ def tables_command(arguments: Sequence[str]) -> None:
         print(*write(table, given.out), sep="\n")
 
 
+def plots_command(arguments: Sequence[str]) -> None:
+    """Figures as PNG and PDF, each with its caption file."""
+    parser = source_parser("plots", plots_command, out="results/figures")
+    parser.add_argument("--only", nargs="+", default=[], metavar="FIGURE", help="these figures")
+    given = parser.parse_args(arguments)
+    from analysis.plots import METRICS, check_names, draw_all, draw_one
+
+    check_names(given.only)
+    frame = rows(given, METRICS)
+    if given.out.suffix.lower() == ".png":
+        draw_one(frame, given.out, given.only)
+    else:
+        draw_all(frame, given.out, given.only)
+
+
+def report_command(arguments: Sequence[str]) -> None:
+    """One HTML file: table, curves, tasks, films, figures, every run's configuration."""
+    parser = source_parser("report", report_command, out="results/report.html")
+    parser.add_argument("--title", default="mtscale report")
+    parser.add_argument("--no-figures", action="store_true", help="leave the figures out: faster")
+    given = parser.parse_args(arguments)
+    if given.out.suffix.lower() not in (".html", ".htm"):
+        raise AnalysisError(f"out: {given.out} is not a name for a page; end it in .html")
+    from analysis.plots import METRICS
+    from analysis.report import write_report
+
+    write_report(rows(given, METRICS), given.out, given.title, not given.no_figures)
+
+
 def coverage_command(arguments: Sequence[str]) -> None:
     """Measure how often 95 % intervals hold the truth, ours and rliable's."""
     parser = argparse.ArgumentParser(
@@ -42,6 +71,8 @@ def coverage_command(arguments: Sequence[str]) -> None:
 
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "tables": tables_command,
+    "plots": plots_command,
+    "report": report_command,
     "coverage": coverage_command,
 }
 """Each takes the arguments behind its name; its docstring is its line of help."""
@@ -63,7 +94,7 @@ def source_parser(
         type=Path,
         help=f"folders of runs, rows.parquet or CSV files ({RUNS}, or {RELEASED} without runs)",
     )
-    parser.add_argument("--out", type=Path, default=Path(out), help=f"folder to write to ({out})")
+    parser.add_argument("--out", type=Path, default=Path(out), help=f"where to write ({out})")
     parser.add_argument(
         "--skip-malformed", action="store_true", help="leave malformed rows out and list them"
     )

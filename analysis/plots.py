@@ -8,6 +8,8 @@ with a line that says what it needs.
 from __future__ import annotations
 
 import re
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -64,9 +66,7 @@ def draw_all(
 
     Raises AnalysisError for a name in `only` that no figure has.
     """
-    for name in only:
-        if name not in FIGURES | ACROSS:
-            raise AnalysisError(choose("figure", name, FIGURES | ACROSS))
+    check_names(only)
     out.mkdir(parents=True, exist_ok=True)
     look = looks(frame)
     made: list[Path] = []
@@ -82,6 +82,32 @@ def draw_all(
         (out / f"{title}.md").write_text(caption(title, text, rows_shown(rows, name)))
         say(f"{title}: {made[-1]}")
     return made
+
+
+def draw_one(frame: pd.DataFrame, out: Path, only: Sequence[str]) -> None:
+    """Draws a single figure to a PNG file, its PDF and caption beside it.
+
+    Raises AnalysisError where the rows and `only` do not leave exactly one figure.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        made = draw_all(frame, Path(folder), only, say=lambda _: None)
+        if len(made) != 1:
+            raise AnalysisError(
+                f"out: {out} is one file, and these rows make {len(made)} figures; name a folder, "
+                "or one figure with --only"
+            )
+        out.parent.mkdir(parents=True, exist_ok=True)
+        for suffix in (".png", ".pdf", ".md"):
+            drawn = made[0].parent / (made[0].name.removesuffix(".png") + suffix)
+            shutil.copyfile(drawn, out.with_suffix(suffix))
+    print(out)
+
+
+def check_names(only: Sequence[str]) -> None:
+    """Raises AnalysisError for a name that no figure has."""
+    for name in only:
+        if name not in FIGURES | ACROSS:
+            raise AnalysisError(choose("only", name, FIGURES | ACROSS))
 
 
 def wanted(

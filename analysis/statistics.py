@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -204,6 +205,7 @@ def interval(drawn: Array, runs: int, level: float = LEVEL) -> tuple[float, floa
     return float(ordered[outside]), float(ordered[-1 - outside])
 
 
+@cache
 def tail(runs: int, level: float = LEVEL) -> float:
     """The share of the bootstrap distribution to leave out at each end.
 
