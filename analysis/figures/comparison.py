@@ -72,10 +72,13 @@ def aggregates(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, 
     for panel, name in zip(axes, SHOWN, strict=True):
         panel.set_title(name, fontsize=7.5)
         panel.tick_params(labelsize=7)
+        panel.margins(x=0.08)
         # rliable's short bars of single runs are invisible; so the value is marked as well.
         for y, label in enumerate(found):
             value = points[label][SHOWN.index(name)]
+            alone = len(found[label].runs) == 1
             panel.plot(value, y, marker="|", color="k", markersize=7)
+            panel.plot(value, y, marker="o" if alone else "", color=looks[label].colour)
     return figure, (
         "Final success by five aggregates with their intervals (rliable's definitions, arXiv "
         "2108.13264, but for the headline, the IQM over seeds of the mean over tasks). Of the "
@@ -153,7 +156,7 @@ def heat_map(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, st
     table = pd.DataFrame({k: dict(zip(found[k].tasks, found[k].values.mean(0), strict=True))
                           for k in names})  # fmt: skip
     figure, (axes,) = panels(
-        1, 1, min(PAGE, COLUMN - 0.6 + 0.4 * len(names)), 0.9 + 0.16 * len(table)
+        1, 1, min(PAGE, COLUMN - 0.6 + 0.4 * len(names)), 1.3 + 0.16 * len(table)
     )
     sns.heatmap(
         table.set_axis([short(t) for t in table.index]), ax=axes, vmin=0, vmax=1, cmap="cividis",

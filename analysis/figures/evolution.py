@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from analysis.figures.selection import of_algorithm, of_metrics
 from analysis.figures.style import (
     COLUMN,
+    MARKERS,
     PAGE,
     PALETTE,
     Look,
@@ -67,7 +68,7 @@ def over_time(frame: pd.DataFrame, metrics: Mapping[str, str], algorithm: str) -
     missing = [name for name in metrics if not (rows["metric"] == name).any()]
     if missing:
         raise Unsupported(f"needs rows of {missing[0]}, which {algorithm} runs have")
-    many = rows["task"].nunique() > len(PALETTE)
+    many = rows["task"].nunique() > len(MARKERS)
     tables = {name: evaluations(rows[rows["metric"] == name]) for name in metrics}
     figure, axes = panels(
         len(metrics), len(metrics), PAGE if len(metrics) > 1 else COLUMN, 5.0 if many else 2.5
@@ -76,8 +77,13 @@ def over_time(frame: pd.DataFrame, metrics: Mapping[str, str], algorithm: str) -
         if many:
             heat(panel, tables[name], label)
         else:
-            for colour, (task, values) in zip(PALETTE, tables[name].items(), strict=False):
-                panel.plot(values.index, values, color=colour, marker=".", label=short(str(task)))
+            # Not the algorithms' colours; viridis and markers can be told apart without colour.
+            shades = sns.color_palette("viridis", tables[name].shape[1])
+            for index, (task, values) in enumerate(tables[name].items()):
+                panel.plot(
+                    values.index, values, color=shades[index], marker=MARKERS[index],
+                    markersize=3, label=short(str(task)),
+                )  # fmt: skip
             panel.set_ylabel(label)
             panel.set_ylim(bottom=0)
             steps_axis(panel)

@@ -1,6 +1,6 @@
 // Curves of success, 0 to 1, against env steps.
 
-const MARGIN = { top: 8, right: 10, bottom: 34, left: 38 };
+const MARGIN = { top: 8, right: 20, bottom: 34, left: 38 };
 
 // series: [{name, colour, dash, steps, value, low, high, runs}]; drawn again when its width changes.
 function chart(series, height) {

@@ -33,11 +33,10 @@ function compare(a, b, direction) {
 
 // Success as a shade from dark blue to yellow; the text stays legible on it.
 function shade(value) {
-  if (value === null || value === undefined) return make("td", { class: "cell" }, make("span", {}, "–"));
+  if (value === null || value === undefined) return make("td", { class: "cell" }, "–");
   const from = [0, 32, 76], middle = [124, 123, 120], to = [255, 234, 70];
   const [a, b, t] = value < 0.5 ? [from, middle, value * 2] : [middle, to, value * 2 - 1];
   const rgb = a.map((part, i) => Math.round(part + (b[i] - part) * t));
-  const ink = value > 0.55 ? "#111" : "#fff";
-  return make("td", { class: "cell" },
-    make("span", { style: `background:rgb(${rgb.join(",")});color:${ink}` }, value.toFixed(2)));
+  const style = `background:rgb(${rgb.join(",")});color:${value > 0.45 ? "#111" : "#fff"}`;
+  return make("td", { class: "cell", style }, value.toFixed(2));
 }

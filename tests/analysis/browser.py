@@ -46,7 +46,8 @@ def played(page: Path, script: str, profile: Path, width: int = 1100) -> tuple[s
     outer = profile / "outer.html"
     outer.write_text(
         "<body><script>addEventListener('message', (m) => {"
-        "const p = document.createElement('pre'); p.id = 'said'; p.textContent = m.data; document.body.append(p); });</script>"
+        "const p = document.createElement('pre'); p.id = 'said';"
+        "p.textContent = m.data; document.body.append(p); });</script>"
         f"<iframe src='{copy.as_uri()}' style='width:{width}px;height:2000px;border:0'></iframe>"
     )
     command = [browser(), *FLAGS, f"--user-data-dir={profile / 'profile'}", "--dump-dom"]
