@@ -72,7 +72,9 @@ def aggregates(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, 
     for panel, name in zip(axes, SHOWN, strict=True):
         panel.set_title(name, fontsize=7.5)
         panel.tick_params(labelsize=7)
-        panel.margins(x=0.08)
+        ends = np.array([intervals[label][:, SHOWN.index(name)] for label in found])
+        room = max(0.01, 0.08 * float(np.ptp(ends)))
+        panel.set_xlim(ends.min() - room, ends.max() + room)
         # rliable's short bars of single runs are invisible; so the value is marked as well.
         for y, label in enumerate(found):
             value = points[label][SHOWN.index(name)]
