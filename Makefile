@@ -20,10 +20,12 @@ SWEEP ?=
 LAUNCHER ?= local
 # 1 prints the plan and stops
 DRY_RUN ?=
+# What tables, plots and report read: folders of runs, rows.parquet or CSV files.
+RUNS ?=
 # Handed to pip when the environment is built.
 PIP_ARGS ?=
 
-.PHONY: help bench scale sweep status test check verify-env perf clean
+.PHONY: help bench scale sweep status plots report test check verify-env perf clean
 
 help:  ## Show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -47,6 +49,12 @@ sweep: $(VENV)/.ready  ## Train a grid of runs: SWEEP, LAUNCHER, DRY_RUN, ARGS
 
 status: $(VENV)/.ready  ## Where the runs of a sweep stand: SWEEP, ARGS
 	@$(RUN) -m suite status $(SWEEP) $(ARGS)
+
+plots: $(VENV)/.ready  ## Draw the figures of RUNS to results/figures
+	@$(RUN) -m analysis plots $(RUNS) $(ARGS)
+
+report: $(VENV)/.ready  ## Write the report of RUNS to results/report.html
+	@$(RUN) -m analysis report $(RUNS) $(ARGS)
 
 test: $(VENV)/.ready  ## Run the tests
 	$(RUN) -m pytest --benchmark-disable

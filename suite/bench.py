@@ -16,6 +16,7 @@ from suite.meta_world import EngineError, check_engine
 from suite.progress import Progress
 from suite.replay import Extras, Replay
 from suite.runs import PROGRESS, RunDirectory
+from suite.tracking import TrackedLog, Tracker, check_tracker, open_tracker
 from suite.train import build
 
 
@@ -25,6 +26,7 @@ def bench(config: RunConfig) -> int:
         check_engine(config.execution.engine)
     except EngineError as error:
         raise UserError(str(error)) from None
+    check_tracker(config.execution.track)
     directory = RunDirectory(config)
     directory.open()
     done = directory.result
@@ -50,11 +52,14 @@ def bench(config: RunConfig) -> int:
     counts = trainer.algorithm.parameter_counts()
     directory.check_space(checkpoint_bytes(config, trainer.algorithm.extras, counts))
     print(f"parameters: actor {counts.actor:,}, critics {counts.critic:,}")
+    tracker: Tracker | None = None
     try:
         for line in trainer.restore():
             print(f"warning: {line}; the checkpoint before it is used", file=sys.stderr)
         if trainer.round:
             print(f"resuming at env step {trainer.env_step:,}")
+        tracker = open_tracker(config, directory.path, trainer.env_step)
+        trainer.log = TrackedLog(config.tasks, tracker)
         progress.begin(trainer.env_step)
         evaluation = trainer.run()
         timing = progress.timing(total)
@@ -69,6 +74,8 @@ def bench(config: RunConfig) -> int:
         progress.close()
         trainer.envs.close()
         trainer.evaluation_envs.close()
+        if tracker is not None:
+            tracker.close()
     print(table(result))
     print(f"{timing['steps_per_second']:,.0f} env steps/s in this session")
     print(f"rows: {directory.path / 'rows.parquet'}")

@@ -1,4 +1,4 @@
-"""The command line: `python -m suite bench | scale | sweep | status`.
+"""The command line: `python -m suite bench | scale | sweep | status | film`.
 
 Bad input is refused before torch or an environment is loaded, in one line.
 """
@@ -46,11 +46,19 @@ def status(arguments: Arguments) -> int:
     return status(arguments)
 
 
+def film(arguments: Arguments) -> int:
+    """Pictures of what a run's policy does."""
+    from suite.film import main
+
+    return main(arguments)
+
+
 COMMANDS: dict[str, tuple[Callable[[Arguments], int], str]] = {
     "bench": (bench, "train one algorithm, or show what it ended with"),
     "scale": (scale, "the widths at which algorithms have given parameter counts"),
     "sweep": (sweep, "train a grid of runs, on this machine or a cluster"),
     "status": (status, "where the runs of a sweep stand, what failed and why"),
+    "film": (film, "draw an episode of a run's policy on each task"),
 }
 
 

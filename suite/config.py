@@ -92,6 +92,8 @@ class ExecutionConfig:
     """Folder in which runs get their directories."""
     run_dir: str = ""
     """This run's directory, instead of one in the folder above."""
+    track: Literal["auto", "none", "tensorboard", "wandb", "trackio"] = "auto"
+    """Live tracking beside the rows: auto is TensorBoard where it is installed."""
     force: bool = False
     """Delete what an earlier run left in the directory and start again."""
 

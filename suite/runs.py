@@ -8,6 +8,7 @@
                 checkpoints/      what resuming needs, and in the end the last weights
                 progress.json     where a run that is not done stands
                 log.txt           what it printed, and failure.json why it ended, in a sweep
+                tensorboard/, wandb/, film/   for looking at; nothing is ever read from them
 """
 
 from __future__ import annotations
@@ -87,7 +88,8 @@ class RunDirectory:
         """Deletes what an earlier run left; refuses a directory that holds anything else."""
         ours = {
             "config.json", "provenance.json", "rows.parquet", "timing.parquet", "result.json",
-            "checkpoints", "rows", "lock", "timing.jsonl", PROGRESS, LOG, FAILURE,
+            "checkpoints", "rows", "lock", "timing.jsonl", "tensorboard", "wandb", "film",
+            PROGRESS, LOG, FAILURE,
         }  # fmt: skip
         foreign = sorted(p.name for p in self.path.iterdir() if plain_name(p) not in ours)
         if foreign:

@@ -1,0 +1,194 @@
+"""Is A better than B? Probability of improvement, differences, and whether chance would do.
+
+Whole runs are resampled and permuted, as in `analysis.statistics`. A difference counts as
+significant where a permutation test of whole runs says so after Holm's correction for the number of
+comparisons made at once, and its interval does not hold 0: resampling alone finds differences
+between three runs and three where there are none.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from analysis.statistics import (
+    BLOCK,
+    LEVEL,
+    REPETITIONS,
+    Array,
+    Estimate,
+    Statistic,
+    checked,
+    interval,
+    iqm_of_runs,
+    mean,
+    resampled,
+)
+
+FEW_SEEDS = 5
+"""Below this number of seeds on either side a comparison warns."""
+MOST_EXACT = 20_000
+"""Ways to split the runs up to which all are tried; as many random ones where there are more."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Configuration `a` against `b`."""
+
+    a: str
+    b: str
+    difference: Estimate
+    """The statistic of a less that of b."""
+    improvement: Estimate
+    """Probability that a run of a beats one of b on a task."""
+    p_value: float
+    """Of the permutation test of the means, corrected for the comparisons made along with it."""
+    seeds: tuple[int, int]
+    """Runs of a and of b."""
+    level: float = LEVEL
+
+    @property
+    def significant(self) -> bool:
+        """Whether the difference is more than chance explains, at the level."""
+        apart = self.difference.low > 0 or self.difference.high < 0
+        return apart and self.p_value < 1 - self.level
+
+    @property
+    def warning(self) -> str:
+        """What a reader must know of so few seeds; empty where there are enough."""
+        if min(self.seeds) >= FEW_SEEDS:
+            return ""
+        least = 2 / math.comb(sum(self.seeds), self.seeds[0])
+        cannot = (
+            f"; that few cannot show any difference at {self.level:.0%}"
+            if least > 1 - self.level or min(self.seeds) == 1
+            else ""
+        )
+        return f"fewer than {FEW_SEEDS} seeds{cannot}"
+
+    def sentence(self) -> str:
+        """One line for a caption or a report."""
+        d, i = self.difference, self.improvement
+        verdict = "significant" if self.significant else "not significant"
+        warning = f"; warning: {self.warning}" if self.warning else ""
+        return (
+            f"{self.a} − {self.b}: {d.value:+.3f}{ends(d, '+')} ({verdict}, p = "
+            f"{self.p_value:.2g}), P({self.a} > {self.b}) = {i.value:.2f}{ends(i)}, "
+            f"{self.seeds[0]} and {self.seeds[1]} seeds{warning}"
+        )
+
+
+def ends(estimate: Estimate, sign: str = "") -> str:
+    """An interval in brackets; nothing where there is none."""
+    if math.isnan(estimate.low):
+        return ""
+    return f" [{estimate.low:{sign}.3f}, {estimate.high:{sign}.3f}]"
+
+
+def compare(
+    a: tuple[str, Array],
+    b: tuple[str, Array],
+    statistic: Statistic = iqm_of_runs,
+    *,
+    level: float = LEVEL,
+    repetitions: int = REPETITIONS,
+    seed: int = 0,
+) -> Comparison:
+    """Two configurations by name, with scores [runs, tasks] on the same tasks in the same order.
+
+    Raises ValueError where the numbers of tasks differ.
+    """
+    scores_a, scores_b = checked(a[1]), checked(b[1])
+    if scores_a.shape[1] != scores_b.shape[1]:
+        raise ValueError(
+            f"{a[0]} was scored on {scores_a.shape[1]} tasks, {b[0]} on {scores_b.shape[1]}"
+        )
+    wins = beaten(scores_a, scores_b)
+    value = float((statistic(scores_a, None) - statistic(scores_b, None))[0])
+    least = min(len(scores_a), len(scores_b))
+    none = (math.nan, math.nan)
+    difference = Estimate(value, *none, least)
+    improvement = Estimate(float(wins.mean()), *none, least)
+    if least > 1:
+        size = max(scores_a.size, scores_b.size, wins.size)
+        first, second = np.random.SeedSequence(seed).generate_state(2).tolist()
+        drawn = [
+            (statistic(scores_a, x) - statistic(scores_b, y), ((x @ wins) * y).sum(axis=1))
+            for x, y in zip(
+                resampled(len(scores_a), size, repetitions, first),
+                resampled(len(scores_b), size, repetitions, second),
+                strict=True,
+            )
+        ]
+        differences, shares = (np.concatenate(column) for column in zip(*drawn, strict=True))
+        difference = with_ends(difference, interval(differences, least, level))
+        improvement = with_ends(improvement, interval(shares / wins.size, least, level))
+    # Of the mean, whatever the statistic: the hypothesis, exchangeable runs, is the same,
+    # and trimming four runs to two would make many splits look alike.
+    p_value = permutation_test(scores_a, scores_b, mean, seed)
+    seeds = len(scores_a), len(scores_b)
+    return Comparison(a[0], b[0], difference, improvement, p_value, seeds, level)
+
+
+def with_ends(estimate: Estimate, found: tuple[float, float]) -> Estimate:
+    """The estimate with the ends of its interval."""
+    return replace(estimate, low=found[0], high=found[1])
+
+
+def compare_all(
+    scores: Mapping[str, Array], *, against: str | None = None, level: float = LEVEL
+) -> list[Comparison]:
+    """Every pair once, or each with one, with p-values corrected for their number (`holm`)."""
+    if against is None:
+        pairs = list(itertools.combinations(scores, 2))
+    else:
+        pairs = [(against, name) for name in scores if name != against]
+    found = [compare((a, scores[a]), (b, scores[b]), level=level) for a, b in pairs]
+    corrected = holm([comparison.p_value for comparison in found])
+    return [replace(c, p_value=p) for c, p in zip(found, corrected, strict=True)]
+
+
+def beaten(a: Array, b: Array) -> Array:
+    """[runs of a, runs of b]: share of tasks on which the run of a scores more, ties ½."""
+    wins = np.array([(row > b).mean(axis=1) + (row == b).mean(axis=1) / 2 for row in a])
+    return wins
+
+
+def probability_of_improvement(a: Array, b: Array) -> float:
+    """Mean over tasks of the Mann-Whitney U of a over b, divided by the number of pairs."""
+    return float(beaten(checked(a), checked(b)).mean())
+
+
+def permutation_test(a: Array, b: Array, statistic: Statistic, seed: int = 0) -> float:
+    """Two-sided p-value of a difference in a statistic, were whole runs exchangeable.
+
+    Exact up to `MOST_EXACT` splits, else of as many random ones and the one that was observed.
+    """
+    runs = np.concatenate([a, b])
+    total, size = len(runs), len(a)
+    if math.comb(total, size) <= MOST_EXACT:
+        chosen = np.array(list(itertools.combinations(range(total), size)))
+    else:
+        random = np.random.default_rng(seed).random((MOST_EXACT, total))
+        chosen = np.vstack([np.arange(size), random.argsort(axis=1)[:, :size]])
+    first = np.zeros((len(chosen), total))
+    np.put_along_axis(first, chosen, 1, axis=1)
+    blocks = np.array_split(first, 1 + first.shape[0] * runs.size // BLOCK)
+    differences = np.concatenate([statistic(runs, x) - statistic(runs, 1 - x) for x in blocks])
+    # Splits that differ from the observed one by rounding alone are as extreme as it is.
+    return float(np.mean(np.abs(differences) >= abs(differences[0]) - 1e-12))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values corrected for their number (Holm 1979), in their order."""
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    corrected = [0.0] * len(p_values)
+    least = 0.0
+    for rank, index in enumerate(order):
+        least = max(least, min(1.0, (len(p_values) - rank) * p_values[index]))
+        corrected[index] = least
+    return corrected

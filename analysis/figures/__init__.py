@@ -1,0 +1,1 @@
+"""The figures, a module a concern; `analysis.plots` draws and saves them."""

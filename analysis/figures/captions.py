@@ -1,0 +1,69 @@
+"""What a reviewer asks of a figure: which runs, how long, by what protocol, which intervals."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from analysis.columns import PROTOCOL
+from analysis.rows import runs
+
+INTERVAL = (
+    "Intervals: 95 %, percentile bootstrap that resamples whole runs, seed 0; none for one run."
+)
+FEW = 5
+"""Seeds below which a comparison is not worth much."""
+
+
+def caption(name: str, text: str, frame: pd.DataFrame) -> str:
+    """A figure's caption file, Markdown: its text, then runs and protocol of the rows it shows."""
+    table = runs(frame)
+    lines = [f"# {name}", "", text, "", INTERVAL, "", "Runs:", ""]
+    for label, rows in table.groupby("label", observed=True, sort=False):
+        lines.append(f"- {sample(str(label), rows)}")
+    smallest = int(table.groupby("label", observed=True)["seed"].nunique().min())
+    if smallest < FEW:
+        least = f"{smallest} seed" + "s" * (smallest != 1)
+        lines += ["", f"Fewer than {FEW} seeds ({least}): no ranking can be drawn from this."]
+    lines += ["", "Protocol:", ""]
+    lines += [f"- {line}" for line in protocol(table)]
+    return "\n".join(lines) + "\n"
+
+
+def sample(label: str, rows: pd.DataFrame) -> str:
+    """One configuration's runs: how many, their seeds, steps and sizes."""
+    count = len(rows)
+    seeds = ", ".join(str(seed) for seed in sorted(set(rows["seed"])))
+    parts = [f"{label}: {count} run{'s' * (count > 1)} (seed{'s' * (count > 1)} {seeds})"]
+    steps = ", ".join(f"{value:,.0f}" for value in sorted(set(rows["total_steps"].dropna())))
+    if steps:
+        parts.append(f"{steps} env steps over all tasks")
+    sizes = [
+        f"{name} {numbers(rows[f'{column}_parameters'])}"
+        for name, column in (("actor", "actor"), ("critics", "critic"))
+        if rows[f"{column}_parameters"].notna().any()
+    ]
+    if sizes:
+        parts.append(f"parameters {', '.join(sizes)}")
+    return "; ".join(parts)
+
+
+def numbers(values: pd.Series[float]) -> str:
+    """The different numbers, with separators."""
+    return " and ".join(f"{value:,.0f}" for value in sorted(set(values.dropna())))
+
+
+def protocol(table: pd.DataFrame) -> list[str]:
+    """The protocol columns; where runs differ in one, all of its values."""
+    names = [name for name in PROTOCOL if name in table and name != "total_steps"]
+    lines = []
+    for name in names:
+        found = list(dict.fromkeys(shown(value) for value in table[name]))
+        lines.append(f"{name.replace('_', ' ')}: {' | '.join(found)}")
+    return lines
+
+
+def shown(value: object) -> str:
+    """A column's value, "unknown" where a file did not say."""
+    if value == "" or value != value:
+        return "unknown"
+    return f"{value:,.0f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,171 @@
+"""Final scores beside one another: aggregates, performance profiles, who beats whom, per task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from rliable import plot_utils
+
+from analysis.comparisons import compare
+from analysis.figures.style import (
+    COLUMN,
+    PAGE,
+    Look,
+    Unsupported,
+    in_order,
+    legend_below,
+    margin,
+    panels,
+    short,
+)
+from analysis.messages import RowsError
+from analysis.scores import Scores, success_matrix
+from analysis.statistics import (
+    AGGREGATES,
+    estimate,
+    performance_profile,
+)
+
+SHOWN = ("IQM over seeds", "mean", "median", "IQM over runs × tasks", "optimality gap")
+MOST_PAIRS = 15
+"""Pairs of configurations that one figure compares."""
+
+
+def final_scores(frame: pd.DataFrame) -> dict[str, Scores]:
+    """Final success by label. Raises Unsupported where the rows have none."""
+    try:
+        return success_matrix(frame)
+    except RowsError as error:
+        raise Unsupported(f"needs rows of success: {error}") from None
+
+
+def aggregates(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str]:
+    """Aggregates of final success with their intervals."""
+    found = final_scores(frame)
+    names = in_order(found, looks)
+    # rliable draws from below.
+    found = {label: found[label] for label in reversed(names)}
+    points, intervals = {}, {}
+    for label, scores in found.items():
+        results = [estimate(AGGREGATES[name], scores.values) for name in SHOWN]
+        points[label] = [e.value for e in results]
+        ends = np.array([(e.low, e.high) for e in results]).T
+        # A single run has no interval: a bar of no length shows its value alone.
+        intervals[label] = np.where(np.isnan(ends), points[label], ends)
+    figure, axes = plot_utils.plot_interval_estimates(
+        points, intervals, SHOWN, colors={k: looks[k].colour for k in found}, max_ticks=3,
+        subfigure_width=PAGE / len(SHOWN), row_height=0.3, xlabel="",
+    )  # fmt: skip
+    plt.close(figure)
+    figure.set_size_inches(PAGE, 0.75 + 0.24 * len(found))
+    height = figure.get_size_inches()[1]
+    shown = [looks[label].name for label in found]
+    figure.subplots_adjust(left=margin(shown) / PAGE, right=0.99, top=1 - 0.25 / height)
+    figure.subplots_adjust(bottom=0.32 / height, wspace=0.15)
+    axes[0].set_yticklabels(shown)
+    for panel, name in zip(axes, SHOWN, strict=True):
+        panel.set_title(name, fontsize=7.5)
+        panel.tick_params(labelsize=7)
+        ends = np.array([intervals[label][:, SHOWN.index(name)] for label in found])
+        room = max(0.01, 0.08 * float(np.ptp(ends)))
+        panel.set_xlim(ends.min() - room, ends.max() + room)
+        # rliable's short bars of single runs are invisible; so the value is marked as well.
+        for y, label in enumerate(found):
+            value = points[label][SHOWN.index(name)]
+            alone = len(found[label].runs) == 1
+            panel.plot(value, y, marker="|", color="k", markersize=7)
+            panel.plot(value, y, marker="o" if alone else "", color=looks[label].colour)
+    return figure, (
+        "Final success by five aggregates with their intervals (rliable's definitions, arXiv "
+        "2108.13264, but for the headline, the IQM over seeds of the mean over tasks). Of the "
+        "optimality gap less is better."
+    )
+
+
+def profiles(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str]:
+    """Performance profiles."""
+    found = {k: s for k, s in final_scores(frame).items() if s.per_task}
+    if not found:
+        raise Unsupported("needs success of single tasks")
+    thresholds = np.linspace(0, 1, 101)
+    values, ends = {}, {}
+    for label in in_order(found, looks):
+        value, low, high = performance_profile(found[label].values, thresholds)
+        values[label] = value
+        if np.isfinite(low).all():
+            ends[label] = (low, high)
+    figure, (axes,) = panels(1, 1, COLUMN, 2.5)
+    plot_utils.plot_performance_profiles(
+        values, thresholds, ends, ax=axes, colors={k: looks[k].colour for k in values},
+        linestyles={k: looks[k].dash for k in values}, xticks=(0, 0.2, 0.4, 0.6, 0.8, 1),
+        xlabel="success τ", ylabel="share of runs × tasks above τ", labelsize=8, ticklabelsize=7,
+    )  # fmt: skip
+    for drawn, label in zip(axes.lines, values, strict=True):
+        drawn.set(linewidth=1.4, label=looks[label].name)
+    legend_below(figure, axes)
+    return figure, (
+        "Performance profiles: share of runs × tasks whose final success exceeds τ "
+        "(arXiv 2108.13264). Bands: pointwise intervals."
+    )
+
+
+def improvement(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str]:
+    """Probability that a run of one configuration beats one of another on a random task."""
+    found = {k: s for k, s in final_scores(frame).items() if s.per_task}
+    names = in_order(found, looks)
+    pairs = [(x, y) for x, y in combinations(names, 2) if found[x].tasks == found[y].tasks]
+    if not pairs:
+        raise Unsupported("needs two configurations with success of the same tasks")
+    pairs = pairs[:MOST_PAIRS]
+    points, intervals = {}, {}
+    for x, y in pairs:
+        result = compare((x, found[x].values), (y, found[y].values)).improvement
+        key = f"{looks[x].name}\t{looks[y].name}"
+        points[key] = result.value
+        ends = (result.low, result.high)
+        intervals[key] = (result.value,) * 2 if np.isnan(ends).any() else ends
+    sides = [margin([looks[pair[side]].name for pair in pairs]) + 0.1 for side in (0, 1)]
+    size = (2.0 + sum(sides), 0.8 + 0.24 * len(pairs))
+    figure = Figure(figsize=size)
+    axes = figure.add_axes((sides[0] / size[0], 0.45 / size[1], 2 / size[0], 1 - 0.7 / size[1]))
+    plot_utils.plot_probability_of_improvement(
+        points, intervals, pair_separator="\t", ax=axes, colors=[looks[x].colour for x, _ in pairs],
+        ticklabelsize=7, labelsize=8, xlabel="P(X > Y)", left_ylabel="X", right_ylabel="Y",
+        ylabel_x_coordinate=-0.02, xticks=(0, 0.25, 0.5, 0.75, 1),
+    )  # fmt: skip
+    axes.set_xlim(0, 1)
+    axes.axvline(0.5, color="0.4", linestyle=":", linewidth=0.8)
+    axes.plot(list(points.values()), range(len(points)), "|", color="k", markersize=8)
+    return figure, (
+        "Probability that a run of X ends with more success than a run of Y, mean over tasks, ties "
+        "counted half (Mann–Whitney U; arXiv 2108.13264). An interval that holds ½ shows no "
+        "difference." + (f" The first {MOST_PAIRS} pairs." if len(pairs) == MOST_PAIRS else "")
+    )
+
+
+def heat_map(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str]:
+    """Final success of each task and configuration."""
+    found = {k: s for k, s in final_scores(frame).items() if s.per_task}
+    if not found:
+        raise Unsupported("needs success of single tasks")
+    names = in_order(found, looks)
+    table = pd.DataFrame({k: dict(zip(found[k].tasks, found[k].values.mean(0), strict=True))
+                          for k in names})  # fmt: skip
+    figure, (axes,) = panels(
+        1, 1, min(PAGE, COLUMN - 0.6 + 0.4 * len(names)), 1.3 + 0.16 * len(table)
+    )
+    sns.heatmap(
+        table.set_axis([short(t) for t in table.index]), ax=axes, vmin=0, vmax=1, cmap="cividis",
+        annot=len(names) <= 8, fmt=".2f", annot_kws={"size": 6}, linewidths=0.4,
+        cbar_kws={"label": "final success", "shrink": min(1, 8 / len(table))},
+    )  # fmt: skip
+    shown = [looks[name].name for name in names]
+    tilted = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
+    axes.set_xticklabels(shown, **(tilted if max(map(len, shown)) > 8 else {"rotation": 0}))
+    return figure, "Final success of each task, mean over runs."

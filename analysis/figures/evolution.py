@@ -1,0 +1,169 @@
+"""What MEGA breeds and where D2R routes: modules, weights, diversity, routes over training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.figures.selection import of_algorithm, of_metrics
+from analysis.figures.style import (
+    COLUMN,
+    MARKERS,
+    PAGE,
+    PALETTE,
+    Look,
+    Unsupported,
+    legend_below,
+    panels,
+    short,
+    steps_axis,
+)
+from analysis.parquet_rows import configuration
+
+Array = npt.NDArray[np.float64]
+DRAWS = 4000
+"""Random genotypes that a reference distribution is made of."""
+
+
+def mega_modules(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str]:
+    """Modules that each task's genotype may use, and those that it does."""
+    figure = over_time(
+        frame, {"stage": "stage (modules allowed)", "modules_in_use": "in use"}, "mega"
+    )
+    return figure, (
+        "MEGA's modules a task over training, mean over runs: the stage, which grows when a task "
+        "stagnates, and the modules that reach the head through weights above the threshold."
+    )
+
+
+def mega_diversity(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str]:
+    """Diversity of each task's population."""
+    figure = over_time(frame, {"population_diversity": "population diversity"}, "mega")
+    return figure, (
+        "Diversity of MEGA's population of each task over training, mean over runs: the mean "
+        "share of bits in which two of its genotypes differ."
+    )
+
+
+def d2r_routes(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str]:
+    """Entropy of D2R's routes and the modules that they lead through."""
+    metrics = {"route_entropy": "route entropy, relative", "modules_in_use": "modules in use"}
+    figure = over_time(frame, metrics, "d2r")
+    return figure, (
+        "D2R's routes a task over training, mean over runs: entropy of the routing weights, "
+        "relative to that of even ones, and the modules that a sample's route leads through."
+    )
+
+
+def over_time(frame: pd.DataFrame, metrics: Mapping[str, str], algorithm: str) -> Figure:
+    """A panel a metric: a line a task where they can be told apart, else a heat map of tasks."""
+    rows = of_algorithm(frame[frame["metric"].isin(list(metrics))], algorithm)
+    rows = rows[rows["task"] != ""]
+    missing = [name for name in metrics if not (rows["metric"] == name).any()]
+    if missing:
+        raise Unsupported(f"needs rows of {missing[0]}, which {algorithm} runs have")
+    many = rows["task"].nunique() > len(MARKERS)
+    tables = {name: evaluations(rows[rows["metric"] == name]) for name in metrics}
+    figure, axes = panels(
+        len(metrics), len(metrics), PAGE if len(metrics) > 1 else COLUMN, 5.0 if many else 2.5
+    )
+    for panel, (name, label) in zip(axes, metrics.items(), strict=True):
+        if many:
+            heat(panel, tables[name], label)
+        else:
+            # Not the algorithms' colours; viridis and markers can be told apart without colour.
+            shades = sns.color_palette("viridis", tables[name].shape[1])
+            for index, (task, values) in enumerate(tables[name].items()):
+                panel.plot(
+                    values.index, values, color=shades[index], marker=MARKERS[index],
+                    markersize=3, label=short(str(task)),
+                )  # fmt: skip
+            panel.set_ylabel(label)
+            panel.set_ylim(bottom=0)
+            steps_axis(panel)
+    if not many:
+        legend_below(figure, axes[0], 5)
+    return figure
+
+
+def evaluations(rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean over runs, steps × tasks; tasks in the order of the rows."""
+    order = [str(task) for task in rows["task"].unique()]
+    table = rows.pivot_table(
+        index="env_step", columns="task", values="value", aggfunc="mean", observed=True
+    )
+    table.columns = table.columns.astype(str)
+    return table[order]
+
+
+def heat(axes: Axes, table: pd.DataFrame, label: str) -> None:
+    """Tasks × steps, where lines would be too many."""
+    names = [f"{step / 1e6:g}M" for step in table.index]
+    sns.heatmap(
+        table.T.set_axis(names, axis=1), ax=axes, cmap="viridis", cbar_kws={"label": label},
+        yticklabels=[short(str(task)) for task in table.columns],
+    )  # fmt: skip
+    axes.set(xlabel="environment steps, all tasks", ylabel="")
+    axes.tick_params(axis="y", labelsize=4.5)
+
+
+def mega_weights(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str]:
+    """Distribution of the evaluated genotypes' mixing weights, by decoding and precision."""
+    rows = of_metrics(frame, r"weight/(?!1/)")
+    if rows.empty:
+        raise Unsupported("needs rows of weight/<module>/<source>, which mega runs have")
+    last = rows[rows["env_step"] == rows.groupby("run", observed=True)["env_step"].transform("max")]
+    kinds = {run: decoding(str(source)) for run, source in sources(last)}
+    kind = last["run"].astype(str).map(kinds)
+    bits = sorted({found[1] for found in kinds.values()})
+    figure, axes = panels(len(bits), 2, COLUMN if len(bits) == 1 else PAGE, 2.6)
+    style = {"halfsoftmax": PALETTE[2], "softmax": PALETTE[3]}
+    for panel, precision in zip(axes, bits, strict=True):
+        slots = [int(str(m).split("/")[1]) for m in last["metric"].unique()]
+        for name, colour in style.items():
+            bred = last.loc[kind == (name, precision), "value"].to_numpy()
+            if len(bred):
+                ecdf(panel, bred, colour, "-", f"{name}, bred")
+            ecdf(panel, random_weights(name, precision, slots), colour, ":", f"{name}, random")
+        panel.set(xscale="log", ylim=(0, 1.01), title=f"{precision} bits a gene")
+        panel.set(xlabel="mixing weight", ylabel="share of weights below")
+    legend_below(figure, axes[0], 2)
+    return figure, (
+        "Cumulative distribution of MEGA's mixing weights. Solid: the evaluated genotypes of all "
+        "tasks at the last evaluation; dotted: what fair coin bits decode to, by HalfSoftmax "
+        "(arXiv 2502.13569) and by softmax. The first module, whose only weight is 1, is left out."
+    )
+
+
+def sources(rows: pd.DataFrame) -> list[tuple[str, str]]:
+    """Each run with the file that it was read from."""
+    table = rows[["run", "source"]].drop_duplicates("run").astype(str)
+    return list(table.itertuples(index=False, name=None))
+
+
+def decoding(source: str) -> tuple[str, int]:
+    """How a run's genes become weights, from the configuration in its rows file, and their bits."""
+    settings = configuration(source).get("settings", {}) if source.endswith(".parquet") else {}
+    return str(settings.get("decoding", "halfsoftmax")), int(settings.get("gene_bits", 2))
+
+
+def random_weights(name: str, bits: int, slots: list[int]) -> Array:
+    """Weights that genotypes of fair coins decode to, in slots of so many sources."""
+    generator = np.random.default_rng(0)
+    parts = []
+    for sources_of_slot in slots:
+        genes = generator.integers(2**bits, size=(DRAWS // len(slots), sources_of_slot))
+        scores = np.exp(genes.astype(np.float64)) - (0.99 if name == "halfsoftmax" else 0.0)
+        parts.append((scores / scores.sum(1, keepdims=True)).ravel())
+    return np.concatenate(parts)
+
+
+def ecdf(axes: Axes, values: Array, colour: str, line: str, label: str) -> None:
+    """A cumulative distribution as a step curve."""
+    sns.ecdfplot(x=values, ax=axes, color=colour, linestyle=line, label=label)

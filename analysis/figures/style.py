@@ -1,0 +1,174 @@
+"""How every figure looks: sizes for a paper's column, colours that colour-blind readers can tell.
+
+An algorithm has one colour in all figures; its configurations differ in lightness, line and marker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import matplotlib
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
+
+from analysis.messages import AnalysisError
+from analysis.rows import runs
+
+matplotlib.use("Agg")
+
+COLUMN, PAGE = 3.4, 7.0
+"""Inches: the width of a column and of a page of a two-column paper."""
+PALETTE = [to_hex(colour) for colour in sns.color_palette("colorblind")]
+KNOWN = {"mtsac": PALETTE[0], "d2r": PALETTE[1], "mega": PALETTE[2]}
+"""Colours of the algorithms that come with the suite, whatever else is drawn."""
+DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (2, 2)))
+MARKERS = "osD^vPX*<>"
+LIGHTEST = 0.55
+"""How far towards white the last configuration of an algorithm goes."""
+RC = {
+    "font.size": 8,
+    "axes.labelsize": 8,
+    "axes.titlesize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "figure.titlesize": 8,
+    "lines.linewidth": 1.4,
+    "lines.markersize": 4,
+    "axes.linewidth": 0.6,
+    "grid.linewidth": 0.4,
+    "pdf.fonttype": 42,
+}
+
+
+class Unsupported(AnalysisError):
+    """The rows do not hold what a figure needs; the text says what that is."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one configuration is drawn."""
+
+    colour: str
+    dash: Any
+    marker: str
+    name: str
+    """The label without what all configurations of the algorithm share."""
+
+    @property
+    def family(self) -> str:
+        """The name without sizes: what a line over sizes joins."""
+        sizes = ("width=", "actor-width=", "critic-width=", "tasks=")
+        return " ".join(part for part in self.name.split() if not part.startswith(sizes))
+
+
+def theme() -> Any:
+    """Settings of matplotlib for `rc_context`."""
+    return {**sns.plotting_context("paper"), **sns.axes_style("whitegrid"), **RC}
+
+
+def colours(algorithms: Sequence[str]) -> dict[str, str]:
+    """One colour an algorithm; those that are not ours share what ours leave, in order."""
+    free = [colour for colour in PALETTE if colour not in KNOWN.values()]
+    others = sorted(set(algorithms) - set(KNOWN))
+    return KNOWN | {name: free[i % len(free)] for i, name in enumerate(others)}
+
+
+def looks(frame: pd.DataFrame) -> dict[str, Look]:
+    """A look for each label of the frame."""
+    table = runs(frame).drop_duplicates("label")
+    of = colours([str(name) for name in table["algorithm"]])
+    found: dict[str, Look] = {}
+    for algorithm, rows in table.groupby("algorithm", observed=True, sort=False):
+        labels = [str(label) for label in rows.sort_values("total_parameters")["label"]]
+        for index, label in enumerate(labels):
+            share = LIGHTEST * index / max(1, len(labels) - 1)
+            # From dark to light, so that the first of many is the algorithm's own colour.
+            colour = lighter(of[str(algorithm)], share)
+            found[label] = Look(
+                colour, DASHES[index % len(DASHES)], MARKERS[index % len(MARKERS)], label
+            )
+    return found
+
+
+def named(look: Mapping[str, Look], frame: pd.DataFrame) -> dict[str, Look]:
+    """The looks of the labels in a frame, named as shortly as that frame allows."""
+    table = runs(frame).drop_duplicates("label")
+    found: dict[str, Look] = {}
+    for _, rows in table.groupby("algorithm", observed=True, sort=False):
+        parts = {str(label): str(label).split() for label in rows["label"]}
+        shared = set.intersection(*(set(own[1:]) for own in parts.values()))
+        for label, own in parts.items():
+            name = " ".join(part for part in own if part not in shared)
+            found[label] = replace(look[label], name=name)
+    return {label: found[label] for label in look if label in found}
+
+
+def lighter(colour: str, share: float) -> str:
+    """A colour on its way to white."""
+    red, green, blue = (part + (1 - part) * share for part in to_rgb(colour))
+    return to_hex((red, green, blue))
+
+
+def panels(
+    count: int, columns: int, width: float = COLUMN, height: float = 2.2
+) -> tuple[Figure, list[Axes]]:
+    """A figure of `count` panels in rows of `columns`, each row of that height in inches."""
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(width, height * rows), layout="constrained")
+    axes = list(figure.subplots(rows, columns, squeeze=False).ravel())
+    for spare in axes[count:]:
+        spare.set_visible(False)
+    return figure, axes[:count]
+
+
+def steps_axis(axes: Axes, label: str = "environment steps, all tasks") -> None:
+    """Writes env steps as 200k or 20M."""
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.set_xlabel(label)
+
+
+def size_axis(axes: Axes, label: str) -> None:
+    """A logarithmic axis of parameters, written as 300k or 2M."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.set_xlabel(label)
+
+
+def legend_below(figure: Figure, axes: Axes, columns: int = 3) -> None:
+    """One legend for all panels, in room of its own under them."""
+    handles, labels = axes.get_legend_handles_labels()
+    if not handles:
+        return
+    width, height = figure.get_size_inches()
+    fit = max(1, int(width / (0.5 + 0.055 * max(len(label) for label in labels))))
+    columns = min(columns, fit, len(labels))
+    figure.set_size_inches(width, height + 0.16 * -(-len(labels) // columns))
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=columns, frameon=False,
+        handlelength=2.2, columnspacing=1.2,
+    )  # fmt: skip
+
+
+def margin(names: Sequence[str]) -> float:
+    """Inches that the longest of these names takes at the size of tick labels."""
+    return 0.2 + 0.062 * max(len(name) for name in names)
+
+
+def short(task: str) -> str:
+    """A task's name as an axis has it."""
+    return task.removesuffix("-v3")
+
+
+def in_order(found: Mapping[str, Any], look: Mapping[str, Look]) -> list[str]:
+    """The labels that are there, as the looks have them."""
+    return [label for label in look if label in found]

@@ -1,0 +1,139 @@
+"""What to call a configuration: the algorithm, and what tells it from others of the algorithm.
+
+Runs share a label exactly when they share everything but the seed (and the device, which only
+rounds differently): they are the sample that statistics are computed over.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from analysis.columns import PROTOCOL, WIDTHS
+from analysis.parquet_rows import Run
+
+FIRST = ("tasks", "width", "goals", "reward_version", "horizon", "total_steps")
+"""Fields that name a configuration rather than others that differ along with them."""
+
+NOT_IDENTITY = frozenset({"run", "algorithm", "seed", "device", "goal_seed", "steps"})
+"""`steps` counts as `total_steps`: what it was rounded up to."""
+
+Fields = Mapping[str, Any]
+
+
+def labels(runs: Sequence[Run]) -> list[str]:
+    """A label for each run: `mtsac`, or `mtsac width=1024` where there are several of mtsac.
+
+    Not every field that differs is named, only as many as tell all configurations apart;
+    `unnamed` finds the rest.
+    """
+    found = [""] * len(runs)
+    for algorithm, members in by_algorithm(runs).items():
+        identities = identities_of([runs[i] for i in members])
+        names = naming_fields(unique(identities))
+        for index, identity in zip(members, identities, strict=True):
+            parts = [f"{name.replace('_', '-')}={shown(identity.get(name))}" for name in names]
+            found[index] = " ".join([algorithm, *parts])
+    return found
+
+
+def unnamed(runs: Sequence[Run]) -> dict[str, list[str]]:
+    """By algorithm, the fields that differ between its configurations and are in no label."""
+    found = {}
+    for algorithm, members in by_algorithm(runs).items():
+        identities = unique(identities_of([runs[i] for i in members]))
+        named = naming_fields(identities)
+        rest = [name for name in differing(identities) if name not in named]
+        if rest:
+            found[algorithm] = [name.replace("_", "-") for name in rest]
+    return found
+
+
+def by_algorithm(runs: Sequence[Run]) -> dict[str, list[int]]:
+    """Positions of the runs of each algorithm."""
+    found: dict[str, list[int]] = defaultdict(list)
+    for index, run in enumerate(runs):
+        found[run.columns["algorithm"]].append(index)
+    return found
+
+
+def identities_of(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """For each run all that could tell it from others: settings, protocol; not the seed."""
+    identities = [identity(run) for run in runs]
+    spelled = [spelling(fields) for fields in identities]
+    # The goals' seed is the run's own unless it was given: the same for runs of several seeds.
+    same: dict[str, set[Any]] = defaultdict(set)
+    for run, name in zip(runs, spelled, strict=True):
+        same[name].add(goal_seed(run))
+    for run, name, fields in zip(runs, spelled, identities, strict=True):
+        if len(same[name]) > 1 and goal_seed(run) != run.columns["seed"]:
+            fields["goal_seed"] = goal_seed(run)
+    return identities
+
+
+def unique(identities: Sequence[Fields]) -> list[Fields]:
+    """Each configuration once: of thousands of runs there are few."""
+    return list({spelling(fields): fields for fields in identities}.values())
+
+
+def spelling(fields: Fields) -> str:
+    """Equal for equal fields, in whatever order."""
+    return json.dumps(fields, sort_keys=True, default=str)
+
+
+def identity(run: Run) -> dict[str, Any]:
+    """A run's settings and protocol by field name, without its seeds."""
+    fields = {k: v for k, v in flat(run.config).items() if k not in NOT_IDENTITY}
+    for name in PROTOCOL:
+        # The configuration says all that the sentence on the evaluation does.
+        if name not in ("tasks", "evaluation" if run.config else ""):
+            fields[name] = run.columns.get(name)
+    fields["tasks"] = fields.pop("task_set")
+    widths = [fields.get(name) for name in WIDTHS]
+    if None not in widths:
+        fields["width"] = widths[0] if widths[0] == widths[1] else tuple(widths)
+        for name in WIDTHS:
+            del fields[name]
+    return fields
+
+
+def goal_seed(run: Run) -> Any:
+    """The seed of the goals; the run's where its configuration does not say."""
+    return run.config.get("task", {}).get("goal_seed", run.columns["seed"])
+
+
+def flat(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A nested configuration as one level, by field name."""
+    fields: dict[str, Any] = {}
+    for part in ("task", "settings", "training", "evaluation"):
+        fields |= config.get(part) or {}
+    return fields | {k: v for k, v in config.items() if not isinstance(v, dict)}
+
+
+def differing(identities: Sequence[Fields]) -> list[str]:
+    """Fields that are not the same in all, the first to be named first."""
+    names = list(dict.fromkeys([*FIRST, *(name for fields in identities for name in fields)]))
+    return [n for n in names if len({repr(fields.get(n)) for fields in identities}) > 1]
+
+
+def naming_fields(identities: Sequence[Fields]) -> list[str]:
+    """The first differing fields that tell all configurations apart."""
+    names: list[str] = []
+    parts = 1
+    for name in differing(identities):
+        split = len({repr([f.get(n) for n in (*names, name)]) for f in identities})
+        if split > parts:
+            names.append(name)
+            parts = split
+    return names
+
+
+def shown(value: Any) -> str:
+    """A field's value as a label has it."""
+    if value is None or value == "":
+        return "unknown"
+    if isinstance(value, tuple):
+        return "/".join(str(part) for part in value)
+    return str(value).replace("-v3", "").replace(" ", "_")

@@ -1,0 +1,34 @@
+"""Errors that the user can act on, and what the user should know of the rows."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Iterable, Sequence
+
+
+class AnalysisError(Exception):
+    """Something that the user can put right; shown without a traceback."""
+
+
+class RowsError(AnalysisError):
+    """Result rows that cannot be read, or do not hold what is asked of them."""
+
+
+def choose(field: str, value: object, choices: Iterable[str]) -> str:
+    """One line that names the field, the value, the valid choices and the nearest match."""
+    choices = list(choices)
+    text = f"{field}: {str(value)!r} is not one of {', '.join(choices)}"
+    near = difflib.get_close_matches(str(value), choices, n=1, cutoff=0.5)
+    return f"{text}; did you mean {near[0]}?" if near else text
+
+
+def note(text: str) -> None:
+    """Tells the user something, beside the command's own output."""
+    print(f"note: {text}", file=sys.stderr)
+
+
+def listed(problems: Sequence[str], most: int = 10) -> str:
+    """The problems, a line each; from the eleventh on only how many."""
+    more = [f"and {len(problems) - most} more"] if len(problems) > most else []
+    return "\n".join(f"  {line}" for line in [*problems[:most], *more])

@@ -1,0 +1,166 @@
+"""Every figure that the rows support, as PNG and PDF with a caption file, from the rows alone.
+
+Rows of different benchmarks (task set, goals, reward, horizon, Meta-World) are never drawn into one
+figure, but where the number of tasks is the axis. A figure that the rows do not support is left out
+with a line that says what it needs.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+import pandas as pd
+from matplotlib.figure import Figure
+
+from analysis.figures import comparison, curves, evolution, plasticity, scaling
+from analysis.figures.captions import caption
+from analysis.figures.selection import of_algorithm
+from analysis.figures.style import Look, Unsupported, looks, named, theme
+from analysis.messages import AnalysisError, choose
+
+Draw = Callable[[pd.DataFrame, Mapping[str, Look]], tuple[Figure, str]]
+
+FIGURES: dict[str, Draw] = {
+    "learning_curves": curves.learning_curves,
+    "task_curves": curves.task_curves,
+    "aggregates": comparison.aggregates,
+    "scaling": scaling.scaling,
+    "scaling_apart": scaling.scaling_apart,
+    "matched": scaling.matched,
+    "profiles": comparison.profiles,
+    "improvement": comparison.improvement,
+    "heat_map": comparison.heat_map,
+    "plasticity_by_width": plasticity.plasticity_by_width,
+    "mega_modules": evolution.mega_modules,
+    "mega_weights": evolution.mega_weights,
+    "mega_diversity": evolution.mega_diversity,
+    "d2r_routes": evolution.d2r_routes,
+}
+"""By name, those of one benchmark."""
+ACROSS: dict[str, Draw] = {"plasticity_by_tasks": plasticity.plasticity_by_tasks}
+"""Those whose axis is the number of tasks: task sets stand beside one another."""
+BENCHMARK = ("task_set", "goals", "reward_version", "horizon", "version_metaworld")
+"""Columns whose values say what was solved; runs that only differ in length share a figure."""
+DPI = 220
+METRICS = (
+    *("success", "plasticity/", "stage", "modules_in_use", "population_diversity"),
+    *("weight/", "route_entropy"),
+)
+"""What of the rows the figures are drawn from."""
+
+
+def draw_all(
+    frame: pd.DataFrame,
+    out: Path,
+    only: Sequence[str] = (),
+    say: Callable[[str], None] = print,
+    dpi: float = DPI,
+    pdf: bool = True,
+) -> list[Path]:
+    """Draws the figures into a folder; returns the PNG files. `say` gets a line for each.
+
+    Raises AnalysisError for a name in `only` that no figure has.
+    """
+    check_names(only)
+    out.mkdir(parents=True, exist_ok=True)
+    look = looks(frame)
+    made: list[Path] = []
+    for name, draw, rows, where in wanted(frame, only):
+        title = f"{name}-{where}" if where else name
+        try:
+            with matplotlib.rc_context(theme()):
+                figure, text = draw(rows, named(look, rows))
+                made.append(save(figure, out / title, dpi, pdf))
+        except Unsupported as reason:
+            say(f"{title}: left out: {reason}")
+            continue
+        (out / f"{title}.md").write_text(caption(title, text, rows_shown(rows, name)))
+        say(f"{title}: {made[-1]}")
+    return made
+
+
+def draw_one(frame: pd.DataFrame, out: Path, only: Sequence[str]) -> None:
+    """Draws a single figure to a PNG file, its PDF and caption beside it.
+
+    Raises AnalysisError where the rows and `only` do not leave exactly one figure.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        made = draw_all(frame, Path(folder), only, say=lambda _: None)
+        if len(made) != 1:
+            raise AnalysisError(
+                f"out: {out} is one file, and these rows make {len(made)} figures; name a folder, "
+                "or one figure with --only"
+            )
+        out.parent.mkdir(parents=True, exist_ok=True)
+        for suffix in (".png", ".pdf", ".md"):
+            drawn = made[0].parent / (made[0].name.removesuffix(".png") + suffix)
+            shutil.copyfile(drawn, out.with_suffix(suffix))
+    print(out)
+
+
+def check_names(only: Sequence[str]) -> None:
+    """Raises AnalysisError for a name that no figure has."""
+    for name in only:
+        if name not in FIGURES | ACROSS:
+            raise AnalysisError(choose("only", name, FIGURES | ACROSS))
+
+
+def wanted(
+    frame: pd.DataFrame, only: Sequence[str]
+) -> Iterator[tuple[str, Draw, pd.DataFrame, str]]:
+    """Each figure to draw: its name, function, rows and benchmark."""
+    for where, rows in benchmarks(frame).items():
+        for name, draw in FIGURES.items():
+            if not only or name in only:
+                yield name, draw, rows, where
+    for name, draw in ACROSS.items():
+        if not only or name in only:
+            yield name, draw, frame, ""
+
+
+def benchmarks(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The rows of each benchmark by a name for files: task set and goals, and more where needed."""
+    columns = [name for name in BENCHMARK if name in frame]
+    keys = frame[columns].drop_duplicates()
+    groups = frame.groupby(columns, observed=True, sort=False, dropna=False)
+    telling = [c for c in columns if c in ("task_set", "goals") or keys[c].nunique() > 1]
+    found: dict[str, pd.DataFrame] = {}
+    for key, rows in groups:
+        values = dict(zip(columns, key, strict=True))
+        parts = [slug(values[name], name) for name in telling]
+        found["-".join(part for part in parts if part)] = rows
+    return found
+
+
+def slug(value: object, column: str) -> str:
+    """A column's value as part of a file's name."""
+    if value == "" or value != value:
+        return ""
+    text = str(int(value)) if isinstance(value, float) else str(value)
+    if column == "task_set" and "," in text:
+        tasks = [task.removesuffix("-v3") for task in text.split(",")]
+        text = "+".join(tasks) if len(tasks) < 4 else f"{len(tasks)}tasks"
+    text = {"horizon": f"h{text}", "version_metaworld": f"metaworld{text}"}.get(column, text)
+    return re.sub(r"[^A-Za-z0-9.+]+", "_", text)
+
+
+def rows_shown(rows: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The rows of the runs that a figure shows."""
+    of = {"mega": "mega", "d2r": "d2r"}.get(name.split("_")[0])
+    return rows if of is None else of_algorithm(rows, of)
+
+
+def save(figure: Figure, path: Path, dpi: float, pdf: bool) -> Path:
+    """Writes PNG and perhaps PDF, the same bytes for the same rows; returns the PNG."""
+    # Not with_suffix: a name may hold a dot.
+    png = path.parent / f"{path.name}.png"
+    figure.savefig(png, dpi=dpi, metadata={"Software": None})
+    if pdf:
+        nothing = {"CreationDate": None, "Creator": None, "Producer": None}
+        figure.savefig(path.parent / f"{path.name}.pdf", metadata=nothing)
+    return png

@@ -1,0 +1,90 @@
+"""One self-contained HTML file: table, curves, tasks, films, figures and every run's configuration.
+
+Data, script, style, films and figures are all in the file: it needs no network and may be sent to a
+reviewer as it is. `analysis.report_data` says what it shows; the page itself is `analysis/page`.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import tempfile
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis.messages import AnalysisError
+from analysis.plots import draw_all
+from analysis.report_data import payload
+
+SCRIPTS = ("dom.js", "chart.js", "table.js", "page.js")
+FIGURE_DPI = 130
+"""Of the figures in the report; `make plots` makes those for a paper."""
+
+
+def write_report(
+    frame: pd.DataFrame,
+    out: Path,
+    title: str = "mtscale report",
+    with_figures: bool = True,
+    say: Callable[[str], None] = print,
+) -> Path:
+    """Writes the report of all runs in a frame to an HTML file and returns it.
+
+    Raises AnalysisError where the file cannot be written.
+    """
+    data = payload(frame, title)
+    data["figures"] = figures(frame) if with_figures else []
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(page(data), encoding="utf-8")
+    except OSError as error:
+        raise AnalysisError(f"out: cannot write {out}: {error.strerror}") from None
+    for note in data["notes"]:
+        say(f"note: {note}")
+    say(f"{out} ({out.stat().st_size / 1e6:.1f} MB, {len(data['runs'])} runs)")
+    return out
+
+
+def page(data: dict[str, Any]) -> str:
+    """The HTML text with data, style and script in it."""
+    source = files("analysis") / "page"
+    parts = {
+        "STYLE": (source / "style.css").read_text(encoding="utf-8"),
+        "SCRIPT": "\n".join((source / name).read_text(encoding="utf-8") for name in SCRIPTS),
+        "DATA": embedded(data),
+    }
+    # One pass over the template: text that is put in is never searched for names again.
+    text = (source / "page.html").read_text(encoding="utf-8")
+    pieces = text.split("@@")
+    return "".join(parts[piece] if index % 2 else piece for index, piece in enumerate(pieces))
+
+
+def embedded(data: Any) -> str:
+    """JSON that no text in it can end early: no tag, comment or entity can begin in it."""
+    text = json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def figures(frame: pd.DataFrame) -> list[dict[str, str]]:
+    """Every figure that the rows support: name, caption, picture."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = draw_all(frame, Path(folder), say=lambda _: None, dpi=FIGURE_DPI, pdf=False)
+        return [
+            {
+                "name": path.name.removesuffix(".png"),
+                "caption": (path.parent / path.name.replace(".png", ".md")).read_text(),
+                "image": data_uri(path, "image/png"),
+            }
+            for path in made
+        ]
+
+
+def data_uri(path: Path, kind: str) -> str:
+    """A file as an address that holds it."""
+    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"

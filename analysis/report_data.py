@@ -1,0 +1,264 @@
+"""What the report shows, as plain data: a function of the rows and of what lies beside them."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from analysis.comparisons import compare_all
+from analysis.figures.captions import protocol
+from analysis.figures.style import Look, in_order, looks, named
+from analysis.messages import RowsError
+from analysis.parquet_rows import configuration
+from analysis.plots import benchmarks
+from analysis.rows import runs
+from analysis.scores import Curves, Scores, curves, success_matrix
+from analysis.statistics import AGGREGATES, band, estimate
+
+POINTS = 120
+"""Points that a curve is thinned to."""
+FILM_BYTES = 24_000_000
+"""What all films together may add to the report."""
+MOST_COMPARED = 12
+"""Configurations of a benchmark up to which all pairs are compared."""
+
+Array = npt.NDArray[np.float64]
+
+
+def payload(frame: pd.DataFrame, title: str) -> dict[str, Any]:
+    """Everything but the figures."""
+    notes: list[str] = []
+    look = looks(frame)
+    shown = [benchmark(name, rows, look) for name, rows in benchmarks(frame).items()]
+    scores = {run: own for part in shown for run, own in part.pop("scores").items()}
+    films = Films(notes)
+    return {
+        "title": title,
+        "benchmarks": shown,
+        "runs": [a_run(str(name), row, scores, films) for name, row in runs(frame).iterrows()],
+        "notes": notes,
+    }
+
+
+def benchmark(name: str, rows: pd.DataFrame, look: Mapping[str, Look]) -> dict[str, Any]:
+    """One benchmark: its protocol, configurations, curves and comparisons."""
+    own = named(look, rows)
+    try:
+        final = success_matrix(rows)
+    except RowsError:
+        final = {}
+    table = runs(rows)
+    labels = in_order(final, own)
+    tasks = list(dict.fromkeys(t for label in labels for t in final[label].tasks if t))
+    return {
+        "name": name,
+        "protocol": protocol(table),
+        "members": [str(run) for run in table.index],
+        "tasks": tasks,
+        "configurations": [
+            configuration_row(label, final[label], own[label], table) for label in labels
+        ],
+        "curves": agent_curves(rows, labels),
+        "taskCurves": task_curves(rows, tasks),
+        "comparisons": comparisons(final, labels, own),
+        "scores": {
+            run: dict(zip(s.tasks, row.tolist(), strict=True))
+            for s in final.values()
+            for run, row in zip(s.runs, s.values, strict=True)
+        },
+    }
+
+
+def configuration_row(
+    label: str, scores: Scores, look: Look, table: pd.DataFrame
+) -> dict[str, Any]:
+    """What the summary table has of one configuration."""
+    own = table[table["label"] == label]
+    results = {name: estimate(f, scores.values) for name, f in AGGREGATES.items()}
+    return {
+        "label": label,
+        "name": look.name,
+        "algorithm": str(own["algorithm"].iloc[0]),
+        "colour": look.colour,
+        "dash": dashes(look.dash),
+        "runs": len(scores.runs),
+        "seeds": sorted(set(scores.seeds)),
+        "aggregates": {
+            name: [number(e.value), number(e.low), number(e.high)] for name, e in results.items()
+        },
+        "parameters": [
+            number(own[f"{part}_parameters"].iloc[0]) for part in ("actor", "critic", "total")
+        ],
+        "steps": sorted({int(step) for step in scores.steps}),
+        "tasks": dict(zip(scores.tasks, rounded(scores.values.mean(0)), strict=True))
+        if scores.per_task
+        else {},
+    }
+
+
+def agent_curves(rows: pd.DataFrame, labels: list[str]) -> dict[str, Any]:
+    """Mean success over training by label: IQM over seeds, its band, each run."""
+    try:
+        found = curves(rows, "success/mean")
+    except RowsError:
+        return {}
+    shown = {}
+    for label in labels:
+        if label in found:
+            thin = thinned(found[label])
+            value, low, high = band(thin.values)
+            shown[label] = {
+                "steps": thin.steps.tolist(),
+                "value": rounded(value),
+                "low": rounded(low),
+                "high": rounded(high),
+                "runs": [rounded(run) for run in thin.values],
+            }
+    return shown
+
+
+def task_curves(rows: pd.DataFrame, tasks: list[str]) -> dict[str, Any]:
+    """Success over training by task and label: mean over runs, and their least and greatest."""
+    wanted = rows[(rows["metric"] == "success") & (rows["task"] != "")]
+    shown: dict[str, Any] = {}
+    for task, own in wanted.groupby("task", observed=True, sort=False):
+        if str(task) not in tasks:
+            continue
+        found = {label: thinned(c) for label, c in curves(own, "success", str(task)).items()}
+        shown[str(task)] = {
+            label: {
+                "steps": c.steps.tolist(),
+                "value": rounded(c.values.mean(0)),
+                "low": rounded(c.values.min(0)),
+                "high": rounded(c.values.max(0)),
+                "runs": [],
+            }
+            for label, c in found.items()
+        }
+    return shown
+
+
+def thinned(found: Curves) -> Curves:
+    """A curve at evenly chosen steps of its own, the last one among them."""
+    keep = np.unique(np.linspace(0, len(found.steps) - 1, POINTS).round().astype(int))
+    return Curves(found.label, found.steps[keep], found.values[:, keep], found.runs, found.seeds)
+
+
+def comparisons(
+    final: Mapping[str, Scores], labels: list[str], look: Mapping[str, Look]
+) -> list[str]:
+    """A sentence on each pair of configurations."""
+    if not 1 < len(labels) <= MOST_COMPARED:
+        return []
+    if len({final[label].tasks for label in labels}) > 1:
+        return []
+    return [c.sentence() for c in compare_all({look[k].name: final[k].values for k in labels})]
+
+
+def a_run(
+    name: str, row: pd.Series[Any], scores: Mapping[str, Any], films: Films
+) -> dict[str, Any]:
+    """One run: where it is from, its configuration and provenance, scores and films."""
+    source = Path(str(row["source"]))
+    folder = source.parent
+    own = source.name == "rows.parquet"
+    tasks = scores.get(name, {})
+    return {
+        "run": name,
+        "label": str(row["label"]),
+        "algorithm": str(row["algorithm"]),
+        "seed": int(row["seed"]),
+        "source": str(source),
+        "success": number(float(np.mean(list(tasks.values()))) if tasks else math.nan),
+        "tasks": {task: number(value) for task, value in tasks.items()},
+        "config": finite(configuration(source)) if source.suffix == ".parquet" else {},
+        "provenance": stored(folder / "provenance.json") if own else None,
+        "rows": {
+            key: plain(value)
+            for key, value in row.items()
+            if key not in ("label", "source") and plain(value) is not None
+        },
+        "films": films.of(folder, str(row["label"])) if own else {},
+        "folder": str(folder) if own else "",
+    }
+
+
+class Films:
+    """The films beside the rows: of one run a configuration, up to a size."""
+
+    def __init__(self, notes: list[str]) -> None:
+        self.notes, self.left = notes, FILM_BYTES
+        self.shown: set[str] = set()
+
+    def of(self, folder: Path, label: str) -> dict[str, Any]:
+        """A run's films by task, with how each episode went; empty where others stand for it."""
+        entries = stored(folder / "film" / "film.json")
+        if not isinstance(entries, dict) or label in self.shown:
+            return {}
+        self.shown.add(label)
+        found = {}
+        for task, entry in entries.get("tasks", {}).items():
+            path = folder / "film" / f"{task}.webp"
+            size = path.stat().st_size * 4 // 3 if path.is_file() else 0
+            if not size:
+                continue
+            if size > self.left:
+                self.notes.append(f"films left out of {folder}: {FILM_BYTES / 1e6:.0f} MB are full")
+                break
+            self.left -= size
+            image = base64.b64encode(path.read_bytes()).decode()
+            found[task] = {
+                "image": f"data:image/webp;base64,{image}",
+                "success": bool(entry.get("success")),
+                "return": number(float(entry.get("return", math.nan))),
+            }
+        return found
+
+
+def stored(path: Path) -> Any:
+    """A JSON file's contents, None where there is none that can be read."""
+    try:
+        return finite(json.loads(path.read_text()))
+    except (OSError, ValueError):
+        return None
+
+
+def finite(value: Any) -> Any:
+    """Nested data with infinities and NaN, which JSON does not have, as text."""
+    if isinstance(value, dict):
+        return {key: finite(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [finite(part) for part in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def plain(value: Any) -> Any:
+    """A cell as JSON has it; None where it is empty."""
+    if isinstance(value, int | float | np.number):
+        return number(float(value))
+    return str(value) or None
+
+
+def number(value: float) -> float | int | None:
+    """A number that JSON has: None for NaN and infinities, whole where it is."""
+    if not math.isfinite(value):
+        return None
+    return int(value) if float(value).is_integer() else round(float(value), 4)
+
+
+def rounded(values: Array) -> list[float | int | None]:
+    """Numbers to four digits, None where there is none."""
+    return [number(value) for value in values.tolist()]
+
+
+def dashes(dash: Any) -> str:
+    """A line style as SVG has it."""
+    return "" if dash == "-" else " ".join(f"{part * 1.5:g}" for part in dash[1])

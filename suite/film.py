@@ -1,0 +1,189 @@
+"""`film`: one episode of a run's deterministic policy on each task, as animated pictures.
+
+<run>/film/<task>.webp   about forty frames of one episode on the first evaluation goal
+           film.json     success, return and frames of each of them
+
+Drawn off-screen from Meta-World's own models (the fast engine has none of what can be seen), which
+step to the bit alike. A look at the policy, not a measurement: that is what the rows are.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from algorithms.algorithm import Algorithm
+from suite.checkpoint import write_atomically
+from suite.config import RunConfig
+from suite.messages import UserError
+from suite.meta_world import make_env, reset_to_goal, reset_to_random_goal
+from suite.randomness import stream
+from suite.rebuild import stored_config, trained
+from suite.tasks import Goal, Goals
+from suite.vector import OBSERVATION_SIZE
+
+Picture = NDArray[np.uint8]
+"""[SIZE, SIZE, 3]."""
+
+BACKENDS = ("egl", "osmesa")
+FRAMES = 40
+"""Frames of an episode, evenly spaced."""
+SIZE = 224
+"""Pixels of an edge."""
+MILLISECONDS = 100
+"""What a frame is shown for."""
+CAMERA = {"distance": 1.35, "azimuth": 140.0, "elevation": -25.0}
+LOOK_AT = (0.0, 0.65, 0.13)
+"""Where the camera looks, metres in the env's frame: over the middle of the table."""
+USAGE = "usage: python -m suite film RUN_DIRECTORY [RUN_DIRECTORY ...]"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Films every run named; returns the exit status. Raises UserError before any work."""
+    if not arguments or any(a.startswith("-") for a in arguments):
+        asked = any(a in ("-h", "--help") for a in arguments)
+        print(USAGE, file=sys.stdout if asked else sys.stderr)
+        return 0 if asked else 2
+    for folder in arguments:
+        if not (Path(folder) / "config.json").is_file():
+            raise UserError(f"film: {folder} is not the directory of a run (no config.json)")
+    # Read once, when MuJoCo is loaded.
+    os.environ["MUJOCO_GL"] = backend()
+    for folder in arguments:
+        made = film(Path(folder))
+        print(f"{made} films: {Path(folder) / 'film'}")
+    return 0
+
+
+def backend() -> str:
+    """The off-screen renderer that works here. Raises UserError where none does."""
+    asked = os.environ.get("MUJOCO_GL", "")
+    model = "mujoco.MjModel.from_xml_string('<mujoco/>')"
+    draw = f"import mujoco; r = mujoco.Renderer({model}, 8, 8); r.render(); r.close()"
+    for name in (asked,) if asked else BACKENDS:
+        # In a process of its own: a library that fails to load could not be unloaded again.
+        environment = os.environ | {"MUJOCO_GL": name}
+        tried = subprocess.run([sys.executable, "-c", draw], env=environment, capture_output=True)
+        if tried.returncode == 0:
+            return name
+    raise UserError(
+        f"film: no off-screen renderer works here (MUJOCO_GL={asked or ' or '.join(BACKENDS)}); "
+        "on Debian: apt install libegl1 libgl1-mesa-dri, or libosmesa6"
+    )
+
+
+def film(folder: Path) -> int:
+    """Films one run, each task once; returns the number of tasks."""
+    config = stored_config(folder)
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    algorithm = trained(config, folder)
+    task = config.task
+    goals = Goals(task.tasks, task.goals, config.seed, config.goal_seed, "metaworld")
+    first = [of_task[0] for of_task in goals.evaluation(1)]
+    (folder / "film").mkdir(exist_ok=True)
+    entries = {}
+    for index, name in enumerate(config.tasks):
+        pictures, entry = episode(config, algorithm, index, first[index])
+        write_atomically(folder / "film" / f"{name}.webp", webp(pictures))
+        entries[name] = entry
+        text = json.dumps({"run": config.name(), "tasks": entries}, indent=1) + "\n"
+        write_atomically(folder / "film" / "film.json", text.encode())
+    return len(entries)
+
+
+class Moment(NamedTuple):
+    """An episode after a step; what counts so far."""
+
+    step: int
+    env: Any
+    total: float
+    """Sum of unscaled rewards."""
+    success: bool
+    """Whether any step so far was a success."""
+
+
+def played(config: RunConfig, algorithm: Algorithm, index: int, goal: Goal) -> Iterator[Moment]:
+    """One episode of the policy's mode on one goal of the task of that index, step by step."""
+    env: Any = make_env(config.tasks[index], config.task.reward_version, "metaworld")
+    if goal.vector is not None:
+        observation = reset_to_goal(env, goal.vector)
+    else:
+        assert goal.stream is not None
+        seed, purpose = goal.stream
+        observation = reset_to_random_goal(env, stream(seed, *purpose))
+    total, success = 0.0, False
+    yield Moment(0, env, total, success)
+    for step in range(1, config.task.horizon + 1):
+        # The policy acts for all tasks at once; only this one's row is real.
+        inputs = torch.zeros(len(config.tasks), 1, OBSERVATION_SIZE)
+        inputs[index, 0] = torch.from_numpy(observation).float()
+        action = algorithm.act(inputs, explore=False).actions[index, 0].cpu().numpy()
+        observation, reward, _, _, info = env.step(action)
+        total, success = total + float(reward), success or bool(info["success"])
+        yield Moment(step, env, total, success)
+
+
+def episode(
+    config: RunConfig, algorithm: Algorithm, index: int, goal: Goal
+) -> tuple[list[Picture], dict[str, Any]]:
+    """The frames of one episode, and how it went."""
+    spacing = max(1, config.task.horizon // FRAMES)
+    camera: Camera | None = None
+    pictures = []
+    for moment in played(config, algorithm, index, goal):
+        camera = camera or Camera(moment.env)
+        if moment.step % spacing == 0:
+            pictures.append(camera.picture())
+    if camera is not None:
+        camera.close()
+    went = {"success": moment.success, "return": moment.total, "frames": len(pictures)}
+    return pictures, went
+
+
+class Camera:
+    """Draws an env's present state."""
+
+    def __init__(self, env: Any) -> None:
+        import mujoco
+
+        self.env = env
+        self.renderer = mujoco.Renderer(env.model, SIZE, SIZE)
+        self.view = mujoco.MjvCamera()
+        self.view.lookat[:] = LOOK_AT
+        for name, value in CAMERA.items():
+            setattr(self.view, name, value)
+        # Half of the time, and nothing that helps to see what the arm does.
+        for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
+            self.renderer.scene.flags[flag] = 0
+
+    def picture(self) -> Picture:
+        """What the camera sees now."""
+        self.renderer.update_scene(self.env.data, camera=self.view)
+        seen: Picture = self.renderer.render()
+        return seen
+
+    def close(self) -> None:
+        """Frees the drawing context, which must not wait for the interpreter's end."""
+        self.renderer.close()
+
+
+def webp(pictures: Sequence[Picture]) -> bytes:
+    """Frames as one animated WebP that repeats; the last one stands for a second."""
+    first, *others = (Image.fromarray(picture) for picture in pictures)
+    durations = [MILLISECONDS] * len(others) + [1000]
+    buffer = io.BytesIO()
+    first.save(
+        buffer, "WEBP", save_all=True, append_images=others, duration=durations, loop=0, quality=50
+    )
+    return buffer.getvalue()

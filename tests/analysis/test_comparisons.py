@@ -1,0 +1,135 @@
+"""Comparisons, against rliable, scipy and what chance does."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from rliable import metrics
+from scipy import stats
+
+from analysis.comparisons import (
+    compare,
+    compare_all,
+    holm,
+    permutation_test,
+    probability_of_improvement,
+)
+from analysis.coverage import normal_scores
+from analysis.statistics import Array, iqm_of_runs, mean
+
+rates = st.sampled_from([0.0, 0.2, 0.5, 0.96, 1.0])
+pairs = st.tuples(st.integers(1, 8), st.integers(1, 8), st.integers(1, 6)).flatmap(
+    lambda n: st.tuples(
+        arrays(np.float64, (n[0], n[2]), elements=rates),
+        arrays(np.float64, (n[1], n[2]), elements=rates),
+    )
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(pairs)
+def test_probability_of_improvement_is_rliables(pair: tuple[Array, Array]) -> None:
+    expected = metrics.probability_of_improvement(*pair)
+    assert probability_of_improvement(*pair) == pytest.approx(expected, abs=1e-12)
+    assert compare(("a", pair[0]), ("b", pair[1]), repetitions=50).improvement.value == (
+        pytest.approx(expected, abs=1e-12)
+    )
+
+
+def test_permutation_test_is_scipys() -> None:
+    generator = np.random.default_rng(0)
+    a, b = generator.normal(size=(5, 1)), generator.normal(0.8, size=(6, 1))
+    expected = stats.permutation_test((a[:, 0], b[:, 0]), lambda x, y: x.mean() - y.mean()).pvalue
+    assert permutation_test(a, b, mean) == pytest.approx(expected, abs=1e-12)
+
+
+def test_many_runs_are_permuted_at_random_and_reproducibly() -> None:
+    generator = np.random.default_rng(0)
+    a, b = generator.normal(size=(15, 1)), generator.normal(0.8, size=(15, 1))
+    exact = stats.ttest_ind(a[:, 0], b[:, 0]).pvalue
+    found = permutation_test(a, b, mean)
+    assert found == permutation_test(a, b, mean)
+    assert found == pytest.approx(exact, abs=0.02)
+
+
+def test_clear_difference_of_ten_seeds_is_significant_and_stated() -> None:
+    generator = np.random.default_rng(0)
+    a, b = normal_scores(generator, 10) + 0.3, normal_scores(generator, 10)
+    found = compare(("mega", a), ("mtsac", b))
+    assert found.significant
+    assert found.warning == ""
+    expected = iqm_of_runs(a) - iqm_of_runs(b)
+    assert found.difference.value == pytest.approx(expected[0])
+    assert found.difference.low < found.difference.value < found.difference.high
+    assert "(significant, p = " in found.sentence()
+    assert "10 and 10 seeds" in found.sentence()
+
+
+def test_no_difference_is_called_not_significant() -> None:
+    generator = np.random.default_rng(3)
+    found = compare(("a", normal_scores(generator, 10)), ("b", normal_scores(generator, 10)))
+    assert not found.significant
+    assert "not significant" in found.sentence()
+
+
+def test_three_seeds_can_show_nothing_and_say_so() -> None:
+    generator = np.random.default_rng(0)
+    a, b = normal_scores(generator, 3) + 0.9, normal_scores(generator, 3)
+    found = compare(("a", a), ("b", b))
+    assert found.difference.low > 0
+    assert not found.significant
+    assert "fewer than 5 seeds" in found.warning and "cannot show" in found.warning
+    assert "3 and 3 seeds" in found.sentence() and "warning" in found.sentence()
+
+
+def test_four_seeds_warn_but_can_show_a_difference() -> None:
+    generator = np.random.default_rng(0)
+    a, b = normal_scores(generator, 4) + 0.9, normal_scores(generator, 4)
+    found = compare(("a", a), ("b", b))
+    assert found.significant
+    assert found.warning == "fewer than 5 seeds"
+
+
+def test_one_seed_has_no_interval_and_no_verdict() -> None:
+    found = compare(("a", np.ones((1, 2))), ("b", np.zeros((6, 2))))
+    assert found.difference.value == 1
+    assert math.isnan(found.difference.low)
+    assert not found.significant
+    assert "nan" not in found.sentence()
+
+
+def test_chance_is_rarely_called_significant() -> None:
+    generator = np.random.default_rng(1)
+    found = [
+        compare(
+            ("a", normal_scores(generator, 6)), ("b", normal_scores(generator, 6)), repetitions=500
+        ).significant
+        for _ in range(120)
+    ]
+    assert np.mean(found) <= 0.1
+
+
+def test_pairs_are_corrected_for_their_number() -> None:
+    generator = np.random.default_rng(0)
+    scores = {name: normal_scores(generator, 5) + shift for name, shift in
+              [("a", 0.0), ("b", 0.01), ("c", 0.5)]}  # fmt: skip
+    together = {(c.a, c.b): c.p_value for c in compare_all(scores)}
+    alone = compare(("a", scores["a"]), ("c", scores["c"])).p_value
+    assert together["a", "c"] == pytest.approx(3 * alone)
+    assert list(together) == [("a", "b"), ("a", "c"), ("b", "c")]
+
+
+def test_holm_is_the_textbooks() -> None:
+    # Holm's procedure on four tests: 4·0.005, 3·0.01, 2·0.03, and no less than that.
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+
+
+def test_other_numbers_of_tasks_are_refused() -> None:
+    with pytest.raises(ValueError, match="a was scored on 3 tasks, b on 2"):
+        compare(("a", np.zeros((2, 3))), ("b", np.zeros((2, 2))))

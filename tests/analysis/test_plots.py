@@ -1,0 +1,195 @@
+"""Figures show what the rows say: numbers are read back from what was drawn."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+
+from analysis import plots
+from analysis.cli import main
+from analysis.figures import comparison, curves, evolution, plasticity, scaling
+from analysis.figures.style import KNOWN, Look, Unsupported, colours, looks, named
+from analysis.rows import load
+from tests.analysis.simulated import Simulated, study, write
+
+RELEASED = Path(__file__).parents[2] / "results" / "release" / "easy3"
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    return load([study(tmp_path_factory.mktemp("study"), seeds=2)])
+
+
+@pytest.fixture(scope="module")
+def mt10(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows[rows["task_set"] == "MT10"]
+
+
+def look(frame: pd.DataFrame) -> dict[str, Look]:
+    return named(looks(frame), frame)
+
+
+def lines(figure: Figure, panel: int = 0) -> dict[str, Any]:
+    found = figure.axes[panel].get_lines()
+    return {str(line.get_label()): line for line in found}
+
+
+def test_a_curve_is_the_iqm_over_seeds_of_the_rows(mt10: pd.DataFrame) -> None:
+    figure, _ = curves.learning_curves(mt10, look(mt10))
+    of = mt10[(mt10["label"] == "d2r") & (mt10["metric"] == "success/mean")]
+    by_step = of.groupby("env_step")["value"].mean()  # of two runs the IQM is the mean
+    drawn = lines(figure)["d2r"]
+    assert drawn.get_xdata().tolist() == by_step.index.tolist()
+    assert drawn.get_ydata() == pytest.approx(by_step.to_numpy())
+
+
+def test_a_heat_map_holds_the_final_success_of_each_task(mt10: pd.DataFrame) -> None:
+    figure, _ = comparison.heat_map(mt10, look(mt10))
+    cells = np.asarray(figure.axes[0].collections[0].get_array()).reshape(10, -1)
+    columns = [text.get_text() for text in figure.axes[0].get_xticklabels()]
+    last = mt10[(mt10["metric"] == "success") & (mt10["env_step"] == mt10["env_step"].max())]
+    own = last[(last["label"] == "d2r") & (last["task"] == "push-v3")]
+    assert cells[1, columns.index("d2r")] == pytest.approx(own["value"].mean())
+
+
+def test_scaling_joins_networks_of_one_width_in_order_of_size(mt10: pd.DataFrame) -> None:
+    figure, _ = scaling.scaling(mt10, look(mt10))
+    (line,) = [
+        c for c in figure.axes[0].containers if c.get_label() == "mtsac"
+    ]  # a line with error bars
+    sizes = line.lines[0].get_xdata()
+    own = mt10[(mt10["algorithm"] == "mtsac") & (mt10["actor_width"] == mt10["critic_width"])]
+    assert sizes.tolist() == sorted(own["total_parameters"].unique())
+
+
+def test_architectures_stand_beside_the_nearest_mt_sac(mt10: pd.DataFrame) -> None:
+    pairs = scaling.matched_pairs(scaling.sizes(mt10))
+    assert {(a["algorithm"], p["actor_width"], p["critic_width"]) for a, p in pairs} == {
+        ("d2r", 512, 512),
+        ("mega", 512, 512),
+    }
+
+
+def test_parameters_that_are_not_near_are_not_matched(tmp_path: Path) -> None:
+    write(tmp_path, Simulated("mtsac", 0, 256, 256))
+    write(tmp_path, Simulated("d2r", 0, 512, 512))
+    frame = load([tmp_path])
+    with pytest.raises(Unsupported, match="within 10%"):
+        scaling.matched(frame, look(frame))
+
+
+def test_plasticity_is_that_of_the_last_evaluation(mt10: pd.DataFrame) -> None:
+    found = plasticity.final_plasticity(mt10)
+    assert set(found["env_step"]) == {20_000_000}
+    row = found[(found["run"] == "d2r-MT10-a512-c512-s0") & (found["network"] == "actor")]
+    expected = mt10[
+        (mt10["run"] == "d2r-MT10-a512-c512-s0")
+        & (mt10["metric"] == "plasticity/actor/srank/pooled")
+        & (mt10["env_step"] == 20_000_000)
+    ]["value"].item()
+    assert row[row["measure"] == "srank"]["value"].item() == expected
+
+
+def test_modules_over_time_are_means_over_runs(mt10: pd.DataFrame) -> None:
+    own = mt10[mt10["label"] == "mega decoding=halfsoftmax"]
+    figure, _ = evolution.mega_modules(own, look(own))
+    line = lines(figure)["window-close"]
+    stages = own[(own["metric"] == "stage") & (own["task"] == "window-close-v3")]
+    assert line.get_ydata() == pytest.approx(stages.groupby("env_step")["value"].mean().to_numpy())
+
+
+@pytest.mark.parametrize(("name", "bits"), [("halfsoftmax", 2), ("softmax", 4)])
+def test_reference_weights_are_decoded_as_the_paper_has_it(name: str, bits: int) -> None:
+    from algorithms.genetics import decode
+
+    weights = evolution.random_weights(name, bits, [2])
+    ends = np.array([[0] * bits + [1] * bits], dtype=np.uint8)
+    # Module 1 takes its only source; the next slot weighs a least against a greatest gene.
+    genes = np.concatenate([np.zeros(bits, np.uint8), ends.ravel()])
+    table = decode(genes, bits, 2, name)
+    assert weights.min() == pytest.approx(table[1, 0], rel=1e-5)
+    assert weights.max() == pytest.approx(table[1, 1], rel=1e-5)
+
+
+def test_an_algorithm_has_one_colour_whatever_else_is_drawn() -> None:
+    assert colours(["mega"])["mega"] == colours(["mega", "aaa", "mtsac", "zzz"])["mega"]
+    found = colours(["paco", "moore", "mega", "d2r", "mtsac"])
+    assert len(set(found.values())) == 5
+    assert {k: found[k] for k in KNOWN} == KNOWN
+
+
+def test_curves_have_the_algorithm_s_colour(mt10: pd.DataFrame) -> None:
+    figure, _ = curves.learning_curves(mt10, look(mt10))
+    assert to_hex(lines(figure)["d2r"].get_color()) == KNOWN["d2r"]
+
+
+def test_every_figure_has_picture_pdf_and_a_caption_with_runs_and_protocol(
+    rows: pd.DataFrame, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    made = plots.draw_all(rows, tmp_path, ["heat_map", "matched"], said.append)
+    assert [path.name for path in made] == [
+        "matched-MT10-preset.png",
+        "heat_map-MT10-preset.png",
+        "heat_map-MT25-preset.png",
+    ]
+    assert any("matched-MT25-preset: left out: needs an mtsac run" in line for line in said)
+    for path in made:
+        assert path.read_bytes()[:4] == b"\x89PNG"
+        assert (tmp_path / path.name.replace(".png", ".pdf")).read_bytes()[:4] == b"%PDF"
+    caption = (tmp_path / "heat_map-MT25-preset.md").read_text()
+    for part in ("2 runs (seeds 0, 1)", "50,000,000 env steps", "horizon: 500", "goals: preset"):
+        assert part in caption
+    assert "Fewer than 5 seeds (2 seeds)" in caption
+
+
+def test_the_same_rows_make_the_same_bytes(rows: pd.DataFrame, tmp_path: Path) -> None:
+    found = []
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        plots.draw_all(rows, folder, ["learning_curves"], lambda _: None)
+        names = sorted(folder.iterdir())
+        found.append([hashlib.sha256(path.read_bytes()).hexdigest() for path in names])
+    assert found[0] == found[1]
+    assert len(found[0]) == 6
+
+
+def test_benchmarks_are_never_drawn_into_one_figure(rows: pd.DataFrame) -> None:
+    parts = plots.benchmarks(rows)
+    assert set(parts) == {"MT10-preset", "MT25-preset"}
+    assert all(part["task_set"].nunique() == 1 for part in parts.values())
+    assert sum(map(len, parts.values())) == len(rows)
+
+
+def test_an_unknown_figure_is_refused_with_the_nearest(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main(["plots", str(RELEASED), "--only", "heatmap", "--out", str(tmp_path)]) == 2
+    assert "did you mean heat_map?" in capsys.readouterr().err
+
+
+def test_the_released_curve_is_drawn_by_its_command(tmp_path: Path) -> None:
+    out = tmp_path / "easy3.png"
+    assert main(["plots", str(RELEASED), "--only", "learning_curves", "--out", str(out)]) == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["easy3.md", "easy3.pdf", "easy3.png"]
+    assert "mega: 1 run (seed 0)" in (tmp_path / "easy3.md").read_text()
+
+
+def test_one_file_cannot_hold_several_figures(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    names = ["--only", "learning_curves", "heat_map"]
+    assert main(["plots", str(RELEASED), *names, "--out", str(tmp_path / "x.png")]) == 2
+    assert "these rows make 2 figures" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_all_figures_of_a_study_are_drawn(rows: pd.DataFrame, tmp_path: Path) -> None:
+    made = {p.name.rpartition("-MT")[0] or p.stem for p in plots.draw_all(rows, tmp_path, dpi=40)}
+    assert made == set(plots.FIGURES | plots.ACROSS)

@@ -1,0 +1,109 @@
+"""Films: the episode that is shown is the one that evaluation counts."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from suite import film
+from suite.cli import main
+from suite.evaluate import evaluate
+from suite.messages import UserError
+from suite.rebuild import stored_config, trained
+from suite.tasks import Goals
+from suite.vector import VectorEnv
+from tests.suite.conftest import Run
+
+SmokeRun = Callable[[str], Run]
+
+
+@pytest.fixture
+def run(smoke_run: SmokeRun, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(smoke_run("d2r").path, tmp_path / "run"))
+
+
+def test_a_film_shows_the_episode_that_evaluation_counts(run: Path) -> None:
+    config = stored_config(run)
+    algorithm = trained(config, run)
+    goals = Goals(config.task.tasks, config.task.goals, config.seed, config.goal_seed, "fast")
+    first = goals.evaluation(1)
+    with VectorEnv(config.tasks, 1, config.task.reward_version, "fast", 1) as envs:
+        counted = evaluate(algorithm, envs, first, config.task.horizon, torch.device("cpu"))
+    for index in range(len(config.tasks)):
+        shown = film.played(config, algorithm, index, first[index][0])
+        *_, last = shown
+        assert last.total == pytest.approx(counted.returns[index, 0], rel=1e-6)
+        assert last.success == bool(counted.successes[index, 0])
+
+
+def test_a_film_is_made_of_every_task_and_says_how_it_went(run: Path) -> None:
+    # In a process of its own: MuJoCo reads the choice of a renderer once, when it is loaded.
+    try:
+        film.backend()
+    except UserError as error:
+        pytest.skip(str(error))
+    command = [sys.executable, "-m", "suite", "film", str(run)]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ)
+    assert done.returncode == 0, done.stderr
+    entries = json.loads((run / "film" / "film.json").read_text())
+    assert set(entries["tasks"]) == {"reach-v3", "push-v3"}
+    for task, entry in entries["tasks"].items():
+        with Image.open(run / "film" / f"{task}.webp") as picture:
+            assert picture.n_frames == entry["frames"] == 21
+            assert picture.size == (film.SIZE, film.SIZE)
+            # Not an empty scene.
+            assert np.asarray(picture.convert("RGB")).std() > 20
+
+
+def test_an_animation_keeps_every_frame() -> None:
+    shades = [np.full((8, 8, 3), value, np.uint8) for value in (0, 120, 250)]
+    with Image.open(io.BytesIO(film.webp(shades))) as picture:
+        assert picture.n_frames == 3
+        picture.seek(2)
+        assert np.asarray(picture.convert("RGB")).mean() == pytest.approx(250, abs=4)
+
+
+def test_a_run_without_weights_is_refused_in_one_line(run: Path) -> None:
+    shutil.rmtree(run / "checkpoints")
+    with pytest.raises(UserError, match="holds no checkpoint"):
+        trained(stored_config(run), run)
+
+
+def test_weights_that_cannot_be_read_are_named(run: Path) -> None:
+    (path,) = (run / "checkpoints").glob("state-*.pt")
+    path.write_bytes(b"cut off")
+    with pytest.raises(UserError, match=rf"{path.name} cannot be read"):
+        trained(stored_config(run), run)
+
+
+def test_a_directory_that_is_no_run_s_is_refused_before_any_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["film", str(tmp_path)]) == 2
+    assert "is not the directory of a run" in capsys.readouterr().err
+
+
+def test_without_a_renderer_the_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MUJOCO_GL", "no-such-renderer")
+    with pytest.raises(UserError, match="apt install"):
+        film.backend()
+
+
+def test_force_deletes_films_with_the_run_they_show(run: Path) -> None:
+    (run / "film").mkdir()
+    (run / "film" / "reach-v3.webp").write_bytes(b"")
+    arguments = ["bench", "--alg", "d2r", "--preset", "smoke", "--tasks", "reach,push"]
+    options = ["--threads", "1", "--workers", "1", "--run-dir", str(run), "--force"]
+    assert main([*arguments, *options]) == 0
+    assert not (run / "film").exists()
