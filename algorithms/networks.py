@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from algorithms.fused_mlp import hidden_layers
 
 Init = Callable[[Tensor, int, int], None]
 """Fills a weight in place, given its fan-in and fan-out."""
@@ -151,9 +154,21 @@ class MLP(nn.Module):
             else Linear(members, width, outputs, head, head)
         )
 
+    @property
+    def linear(self) -> list[Any]:
+        """The hidden layers without their activations: a TaskLinear, then Linear."""
+        return list(self.layers)[::2]
+
     def forward(self, x: Tensor) -> Tensor:
         """[T, B, in] → [M, T, B, out]."""
-        result: Tensor = self.head(self.layers(x))
+        if any(layer._forward_hooks for layer in self.layers):
+            hidden: Tensor = self.layers(x)  # somebody looks at the layers' outputs
+        else:
+            first, *later = self.linear
+            offset = (first.task + first.bias).unsqueeze(2)
+            pairs = [tensor for layer in later for tensor in (layer.weight, layer.bias)]
+            hidden = hidden_layers(x, offset, first.weight, pairs)
+        result: Tensor = self.head(hidden)
         return result
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import copy
 import math
 from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -151,7 +153,8 @@ class MultiTaskSAC(Algorithm):
         mean, log_std = self.policy(batch.observations, "policy", batch)
         action, log_density = sample_tanh_gaussian(mean, log_std, self.noise)
         inputs = torch.cat([batch.observations, action], -1)
-        value = self.values(self.critic, inputs, "policy").amin(0)
+        with frozen(self.critic):
+            value = self.values(self.critic, inputs, "policy").amin(0)
         loss: Tensor = (temperature[:, None] * log_density - value).mean(-1)
         return loss, log_density.detach()
 
@@ -269,6 +272,16 @@ class MultiTaskSAC(Algorithm):
             optimiser.load_state_dict(copy.deepcopy(state["optimisers"][name]))
         self.exploration.set_state(state["exploration"])
         self.noise.set_state(state["noise"])
+
+
+@contextmanager
+def frozen(network: nn.Module) -> Iterator[None]:
+    """Within, the network passes gradients on to its inputs and computes none of its weights'."""
+    network.requires_grad_(False)
+    try:
+        yield
+    finally:
+        network.requires_grad_(True)
 
 
 def clip(gradients: list[Tensor], largest: float, members: int = 1) -> Tensor:

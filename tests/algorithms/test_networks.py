@@ -121,6 +121,26 @@ def test_mlp_is_relu_layers_on_the_one_hot_input_and_a_head(
     agree(mlp(x), torch.stack(members), list(mlp.parameters()))
 
 
+@pytest.mark.parametrize("members", [1, 2])
+@pytest.mark.parametrize("trainable", [True, False])
+def test_the_written_backward_pass_of_an_mlp_is_autograds(
+    members: int, trainable: bool, random: torch.Generator
+) -> None:
+    mlp = MLP(members, T, IN, OUT, 7, 3, True, 1.0, random).double().requires_grad_(trainable)
+    x = torch.randn(T, B, IN, generator=random, dtype=torch.float64).requires_grad_()
+    written = mlp(x)
+    handle = mlp.layers[1].register_forward_hook(lambda *_: None)  # autograd on plain layers
+    plain = mlp(x)
+    handle.remove()
+    assert torch.equal(written, plain)
+    wanted = [x, *mlp.parameters()] if trainable else [x]
+    slope = torch.randn(plain.shape, generator=random, dtype=torch.float64)
+    expected = torch.autograd.grad(plain, wanted, slope)
+    found = torch.autograd.grad(written, wanted, slope)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("multi_head", [True, False])
 def test_mlp_starts_he_uniform_with_zero_biases_and_small_heads(
     multi_head: bool, random: torch.Generator
