@@ -81,36 +81,37 @@ class _RoutedStack(torch.autograd.Function):
         grad_bias = weight.new_empty(members, n - 1, 1, weight.shape[-1]) if need_weight else None
         grad_table = torch.zeros_like(table) if need_table else None
         blocked = None if trusted is None else table * (1 - trusted)
-        active = transformed > 0
 
-        # Gradients of each module's shortcut z and of its transform; equal unless ResRouting.
-        shortcut = torch.zeros_like(outputs)
-        transform = shortcut if blocked is None else torch.zeros_like(outputs)
-
-        def distribute(slot: int, total: Tensor, through: Tensor) -> None:
-            """Hands the gradient of a mixture to its sources; `through` is the part of it that
-            came by the module and not by the shortcut.
-            """
-            k = slot + 1
-            weights = table[slot, :k].unsqueeze(-1)
-            shortcut[:k].addcmul_(weights, total)
-            if blocked is not None:
-                transform[:k].addcmul_(weights, total)
-                transform[:k].addcmul_(blocked[slot, :k].unsqueeze(-1), through, value=-1)
+        # The gradient of each slot's mixture, and the part of it that came by the module which
+        # reads the slot and not by its shortcut; for the head, all of it.
+        totals = torch.empty_like(outputs)
+        throughs = totals if blocked is None else torch.empty_like(outputs)
+        totals[n - 1] = grad
+        throughs[n - 1] = grad
+        for i in range(n - 1, -1, -1):
             if grad_table is not None:
-                product = (outputs[:k] * total).sum(-1)
-                shared = table.shape[3] == 1
-                grad_table[slot, :k] = product.sum(-1, keepdim=True) if shared else product
-
-        distribute(n - 1, grad, grad)
-        for j in range(n - 2, -1, -1):
-            pre = (transform[j + 1] * active[j]).view(members, -1, grad.shape[-1])
+                for slot in range(i, n):
+                    product = (outputs[i] * totals[slot]).sum(-1)
+                    shared = table.shape[3] == 1
+                    grad_table[slot, i] = product.sum(-1, keepdim=True) if shared else product
+            # Output i is read by slots i … n - 1.
+            shortcut = mix(totals[i:], table[i:, i])
+            transform = shortcut
+            if blocked is not None:
+                transform = shortcut - mix(throughs[i:], blocked[i:, i])
+            if i == 0:
+                break
+            pre = torch.ops.aten.threshold_backward(transform, transformed[i - 1], 0)
+            pre = pre.view(members, -1, grad.shape[-1])
             if grad_weight is not None and grad_bias is not None:
-                grad_weight[:, j] = torch.bmm(inputs[j].view(pre.shape).transpose(1, 2), pre)
-                grad_bias[:, j] = pre.sum(1, keepdim=True)
-            through = torch.bmm(pre, weight[:, j].transpose(1, 2)).view(grad.shape)
-            distribute(j, through + shortcut[j + 1], through)
-        return transform[0], grad_weight, grad_bias, grad_table, None
+                rows = inputs[i - 1].view(pre.shape)
+                grad_weight[:, i - 1] = torch.bmm(rows.transpose(1, 2), pre)
+                grad_bias[:, i - 1] = pre.sum(1, keepdim=True)
+            through = torch.bmm(pre, weight[:, i - 1].transpose(1, 2)).view(grad.shape)
+            torch.add(through, shortcut, out=totals[i - 1])
+            if blocked is not None:
+                throughs[i - 1] = through
+        return transform, grad_weight, grad_bias, grad_table, None
 
 
 class StackUnits(nn.Identity):
