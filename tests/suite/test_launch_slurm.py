@@ -47,6 +47,7 @@ SelectTypeParameters=CR_Core
 JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
 JobRequeue=1
+KillWait=3
 ReturnToService=2
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
@@ -130,7 +131,7 @@ def asked(command: list[str], environment: dict[str, str]) -> str:
 
 def again_at_once(number: str, environment: dict[str, str]) -> None:
     """Waits until a job is back in the queue, and spares it the two minutes that Slurm waits."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     look = ["squeue", "--noheader", "--format=%T", f"--jobs={number}"]
     while "PENDING" not in asked(look, environment):
         assert time.monotonic() < end, asked(["squeue"], environment)
