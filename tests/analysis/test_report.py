@@ -190,7 +190,7 @@ def test_a_browser_shows_sorts_toggles_and_drills_without_console_errors(
     assert "one episode: success, return 13" in seen["caption"]
     assert "python -m suite film" in seen["note"]
     assert "a <processor> & more" in seen["details"]
-    assert '"actor_width": 256' in seen["details"]
+    assert '"actor_width": 512' in seen["details"]
     assert seen["figures"] > 5
     assert seen["other"] == 25
 
