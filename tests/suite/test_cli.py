@@ -301,7 +301,7 @@ def test_a_mistake_is_answered_in_one_line_that_says_what_to_type(
 
 def test_an_unknown_command_is_named_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert refused(["bnech"], capsys) == (
-        "error: command: 'bnech' is not one of bench; did you mean bench?"
+        "error: command: 'bnech' is not one of bench, film; did you mean bench?"
     )
 
 
