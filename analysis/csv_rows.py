@@ -147,7 +147,7 @@ def read_line(found: CsvRows, header: Sequence[str], cells: Sequence[str], line:
         seed = int(number("seed", row["seed"], whole=True))
         step = int(number("env_step", row["env_step"], whole=True))
         value = number("value", row["value"])
-        more = [(n, number(n, row[n])) for n in MORE_NUMBERS if row.get(n)]
+        more = [(n, int(number(n, row[n], whole=True))) for n in MORE_NUMBERS if row.get(n)]
     except ValueError as error:
         found.problems.append(f"{where}: {error}")
         return

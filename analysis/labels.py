@@ -34,7 +34,9 @@ def labels(runs: Sequence[Run]) -> list[str]:
         identities = identities_of([runs[i] for i in members])
         names = naming_fields(unique(identities))
         for index, identity in zip(members, identities, strict=True):
-            parts = [f"{name.replace('_', '-')}={shown(identity.get(name))}" for name in names]
+            parts = [
+                f"{name.replace('_', '-')}={shown(name, identity.get(name))}" for name in names
+            ]
             found[index] = " ".join([algorithm, *parts])
     return found
 
@@ -130,8 +132,10 @@ def naming_fields(identities: Sequence[Fields]) -> list[str]:
     return names
 
 
-def shown(value: Any) -> str:
+def shown(name: str, value: Any) -> str:
     """A field's value as a label has it."""
+    if name == "goal_seed" and value is None:
+        return "own"
     if value is None or value == "":
         return "unknown"
     if isinstance(value, tuple):

@@ -36,6 +36,13 @@ def text(value: object) -> str:
     return f"{value:.0f}" if isinstance(value, float) else str(value)
 
 
+def display(name: str, value: str) -> str | int:
+    """A protocol's value for readers: tasks without their version, numbers as numbers."""
+    if name == "task_set":
+        return value.replace("-v3", "").replace(",", ", ")
+    return int(value) if value.isdigit() else value
+
+
 def comparable(frame: pd.DataFrame) -> list[list[str]]:
     """Labels in groups of one protocol."""
     groups: dict[tuple[str, ...], list[str]] = defaultdict(list)
@@ -52,5 +59,5 @@ def differing(protocols: list[dict[str, str]]) -> list[str]:
 def shared(protocols: list[dict[str, str]]) -> str:
     """The rest in words, for a caption: `goals preset, reward v2, horizon 500`."""
     names = [name for name in NAMES if name not in differing(protocols)]
-    known = [(NAMES[name], protocols[0].get(name, "")) for name in names] if protocols else []
-    return ", ".join(f"{name} {value}" for name, value in known if value)
+    known = [(name, protocols[0].get(name, "")) for name in names] if protocols else []
+    return ", ".join(f"{NAMES[name]} {display(name, value)}" for name, value in known if value)

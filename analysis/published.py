@@ -5,11 +5,15 @@ The columns are described in `results/published/README.md`. What a source does n
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pandas as pd
 
 from analysis.messages import RowsError
+from analysis.protocol import NAMES, display, text
+from analysis.statistics import Estimate
+from analysis.table_formats import Table, without_empty
 
 FOLDER = Path(__file__).resolve().parent.parent / "results" / "published"
 TEXT = (
@@ -20,6 +24,13 @@ NUMBERS = (
     *("value", "low", "high", "horizon", "total_steps", "seeds"),
     *("actor_width", "critic_width", "actor_parameters", "critic_parameters"),
 )
+SIZES = {
+    "actor_width": "actor width",
+    "critic_width": "critic width",
+    "actor_parameters": "actor parameters",
+    "critic_parameters": "critic parameters",
+}
+"""Columns of a network's size, as tables name them."""
 STATED = ("source", "method", "task_set", "metric")
 
 
@@ -48,13 +59,41 @@ def one_file(path: Path) -> pd.DataFrame:
         numbers = pd.to_numeric(rows[name], errors="coerce")
         bad = rows.index[numbers.isna() & (rows[name] != "")]
         if len(bad):
-            line = int(bad[0])
-            raise RowsError(f"{path}:{line + 2}: {name}: {rows[name][line]!r} is not a number")
+            raise RowsError(f"{path}:{bad[0] + 2}: {name}: {rows[name][bad[0]]!r} is not a number")
         rows[name] = numbers
-    for line, row in rows.iterrows():
+    for line, row in enumerate(rows.to_dict("records"), start=2):
         empty = [name for name in STATED if not row[name]]
         if empty:
-            raise RowsError(f"{path}:{int(str(line)) + 2}: {empty[0]} is empty")
-        if row[["value", "low", "high"]].isna().all():
-            raise RowsError(f"{path}:{int(str(line)) + 2}: has no number")
+            raise RowsError(f"{path}:{line}: {empty[0]} is empty")
+        if all(math.isnan(row[name]) for name in ("value", "low", "high")):
+            raise RowsError(f"{path}:{line}: has no number")
     return rows
+
+
+def published_table(literature: pd.DataFrame) -> Table:
+    """All published rows, each with its source and as much of its protocol as is stated."""
+    names = ("goals", "reward_version", "horizon", "total_steps", "evaluation")
+    told = ("method", "source", "task_set", "metric", "statistic")
+    rows = tuple(
+        (
+            *(row[name] for name in told),
+            Estimate(row["value"], row["low"], row["high"], 0),
+            row["spread"],
+            *(display(name, text(row[name])) for name in names),
+            count(row["seeds"]),
+            *(count(row[name]) for name in SIZES),
+            row["note"],
+        )
+        for row in literature.to_dict("records")
+    )
+    columns = (
+        *(name.replace("_", " ") for name in told),
+        *("value", "brackets", *(NAMES[name] for name in names), "seeds", *SIZES.values(), "note"),
+    )
+    note = "Empty: the source does not state it. Rows of different protocol are not comparable."
+    return without_empty(Table("published", "Published results.", columns, rows, (note,)))
+
+
+def count(value: float) -> int | None:
+    """A number of parameters, units or seeds; None where it is not known."""
+    return None if math.isnan(value) else int(value)

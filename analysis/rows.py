@@ -78,6 +78,8 @@ def load(
     if frame.empty:
         what = f" of {', '.join(metrics)}" if metrics is not None and piece_runs else ""
         raise RowsError(f"no result rows{what} in {', '.join(str(s) for s in sources)}")
+    for line in repeated_seeds(frame):
+        note(line)
     for algorithm, fields in unnamed(piece_runs).items():
         note(f"configurations of {algorithm} also differ in {', '.join(fields)}")
     return frame
@@ -88,6 +90,17 @@ def runs(frame: pd.DataFrame) -> pd.DataFrame:
     own = [name for name in frame.columns if name not in ("task", "metric", "env_step", "value")]
     first = ~frame["run"].duplicated()
     return frame.loc[first, own].set_index(frame.loc[first, "run"].astype(str)).drop(columns="run")
+
+
+def repeated_seeds(frame: pd.DataFrame) -> list[str]:
+    """A line for each configuration that has several runs of one seed: no independent sample."""
+    table = runs(frame).astype({"label": str})
+    twice = table[table.duplicated(["label", "seed"])]
+    return [
+        f"{label}: several runs of seed {', '.join(map(str, sorted(set(rows['seed']))))}, which "
+        "are not independent"
+        for label, rows in twice.groupby("label")
+    ]
 
 
 def files(sources: Sequence[Path | str], unfinished: list[str]) -> Iterator[Path]:

@@ -5,6 +5,7 @@ Runs of one label are a sample, one agent each; rows of different labels are nev
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -94,11 +95,14 @@ def scores(
     if at == "final":
         picked = table.groupby(level="run", observed=True, sort=False).tail(1)
     else:
-        means = table.mean(axis=1, skipna=False)
+        means = table.mean(axis=1, skipna=False).fillna(-math.inf)
         picked = table.loc[means.groupby(level="run", observed=True, sort=False).idxmax()]
-    missing = picked.isna()
-    if missing.to_numpy().any():
-        (run, step), task = missing.stack().idxmax()  # type: ignore[misc]
+    for run in rows["run"].unique():
+        if run not in picked.index.get_level_values("run"):
+            raise RowsError(f"{label}: run {run} was not scored on single tasks at its last step")
+    missing = np.argwhere(picked.isna().to_numpy())
+    if len(missing):
+        (run, step), task = picked.index[missing[0][0]], picked.columns[missing[0][1]]
         raise RowsError(f"{label}: run {run} has no {task} at step {step}, which other runs have")
     names = [str(run) for run in picked.index.get_level_values("run")]
     seeds = rows.drop_duplicates("run").set_index("run")["seed"]

@@ -155,3 +155,19 @@ def latex(table: Table) -> str:
             "",
         ]
     )
+
+
+def without_empty(table: Table) -> Table:
+    """The table without columns that hold nothing."""
+    kept = [
+        index
+        for index in range(len(table.columns))
+        if any(cells[index] not in (None, "") for cells in table.rows)
+    ]
+    return Table(
+        table.name,
+        table.caption,
+        tuple(table.columns[index] for index in kept),
+        tuple(tuple(cells[index] for index in kept) for cells in table.rows),
+        table.notes,
+    )

@@ -6,8 +6,6 @@ differ are shown, and comparisons stay within one.
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -15,7 +13,9 @@ import pandas as pd
 from analysis.columns import PROTOCOL
 from analysis.comparisons import FEW_SEEDS, Comparison, compare_all
 from analysis.messages import RowsError
-from analysis.protocol import NAMES, comparable, differing, protocols, shared, text
+from analysis.plasticity_table import plasticity
+from analysis.protocol import NAMES, comparable, differing, display, protocols, shared, text
+from analysis.published import SIZES, count, published_table
 from analysis.rows import runs
 from analysis.scores import Curves, Scores, curves, success_matrix
 from analysis.statistics import (
@@ -25,13 +25,12 @@ from analysis.statistics import (
     Estimate,
     area_under_curve,
     estimate,
-    iqm,
     iqm_of_runs,
     mean,
     median_of_runs,
     steps_to_threshold,
 )
-from analysis.table_formats import Cell, Table
+from analysis.table_formats import Cell, Table, without_empty
 
 METRICS = ("success", "plasticity/")
 """Prefixes of the metrics that the tables need."""
@@ -39,17 +38,6 @@ THRESHOLD = 0.8
 MOST_AT_ONCE = 12
 """Configurations of one protocol up to which every pair is compared; beyond, each with the best."""
 HEADLINE = "IQM over seeds"
-PLASTICITY = {
-    "dormant_0.1": "dormant (τ 0.1)",
-    "dormant_0.025": "dormant (τ 0.025)",
-    "dormant_0": "dormant (τ 0)",
-    "srank": "srank",
-    "effective_rank": "effective rank",
-    "feature_rank": "feature rank",
-    "active_units": "active units",
-    "weight_norm": "weight norm",
-    "gradient_norm": "gradient norm",
-}
 
 
 def tables(frame: pd.DataFrame, literature: pd.DataFrame) -> list[Table]:
@@ -62,8 +50,7 @@ def tables(frame: pd.DataFrame, literature: pd.DataFrame) -> list[Table]:
 
 def aggregate(frame: pd.DataFrame, final: Mapping[str, Scores], literature: pd.DataFrame) -> Table:
     """One row a configuration, and the published results on the same task sets below."""
-    first = runs(frame).drop_duplicates("label").set_index("label")
-    first.index = first.index.astype(str)
+    sizes = runs(frame).drop_duplicates("label").astype({"label": str}).set_index("label")
     best = success_matrix(frame, at="best")
     paths = success_curves(frame)
     known = protocols(frame)
@@ -78,14 +65,13 @@ def aggregate(frame: pd.DataFrame, final: Mapping[str, Scores], literature: pd.D
 
     rows: list[tuple[Cell, ...]] = []
     for label, scores in final.items():
-        size = [count(first.loc[label, f"{net}_parameters"]) for net in ("actor", "critic")]
         rows.append(
             (
                 label,
                 "these rows",
-                *(known[label][name] for name in names),
+                *(display(name, known[label][name]) for name in names),
                 len(scores.runs),
-                *size,
+                *(count(sizes[name][label]) for name in SIZES),
                 *(aggregates(scores).values()),
                 None,
                 estimate(iqm_of_runs, best[label].values),
@@ -98,12 +84,11 @@ def aggregate(frame: pd.DataFrame, final: Mapping[str, Scores], literature: pd.D
         place = row["statistic"] or statistics[-1]
         rows.append(
             (
-                method(row),
+                row["method"],
                 row["source"],
-                *(protocol[name] for name in names),
+                *(display(name, protocol[name]) for name in names),
                 count(row["seeds"]),
-                count(row["actor_parameters"]),
-                count(row["critic_parameters"]),
+                *(count(row[name]) for name in SIZES),
                 *(number if name == place else None for name in statistics),
                 None,
                 None,
@@ -112,7 +97,7 @@ def aggregate(frame: pd.DataFrame, final: Mapping[str, Scores], literature: pd.D
         )
     columns = (
         *("method", "source", *(NAMES[name] for name in names), "seeds"),
-        *("actor parameters", "critic parameters", *statistics),
+        *(*SIZES.values(), *statistics),
         *("IQM over seeds, best evaluation", "mean over training", f"steps to {THRESHOLD}"),
     )
     same = shared([*(known[label] for label in final), *theirs])
@@ -121,7 +106,8 @@ def aggregate(frame: pd.DataFrame, final: Mapping[str, Scores], literature: pd.D
         "published.",
         "Headline: IQM over seeds of the task mean. IQM over runs × tasks is another number, and "
         "saturates.",
-        "The final evaluation counts; the best one is chosen after the fact.",
+        "The final evaluation counts; the best one is chosen after the fact, and may rest on "
+        "fewer episodes.",
         *few(final),
     ]
     caption = f"Success, final evaluation{f'; all rows: {same}' if same else ''}."
@@ -167,10 +153,10 @@ def per_task(frame: pd.DataFrame, final: Mapping[str, Scores]) -> list[Table]:
         if scores.per_task:
             key = known[label]["task_set"], tuple(sorted(scores.tasks))
             groups.setdefault(key, []).append(label)
-    found = []
+    found: list[Table] = []
     for (task_set, _), labels in groups.items():
         tasks = final[labels[0]].tasks
-        rows = []
+        rows: list[tuple[Cell, ...]] = []
         for task in tasks:
             columns = [final[label].values[:, [final[label].tasks.index(task)]] for label in labels]
             rows.append((task, *(estimate(mean, column) for column in columns)))
@@ -253,105 +239,10 @@ def aligned(scores: Sequence[Scores]) -> dict[str, Array]:
     }
 
 
-def plasticity(frame: pd.DataFrame) -> Table | None:
-    """Final plasticity of each network, pooled over its layers, IQM over seeds."""
-    names = [str(name) for name in frame["metric"].cat.categories]
-    pooled = [n for n in names if n.startswith("plasticity/") and n.endswith("/pooled")]
-    wanted = frame.loc[
-        frame["metric"].isin(pooled), ["label", "run", "metric", "env_step", "value"]
-    ]
-    if wanted.empty:
-        return None
-    last = wanted.groupby(["run", "metric"], observed=True)["env_step"].transform("max")
-    final = wanted[wanted["env_step"] == last].dropna(subset="value")
-    samples = {
-        (str(label), str(metric)): rows["value"].to_numpy()[:, None]
-        for (label, metric), rows in final.groupby(["label", "metric"], observed=True, sort=False)
-    }
-    networks = list(dict.fromkeys(name.split("/")[1] for name in pooled))
-    rows: list[tuple[Cell, ...]] = []
-    for label, network in itertools.product(final["label"].unique(), networks):
-        cells: list[Cell] = []
-        seeds = 0
-        for metric in PLASTICITY:
-            sample = samples.get((str(label), f"plasticity/{network}/{metric}/pooled"))
-            cells.append(None if sample is None else estimate(iqm, sample))
-            seeds = max(seeds, 0 if sample is None else len(sample))
-        if seeds:
-            rows.append((str(label), network, seeds, *cells))
-    notes = (
-        "On one fixed probe batch of one size for every task set, pooled over the layers that "
-        "were measured; layers with other activations than ReLU are not comparable in dormancy.",
-        "Dormancy rises with width while success rises too: it is not loss of performance.",
-    )
-    columns = ("method", "network", "seeds", *PLASTICITY.values())
-    caption = "Plasticity at the end of training, IQM over seeds."
-    return without_empty(Table("plasticity", caption, columns, tuple(rows), notes))
-
-
-def published_table(literature: pd.DataFrame) -> Table:
-    """All published rows, each with its source and as much of its protocol as is stated."""
-    names = ("goals", "reward_version", "horizon", "total_steps", "evaluation")
-    rows = tuple(
-        (
-            method(row),
-            row["source"],
-            row["task_set"],
-            row["metric"],
-            row["statistic"],
-            Estimate(row["value"], row["low"], row["high"], 0),
-            *(text(row[name]) for name in names),
-            count(row["seeds"]),
-            count(row["actor_parameters"]),
-            count(row["critic_parameters"]),
-            row["note"],
-        )
-        for _, row in literature.iterrows()
-    )
-    columns = (
-        *("method", "source", "task set", "metric", "statistic", "value"),
-        *(NAMES[name] for name in names),
-        *("seeds", "actor parameters", "critic parameters", "note"),
-    )
-    note = "Empty: the source does not state it. Rows of different protocol are not comparable."
-    return without_empty(Table("published", "Published results.", columns, rows, (note,)))
-
-
-def method(row: pd.Series) -> str:
-    """A published method with its widths."""
-    widths = [text(row[name]) for name in ("actor_width", "critic_width")]
-    if not any(widths):
-        return str(row["method"])
-    if widths[0] == widths[1]:
-        return f"{row['method']} width={widths[0]}"
-    parts = [f"{n}-width={w}" for n, w in zip(("actor", "critic"), widths, strict=True) if w]
-    return " ".join([str(row["method"]), *parts])
-
-
-def count(value: float) -> int | None:
-    """A number of parameters or seeds; None where it is not known."""
-    return None if math.isnan(value) else int(value)
-
-
 def few(final: Mapping[str, Scores]) -> list[str]:
     """A warning where intervals rest on few seeds."""
     labels = [label for label, scores in final.items() if len(scores.runs) < FEW_SEEDS]
     if not labels:
         return []
-    return [f"Fewer than {FEW_SEEDS} seeds, so that intervals are too short: {', '.join(labels)}."]
-
-
-def without_empty(table: Table) -> Table:
-    """The table without columns that hold nothing."""
-    kept = [
-        index
-        for index in range(len(table.columns))
-        if any(cells[index] not in (None, "") for cells in table.rows)
-    ]
-    return Table(
-        table.name,
-        table.caption,
-        tuple(table.columns[index] for index in kept),
-        tuple(tuple(cells[index] for index in kept) for cells in table.rows),
-        table.notes,
-    )
+    names = ", ".join(labels)
+    return [f"Fewer than {FEW_SEEDS} seeds, so that intervals are missing or too short: {names}."]

@@ -2,10 +2,12 @@
 
 const MARGIN = { top: 8, right: 20, bottom: 34, left: 38 };
 
-// series: [{name, colour, dash, steps, value, low, high, runs}]; drawn again when its width changes.
-function chart(series, height) {
+// Draws into a place that is part of the page, and again when its width changes.
+// series: [{name, colour, dash, steps, value, low, high, runs}]
+function chart(place, series, height) {
   const holder = make("div", { class: "chart" });
   const readout = make("p", { class: "soft readout", "aria-live": "polite" });
+  place.replaceChildren(holder, readout);
   let width = 0;
   const draw = () => {
     const now = Math.max(260, holder.clientWidth);
@@ -13,9 +15,9 @@ function chart(series, height) {
     width = now;
     holder.replaceChildren(plot(series, width, height, readout));
   };
-  // In the next frame: what is drawn here must not resize what is being observed.
+  draw();
+  // In the next frame: what is drawn must not resize what is being observed.
   new ResizeObserver(() => requestAnimationFrame(draw)).observe(holder);
-  return make("div", {}, holder, readout);
 }
 
 function plot(series, width, height, readout) {

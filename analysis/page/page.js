@@ -70,7 +70,7 @@ function toggles(b) {
       group(name).some((c) => !hidden.has(c.label)), press(group(name).map((c) => c.label)), group(name)[0].colour))),
     ...(several ? [row(b.configurations.map((c) =>
       chip(c.name, !hidden.has(c.label), press([c.label]), c.colour)))] : []));
-  document.getElementById("curves").replaceChildren(chart(series(b, b.curves), 320));
+  chart(document.getElementById("curves"), series(b, b.curves), 320);
   drill(b);
 }
 
@@ -102,9 +102,10 @@ function drill(b) {
   const labels = new Set(visible(b).map((c) => c.label));
   const films = b.runs.filter((r) => r.films[task] && labels.has(r.label));
   place.replaceChildren(make("h3", { id: "chosen" }, short(task)),
-    chart(series(b, b.taskCurves[task] || {}), 240),
+    make("div", { id: "task-curves" }),
     make("p", { class: "soft" }, "Lines: mean over runs; shades: from the least to the greatest run."),
     films.length ? make("div", { class: "films" }, ...films.map(film)) : noFilm(b));
+  chart(document.getElementById("task-curves"), series(b, b.taskCurves[task] || {}), 240);
 }
 
 function film(r) {

@@ -104,7 +104,7 @@ def evolution(
     bits, half = settings.get("gene_bits", 2), settings.get("decoding") != "softmax"
     rows = []
     for index, task in enumerate(tasks):
-        stage = 3 + int(share * index)
+        stage = 3 + int(share * index) + run.seed % 2
         rows.append((task, "stage", step, float(stage)))
         rows.append((task, "modules_in_use", step, max(2.0, stage - 1.0)))
         rows.append((task, "population_diversity", step, 0.5 - 0.3 * share))

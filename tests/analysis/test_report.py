@@ -157,6 +157,11 @@ seen.falling = column();
 seen.aria = table.querySelectorAll('th')[head].getAttribute('aria-sort');
 table.querySelectorAll('th button')[head].click();
 seen.rising = column();
+const names = () => [...table.querySelectorAll('tbody tr')].map((r) => r.cells[0].textContent);
+table.querySelectorAll('th button')[0].click();
+seen.names = names();
+table.querySelectorAll('th button')[0].click();
+seen.reversed = names();
 all('#tasks td button').find((b) => b.textContent === 'push').click();
 seen.task = q('#chosen').textContent;
 seen.films = all('.films img').length;
@@ -185,12 +190,14 @@ def test_a_browser_shows_sorts_toggles_and_drills_without_console_errors(
     assert seen["falling"] == sorted(seen["falling"], reverse=True)
     assert seen["rising"] == sorted(seen["falling"])
     assert seen["aria"] == "descending"
+    assert seen["names"] == ["mega", "mtsac width=256", "mtsac width=512"]
+    assert seen["reversed"] == seen["names"][::-1]
     assert seen["task"] == "push"
     assert seen["films"] == 1
     assert "one episode: success, return 13" in seen["caption"]
     assert "python -m suite film" in seen["note"]
     assert "a <processor> & more" in seen["details"]
-    assert '"actor_width": 256' in seen["details"]
+    assert '"actor_width": 512' in seen["details"]
     assert seen["figures"] > 5
     assert seen["other"] == 25
 

@@ -1,0 +1,75 @@
+"""Labels: one for all seeds of a configuration, another for each other configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from analysis.rows import load, runs
+
+WriteRun = Callable[..., Path]
+
+
+def found(folder: Path) -> list[str]:
+    return sorted(set(runs(load([folder]))["label"].astype(str)))
+
+
+def test_seeds_and_devices_share_a_label(write_run: WriteRun, tmp_path: Path) -> None:
+    for seed, device in [(0, "cpu"), (1, "cuda:0"), (2, "cuda:1")]:
+        write_run(tmp_path, seed=seed, device=device)
+    assert found(tmp_path) == ["mtsac"]
+
+
+def test_widths_are_named_together_where_they_are_equal(
+    write_run: WriteRun, tmp_path: Path
+) -> None:
+    for actor, critic in [(256, 256), (1024, 1024), (256, 1024)]:
+        write_run(tmp_path, actor_width=actor, critic_width=critic)
+    assert found(tmp_path) == ["mtsac width=1024", "mtsac width=256", "mtsac width=256/1024"]
+
+
+def test_only_the_algorithm_that_has_several_configurations_is_told_apart(
+    write_run: WriteRun, tmp_path: Path
+) -> None:
+    write_run(tmp_path, algorithm="mega")
+    write_run(tmp_path, discount=0.9)
+    write_run(tmp_path, discount=0.99)
+    assert found(tmp_path) == ["mega", "mtsac discount=0.9", "mtsac discount=0.99"]
+
+
+@pytest.mark.parametrize(
+    ("change", "label"),
+    [
+        ({"horizon": 200}, "mtsac horizon=200"),
+        ({"total_steps": 8000}, "mtsac total-steps=8000"),
+        ({"task_set": "MT50"}, "mtsac tasks=MT50"),
+        ({"new_field": True}, "mtsac new-field=True"),
+    ],
+)
+def test_protocols_are_never_one_label(
+    change: dict[str, object], label: str, write_run: WriteRun, tmp_path: Path
+) -> None:
+    write_run(tmp_path)
+    write_run(tmp_path, **change)
+    assert label in found(tmp_path) and len(found(tmp_path)) == 2
+
+
+def test_fields_that_differ_along_are_told_but_not_in_the_label(
+    write_run: WriteRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(tmp_path, task_set="MT10", total_steps=4000, gene_bits=2)
+    write_run(tmp_path, task_set="MT50", total_steps=8000, gene_bits=4)
+    assert found(tmp_path) == ["mtsac tasks=MT10", "mtsac tasks=MT50"]
+    said = capsys.readouterr().err
+    assert "mtsac also differ in total-steps" in said and "gene-bits" in said
+
+
+def test_a_goal_seed_that_was_given_is_told_apart(write_run: WriteRun, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        write_run(tmp_path / "own", seed=seed)
+        write_run(tmp_path / "given", seed=seed, goal_seed=7)
+    assert found(tmp_path / "own") == ["mtsac"]
+    assert found(tmp_path / "given") == ["mtsac"]
+    assert found(tmp_path) == ["mtsac goal-seed=7", "mtsac goal-seed=own"]

@@ -1,0 +1,253 @@
+"""Tables: the numbers of the statistics, in three forms, protocols apart."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.cli import COMMANDS, main
+from analysis.messages import RowsError
+from analysis.published import FOLDER, published
+from analysis.rows import load
+from analysis.statistics import Estimate, estimate, iqm_of_runs
+from analysis.table_formats import Table, comma_separated, latex, markdown, write
+from analysis.tables import tables
+
+WriteRun = Callable[..., Path]
+
+
+def by_name(folder: Path, literature: pd.DataFrame | None = None) -> dict[str, Table]:
+    rows = published() if literature is None else literature
+    return {table.name: table for table in tables(load([folder]), rows)}
+
+
+def records(table: Table) -> list[dict[str, object]]:
+    return [dict(zip(table.columns, cells, strict=True)) for cells in table.rows]
+
+
+@pytest.fixture
+def two_methods(write_run: WriteRun, tmp_path: Path) -> Path:
+    generator = np.random.default_rng(0)
+    for algorithm, level in [("mega", 0.8), ("mtsac", 0.4)]:
+        for seed in range(6):
+            final = np.clip(generator.normal(level, 0.05, 3), 0, 1)
+            write_run(tmp_path, algorithm=algorithm, seed=seed, final=final)
+    return tmp_path
+
+
+def test_aggregates_are_those_of_the_statistics(two_methods: Path) -> None:
+    from analysis.scores import success_matrix
+
+    rows = records(by_name(two_methods)["aggregate"])
+    scores = success_matrix(load([two_methods]))
+    for row in rows:
+        values = scores[str(row["method"])].values
+        assert row["IQM over seeds"] == estimate(iqm_of_runs, values)
+        assert row["seeds"] == 6
+        assert (row["actor width"], row["actor parameters"]) == (128, 3 * 128**2)
+    assert [row["method"] for row in rows] == ["mega", "mtsac"]
+
+
+def test_a_clear_difference_is_compared_and_called_significant(two_methods: Path) -> None:
+    (row,) = records(by_name(two_methods)["comparisons"])
+    assert row["comparison"] == "mega − mtsac"
+    assert row["at 95%"] == "significant"
+    assert row["seeds"] == "6 / 6"
+
+
+def test_plasticity_has_intervals(two_methods: Path) -> None:
+    rows = records(by_name(two_methods)["plasticity"])
+    dormant = rows[0]["dormant (τ 0.1)"]
+    assert isinstance(dormant, Estimate)
+    # 0.4 and 0.01 a seed: the middle of six seeds is 0.425.
+    assert dormant.value == pytest.approx(0.425)
+    assert 0.4 <= dormant.low < dormant.value < dormant.high <= 0.45
+
+
+def test_rows_of_different_protocol_are_never_merged(write_run: WriteRun, tmp_path: Path) -> None:
+    for horizon in (200, 500):
+        for seed in range(5):
+            write_run(tmp_path, seed=seed, horizon=horizon, final=horizon / 500)
+    found = by_name(tmp_path)
+    rows = records(found["aggregate"])
+    assert [(row["horizon"], row["mean"].value) for row in rows] == [  # type: ignore[attr-defined]
+        (200, pytest.approx(0.4)),
+        (500, pytest.approx(1.0)),
+    ]
+    assert "horizon" not in found["aggregate"].caption
+    assert "reward v2" in found["aggregate"].caption
+    assert "comparisons" not in found
+    assert any("differ in horizon" in note for note in found["per_task"].notes)
+
+
+def test_published_results_stand_beside_ours_with_their_protocol(
+    write_run: WriteRun, tmp_path: Path
+) -> None:
+    for seed in range(5):
+        write_run(tmp_path, seed=seed, task_set="MT10")
+    rows = records(by_name(tmp_path)["aggregate"])
+    theirs = [row for row in rows if row["source"] == "arXiv 2503.05126"]
+    assert {row["horizon"] for row in theirs} == {500}
+    soft = next(row for row in theirs if row["method"] == "Soft Modules")
+    assert soft["IQM over seeds"] == Estimate(0.812, 0.77, 0.865, 0)
+    assert soft["steps"] == 20_000_000 and soft["seeds"] is None
+    assert {row["task set"] for row in rows} == {"MT10"}
+    mega = next(row for row in rows if row["method"] == "MEGA")
+    assert mega["IQM over seeds"] is None and mega["goals"] == "fixed"
+    stated = mega["statistic not stated"]
+    assert isinstance(stated, Estimate) and stated.value == 0.88
+
+
+def test_task_sets_have_tables_of_their_own(write_run: WriteRun, tmp_path: Path) -> None:
+    write_run(tmp_path, tasks=("reach-v3", "push-v3"))
+    write_run(tmp_path, tasks=("reach-v3", "door-open-v3"))
+    found = by_name(tmp_path)
+    assert {"per_task_reach+push", "per_task_reach+door-open"} <= set(found)
+    assert [row["task"] for row in records(found["per_task_reach+push"])] == [
+        "reach-v3", "push-v3",
+    ]  # fmt: skip
+
+
+def test_few_seeds_are_warned_of(write_run: WriteRun, tmp_path: Path) -> None:
+    for algorithm in ("mega", "d2r"):
+        for seed in range(3):
+            write_run(tmp_path, algorithm=algorithm, seed=seed, final=0.9 - seed / 10)
+    found = by_name(tmp_path)
+    assert any("Fewer than 5 seeds" in note for note in found["aggregate"].notes)
+    (row,) = records(found["comparisons"])
+    assert "fewer than 5 seeds" in str(row["warning"])
+    assert row["at 95%"] == "not significant"
+
+
+def test_a_threshold_that_is_not_reached_reads_never(write_run: WriteRun, tmp_path: Path) -> None:
+    write_run(tmp_path, final=0.3)
+    assert "| never |" in markdown(by_name(tmp_path)["aggregate"])
+
+
+TABLE = Table(
+    "t",
+    "A & B",
+    ("name", "score", "parameters"),
+    (
+        ("a_b|c", Estimate(0.12345, 0.1, 0.2, 5), 1234567),
+        ("d", Estimate(0.5, math.nan, 1, 1), None),
+    ),
+    ("50% of them",),
+)
+
+
+def test_markdown_is_a_table() -> None:
+    assert markdown(TABLE).splitlines() == [
+        "A & B",
+        "",
+        "| name | score | parameters |",
+        "| --- | --- | --- |",
+        "| a_b\\|c | 0.123 [0.100, 0.200] | 1,234,567 |",
+        "| d | 0.500 |  |",
+        "",
+        "- 50% of them",
+    ]
+
+
+def test_csv_keeps_every_digit() -> None:
+    rows = list(csv.reader(io.StringIO(comma_separated(TABLE))))
+    assert rows[0] == ["name", "score", "score low", "score high", "parameters"]
+    assert rows[1] == ["a_b|c", "0.12345", "0.1", "0.2", "1234567"]
+    assert rows[2] == ["d", "0.5", "", "1", ""]
+
+
+def test_latex_is_escaped_and_booktabs() -> None:
+    text = latex(TABLE)
+    assert r"\caption{A \& B}" in text and r"50\% of them" in text
+    assert r"a\_b|c & 0.123 [0.100, 0.200] & 1,234,567 \\" in text
+    assert r"\begin{tabular}{lrr}" in text
+    assert [text.count(rule) for rule in (r"\toprule", r"\midrule", r"\bottomrule")] == [1, 1, 1]
+    body = text[text.index(r"\toprule") : text.index(r"\bottomrule")]
+    assert {len(re.findall(r"(?<!\\)&", line)) for line in body.splitlines() if "&" in line} == {2}
+
+
+def test_all_tables_are_written_in_three_forms(two_methods: Path, tmp_path: Path) -> None:
+    for table in tables(load([two_methods]), published()):
+        for path in write(table, tmp_path / "out"):
+            assert path.stat().st_size > 0
+            assert not re.search(r"\bnan\b|None|Estimate\(", path.read_text()), path
+
+
+def test_published_rows_have_source_protocol_and_numbers() -> None:
+    rows = published()
+    assert len(rows) == 48
+    assert (rows["source"] != "").all()
+    success = rows[rows["metric"] == "success"]
+    for name in ("value", "low", "high"):
+        assert success[name].dropna().between(0, 1).all()
+    both = success.dropna(subset=["value", "low"])
+    assert ((both["low"] <= both["value"]) & (both["value"] <= both["high"])).all()
+    width = success[(success["actor_width"] == 1024) & (success["critic_width"] == 1024)]
+    stated = width[width["statistic"] != ""].set_index("task_set")["value"]
+    assert stated.to_dict() == {"MT10": 0.87, "MT25": 0.739, "MT50": 0.727}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (("0.88", "much"), r"mega\.csv:2: value: 'much' is not a number"),
+        (("arXiv 2502.13569,MEGA,MT10", ",MEGA,MT10"), r"mega\.csv:2: source is empty"),
+        (("0.88,0.84,0.92", ",,"), r"mega\.csv:2: has no number"),
+        (("horizon", "horizont"), r"mega\.csv:1: columns must be"),
+    ],
+)
+def test_a_bad_published_row_is_named(change: tuple[str, str], reason: str, tmp_path: Path) -> None:
+    text = (FOLDER / "mega.csv").read_text()
+    (tmp_path / "mega.csv").write_text(text.replace(*change))
+    with pytest.raises(RowsError, match=reason):
+        published(tmp_path)
+
+
+def test_command_writes_tables_and_names_them(
+    two_methods: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["tables", str(two_methods), "--out", str(tmp_path / "out")]) == 0
+    named = capsys.readouterr().out.splitlines()
+    assert sorted(Path(line) for line in named) == sorted((tmp_path / "out").iterdir())
+    assert (tmp_path / "out" / "aggregate.tex").exists()
+
+
+def test_command_without_runs_reads_the_released_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(FOLDER.parents[1])
+    monkeypatch.setattr("analysis.cli.RUNS", tmp_path)
+    assert main(["tables", "--out", str(tmp_path / "out")]) == 0
+    assert "results/release" in capsys.readouterr().err
+    assert "mega" in (tmp_path / "out" / "aggregate.md").read_text()
+
+
+def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["table"]) == 2
+    assert "did you mean tables?" in capsys.readouterr().err
+    assert main(["tables", str(tmp_path / "none")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and "there is no such folder or file" in line
+
+
+def test_every_command_has_a_line_of_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in COMMANDS)
+    assert all(command.__doc__ for command in COMMANDS.values())
+
+
+def test_coverage_command_prints_the_documentations_table(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["coverage", "--simulations", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 + 2 * 4 * 3 and "rliable" in lines[0]
