@@ -12,10 +12,12 @@ DEVICE ?= cpu
 ENGINE ?= fast
 # Any other field: make bench ALG=mtsac ARGS="--actor-width 1024 --critic-width 400"
 ARGS ?=
+# Folders of runs, rows.parquet or CSV files; none is results/runs, or results/release without runs.
+RUNS ?=
 # Handed to pip when the environment is built.
 PIP_ARGS ?=
 
-.PHONY: help bench test check verify-env perf clean
+.PHONY: help bench tables test check verify-env perf clean
 
 help:  ## Show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -30,6 +32,9 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 bench: $(VENV)/.ready  ## Train one algorithm: ALG, PRESET, TASKS, SEED, DEVICE, ENGINE, ARGS
 	@$(RUN) -m suite bench --alg '$(ALG)' --preset '$(PRESET)' --tasks '$(TASKS)' --seed '$(SEED)' \
 		--device '$(DEVICE)' --engine '$(ENGINE)' $(ARGS)
+
+tables: $(VENV)/.ready  ## Tables of the rows as Markdown, CSV and LaTeX: RUNS, ARGS
+	@$(RUN) -m analysis tables $(RUNS) $(ARGS)
 
 test: $(VENV)/.ready  ## Run the tests
 	$(RUN) -m pytest --benchmark-disable
