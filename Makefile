@@ -20,12 +20,13 @@ SWEEP ?=
 LAUNCHER ?= local
 # 1 prints the plan and stops
 DRY_RUN ?=
-# What tables, plots and report read: folders of runs, rows.parquet or CSV files.
+# What tables, plots and report read: folders of runs, rows.parquet or CSV files. None is
+# results/runs, or results/release without runs.
 RUNS ?=
 # Handed to pip when the environment is built.
 PIP_ARGS ?=
 
-.PHONY: help bench scale sweep status plots report test check verify-env perf clean
+.PHONY: help bench scale sweep status tables plots report test check verify-env perf clean
 
 help:  ## Show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -55,6 +56,9 @@ plots: $(VENV)/.ready  ## Draw the figures of RUNS to results/figures
 
 report: $(VENV)/.ready  ## Write the report of RUNS to results/report.html
 	@$(RUN) -m analysis report $(RUNS) $(ARGS)
+
+tables: $(VENV)/.ready  ## Tables of the rows as Markdown, CSV and LaTeX: RUNS, ARGS
+	@$(RUN) -m analysis tables $(RUNS) $(ARGS)
 
 test: $(VENV)/.ready  ## Run the tests
 	$(RUN) -m pytest --benchmark-disable
