@@ -84,3 +84,11 @@ def test_configurations_are_in_order_of_their_size(write_run: WriteRun, tmp_path
     order = ["mega", "mtsac width=64", "mtsac width=256", "mtsac width=1024"]
     assert list(frame["label"].cat.categories) == order
     assert list(success_matrix(frame)) == list(curves(frame)) == order
+
+
+def test_a_goal_seed_that_happens_to_be_a_runs_own_is_no_other_configuration(
+    write_run: WriteRun, tmp_path: Path
+) -> None:
+    for seed in (0, 1, 2):
+        write_run(tmp_path, seed=seed, goal_seed=1)
+    assert found(tmp_path) == ["mtsac"]
