@@ -54,10 +54,13 @@ def read_parquet(path: Path, metrics: Sequence[str] | None) -> Piece:
     Raises RowsError, naming the file, where it does not hold result rows.
     """
     try:
-        with pq.ParquetFile(path, memory_map=True, pre_buffer=False) as file:
-            check_columns(path, file)
-            config = metadata(file).get("config", {})
-            constant = constant_columns(file.metadata)
+        # Opened here, not by its path: which file system a path belongs to takes as long to find
+        # out as the file's metadata to read.
+        with pa.memory_map(str(path)) as source, pq.ParquetFile(source, pre_buffer=False) as file:
+            schema = file.schema_arrow
+            check_columns(path, schema)
+            config = metadata(schema).get("config", {})
+            constant = constant_columns(file.metadata, schema.names)
             if constant is None:
                 return several_runs(path, file.read(use_threads=False), metrics)
             table = file.read(columns=list(VALUES), use_threads=False)
@@ -72,40 +75,38 @@ def read_parquet(path: Path, metrics: Sequence[str] | None) -> Piece:
 
 def configuration(path: Path | str) -> dict[str, Any]:
     """The resolved configuration that a rows.parquet carries; empty where it carries none."""
-    with pq.ParquetFile(path) as file:
-        found: dict[str, Any] = metadata(file).get("config", {})
+    found: dict[str, Any] = metadata(pq.read_schema(path)).get("config", {})
     return found
 
 
-def metadata(file: pq.ParquetFile) -> dict[str, Any]:
+def metadata(schema: pa.Schema) -> dict[str, Any]:
     """What the suite wrote beside the rows."""
-    found: dict[str, Any] = json.loads((file.schema_arrow.metadata or {}).get(b"mtscale", b"{}"))
+    found: dict[str, Any] = json.loads((schema.metadata or {}).get(b"mtscale", b"{}"))
     return found
 
 
-def check_columns(path: Path, file: pq.ParquetFile) -> None:
+def check_columns(path: Path, schema: pa.Schema) -> None:
     """Raises RowsError where a column is missing that no row can do without."""
-    names = set(file.schema_arrow.names)
+    names = schema.names
     missing = [name for name in (*VALUES, *REQUIRED) if name not in names]
     if missing:
         raise RowsError(f"{path}: has no column {', '.join(missing)}")
 
 
-def constant_columns(metadata: pq.FileMetaData) -> dict[str, Any] | None:
+def constant_columns(metadata: pq.FileMetaData, names: Sequence[str]) -> dict[str, Any] | None:
     """The run's own columns, or None where the file's statistics do not show them constant."""
+    if metadata.num_columns != len(names):
+        return None  # nested columns: not the suite's
+    own = [i for i, n in enumerate(names) if n in RUN_COLUMNS or n.startswith("version_")]
     found: dict[str, Any] = {}
     for group in range(metadata.num_row_groups):
         row_group = metadata.row_group(group)
-        for index in range(row_group.num_columns):
-            column = row_group.column(index)
-            name = column.path_in_schema
-            if name not in RUN_COLUMNS and not name.startswith("version_"):
-                continue
-            statistics = column.statistics
+        for index in own:
+            statistics = row_group.column(index).statistics
             if statistics is None or not statistics.has_min_max or statistics.null_count:
                 return None
             least = statistics.min
-            if least != statistics.max or found.setdefault(name, least) != least:
+            if least != statistics.max or found.setdefault(names[index], least) != least:
                 return None
     return found
 

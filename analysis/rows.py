@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -49,20 +50,11 @@ def load(
     pieces: list[Piece] = []
     problems: list[str] = []
     unfinished: list[str] = []
-    for path in files(sources, unfinished):
-        try:
-            if path.suffix.lower() == ".csv":
-                rows = read_csv(path)
-                problems += rows.problems
-                if rows.ignored:
-                    note(f"{path}: columns not used: {', '.join(rows.ignored)}")
-                piece = rows.piece(metrics)
-            else:
-                piece = read_parquet(path, metrics)
-        except RowsError as error:
-            problems.append(str(error))
-            continue
-        pieces += [piece] if piece else []
+    paths = list(files(sources, unfinished))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for piece, wrong in pool.map(lambda path: read(path, metrics), paths):
+            pieces += [piece] if piece else []
+            problems += wrong
     if unfinished:
         note(f"runs in progress, left out until they are done:\n{listed(unfinished)}")
     # Names before rows: a run that is there twice must not count as two.
@@ -83,6 +75,19 @@ def load(
     for algorithm, fields in unnamed(piece_runs).items():
         note(f"configurations of {algorithm} also differ in {', '.join(fields)}")
     return frame
+
+
+def read(path: Path, metrics: Sequence[str] | None) -> tuple[Piece | None, list[str]]:
+    """What can be read of one file, and a line for each thing that is wrong with it."""
+    try:
+        if path.suffix.lower() != ".csv":
+            return read_parquet(path, metrics), []
+        rows = read_csv(path)
+    except RowsError as error:
+        return None, [str(error)]
+    if rows.ignored:
+        note(f"{path}: columns not used: {', '.join(rows.ignored)}")
+    return rows.piece(metrics), rows.problems
 
 
 def runs(frame: pd.DataFrame) -> pd.DataFrame:
@@ -175,8 +180,14 @@ def to_frame(found: Sequence[Run], counts: Sequence[int], values: pa.Table | Non
             encoded.indices.to_numpy(), encoded.dictionary.to_pylist()
         )
     columns |= {name: values[name].to_numpy() for name in ("env_step", "value")}
+    sizes = zip(
+        texts["algorithm"], *(numbers[name] for name in WIDTHS), texts["label"], strict=True
+    )
+    # As tables and figures list them: by size, not by the digits of its name.
+    by_size = sorted(set(sizes), key=lambda x: (x[0], x[1] or 0, x[2] or 0, x[3]))
     for name, per_run in texts.items():
-        column = pd.Categorical(per_run, categories=list(dict.fromkeys(per_run)))
+        order = [label for *_, label in by_size] if name == "label" else per_run
+        column = pd.Categorical(per_run, categories=list(dict.fromkeys(order)))
         columns[name] = pd.Categorical.from_codes(
             np.repeat(column.codes, counts), dtype=column.dtype
         )
@@ -200,15 +211,18 @@ def without_partial(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """The frame without runs whose evaluations end before the run did, and a line for each."""
     if frame.empty:
         return frame, []
-    evaluated = frame["metric"].isin(["success", "success/mean"])
-    evaluations = frame.loc[evaluated, ["run", "env_step"]]
-    last = evaluations.groupby("run", observed=True)["env_step"].max()
+    evaluated = frame["metric"].isin(["success", "success/mean"]).to_numpy()
+    last = np.full(len(frame["run"].cat.categories), -1)
+    np.maximum.at(
+        last, frame["run"].cat.codes.to_numpy()[evaluated], frame["env_step"].to_numpy()[evaluated]
+    )
     table = runs(frame)
-    expected = table["total_steps"].reindex(last.index)
-    partial = last.index[(last < expected).to_numpy()]
+    names = frame["run"].cat.categories
+    expected = table["total_steps"].reindex(names).to_numpy()
+    partial = np.flatnonzero((last >= 0) & (last < expected)).tolist()
     lines = [
-        f"{table.loc[run, 'source']}: run {run} has evaluations up to step {last[run]} of "
-        f"{expected[run]:.0f}"
-        for run in partial
+        f"{table.loc[names[i], 'source']}: run {names[i]} has evaluations up to step {last[i]} of "
+        f"{expected[i]:.0f}"
+        for i in partial
     ]
-    return (frame[~frame["run"].isin(partial)] if len(partial) else frame), lines
+    return (frame[~frame["run"].isin(names[partial])] if lines else frame), lines

@@ -75,7 +75,7 @@ def success_matrix(
     if at == "final":
         last = wanted.groupby("run", observed=True)["env_step"].transform("max")
         wanted = wanted[wanted["env_step"] == last]
-    for label, rows in wanted.groupby("label", observed=True, sort=False):
+    for label, rows in wanted.groupby("label", observed=True):
         single = rows[(rows["metric"] == metric) & (rows["task"] != "")]
         if single.empty:
             single = rows[rows["task"] == ""]
@@ -127,7 +127,7 @@ def curves(
     """
     wanted = frame.loc[(frame["metric"] == metric) & (frame["task"] == (task or "")), NEEDED]
     found: dict[str, Curves] = {}
-    for label, rows in wanted.groupby("label", observed=True, sort=False):
+    for label, rows in wanted.groupby("label", observed=True):
         # [runs, steps], NaN where a run was not measured at a step of another.
         table = rows.pivot_table(
             index="run", columns="env_step", values="value", observed=True, sort=False

@@ -211,7 +211,7 @@ def tail(runs: int, level: float = LEVEL) -> float:
 
     Less than (1 − level) / 2: resampled runs vary less than runs by √((n − 1) / n), and the normal
     quantile is too small for few of them, Student's is not. This is the expanded percentile
-    interval of Hesterberg (2015, The American Statistician 69:4, section 4.3).
+    interval of Hesterberg (2015, The American Statistician 69:4).
     """
     quantile = stats.t.ppf((1 + level) / 2, runs - 1) * math.sqrt(runs / (runs - 1))
     return float(stats.norm.sf(quantile))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -64,7 +65,7 @@ def write_simulated_run(
         "evaluation": {"final_episodes": 50},
     }
     text = json.dumps(config, sort_keys=True)
-    run = run or f"{algorithm}-s{seed}-{abs(hash(text)) % 16**8:08x}"
+    run = run or f"{algorithm}-s{seed}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
     width = int(chosen["actor_width"])
     own = {
         "run": run,

@@ -32,7 +32,7 @@ def test_rows_of_other_code_stand_beside_ours(write_run: WriteRun, tmp_path: Pat
     )
     frame = load([tmp_path / "runs", path])
     found = success_matrix(frame)
-    assert list(found) == ["mtsac", "moore"]
+    assert list(found) == ["moore", "mtsac"]
     assert found["moore"].values.tolist() == [[0.5, 1.0], [0.75, 0.25]]
     assert found["moore"].seeds == (0, 1)
     moore = runs(frame).loc["moore-s0"]

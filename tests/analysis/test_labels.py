@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from analysis.rows import load, runs
+from analysis.scores import curves, success_matrix
 
 WriteRun = Callable[..., Path]
 
@@ -73,3 +74,21 @@ def test_a_goal_seed_that_was_given_is_told_apart(write_run: WriteRun, tmp_path:
     assert found(tmp_path / "own") == ["mtsac"]
     assert found(tmp_path / "given") == ["mtsac"]
     assert found(tmp_path) == ["mtsac goal-seed=7", "mtsac goal-seed=own"]
+
+
+def test_configurations_are_in_order_of_their_size(write_run: WriteRun, tmp_path: Path) -> None:
+    for width in (1024, 256, 64):
+        write_run(tmp_path, actor_width=width, critic_width=width)
+    write_run(tmp_path, algorithm="mega")
+    frame = load([tmp_path])
+    order = ["mega", "mtsac width=64", "mtsac width=256", "mtsac width=1024"]
+    assert list(frame["label"].cat.categories) == order
+    assert list(success_matrix(frame)) == list(curves(frame)) == order
+
+
+def test_a_goal_seed_that_happens_to_be_a_runs_own_is_no_other_configuration(
+    write_run: WriteRun, tmp_path: Path
+) -> None:
+    for seed in (0, 1, 2):
+        write_run(tmp_path, seed=seed, goal_seed=1)
+    assert found(tmp_path) == ["mtsac"]

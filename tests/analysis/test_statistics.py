@@ -62,6 +62,13 @@ def test_headline_is_the_trimmed_mean_of_the_runs_task_means(scores: Array) -> N
 
 
 @settings(max_examples=60, deadline=None)
+@given(matrices)
+def test_median_of_runs_is_numpys(scores: Array) -> None:
+    expected = np.median(scores.mean(axis=1))
+    assert point(median_of_runs, scores) == pytest.approx(expected, rel=1e-12, abs=1e-9)
+
+
+@settings(max_examples=60, deadline=None)
 @given(matrices, st.integers(0, 2**32 - 1))
 def test_counts_stand_for_the_runs_that_were_drawn(scores: Array, seed: int) -> None:
     (counts,) = resampled(len(scores), scores.size, 5, seed)
