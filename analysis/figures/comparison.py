@@ -157,15 +157,17 @@ def heat_map(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, st
     names = in_order(found, looks)
     table = pd.DataFrame({k: dict(zip(found[k].tasks, found[k].values.mean(0), strict=True))
                           for k in names})  # fmt: skip
+    shown = [looks[name].name for name in names]
+    tilts = max(map(len, shown)) > 8
+    labels = margin(shown) / 2 if tilts else 0.2  # of their height, tilted by 30 degrees
     figure, (axes,) = panels(
-        1, 1, min(PAGE, COLUMN - 0.6 + 0.4 * len(names)), 1.3 + 0.16 * len(table)
+        1, 1, min(PAGE, COLUMN - 0.6 + 0.4 * len(names)), 1.1 + labels + 0.16 * len(table)
     )
     sns.heatmap(
         table.set_axis([short(t) for t in table.index]), ax=axes, vmin=0, vmax=1, cmap="cividis",
         annot=len(names) <= 8, fmt=".2f", annot_kws={"size": 6}, linewidths=0.4,
         cbar_kws={"label": "final success", "shrink": min(1, 8 / len(table))},
     )  # fmt: skip
-    shown = [looks[name].name for name in names]
     tilted = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
-    axes.set_xticklabels(shown, **(tilted if max(map(len, shown)) > 8 else {"rotation": 0}))
+    axes.set_xticklabels(shown, **(tilted if tilts else {"rotation": 0}))
     return figure, "Final success of each task, mean over runs."

@@ -5,6 +5,7 @@ An algorithm has one colour in all figures; its configurations differ in lightne
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -98,14 +99,18 @@ def looks(frame: pd.DataFrame) -> dict[str, Look]:
 
 
 def named(look: Mapping[str, Look], frame: pd.DataFrame) -> dict[str, Look]:
-    """The looks of the labels in a frame, named as shortly as that frame allows."""
+    """The looks of the labels in a frame, named as shortly as that frame allows.
+
+    A value that more than half of an algorithm's configurations have goes without saying.
+    """
     table = runs(frame).drop_duplicates("label")
     found: dict[str, Look] = {}
     for _, rows in table.groupby("algorithm", observed=True, sort=False):
         parts = {str(label): str(label).split() for label in rows["label"]}
-        shared = set.intersection(*(set(own[1:]) for own in parts.values()))
+        count = Counter(part for own in parts.values() for part in own[1:])
+        usual = {part for part, times in count.items() if times > len(parts) / 2}
         for label, own in parts.items():
-            name = " ".join(part for part in own if part not in shared)
+            name = " ".join(part for part in own if part not in usual)
             found[label] = replace(look[label], name=name)
     return {label: found[label] for label in look if label in found}
 
@@ -160,8 +165,10 @@ def legend_below(figure: Figure, axes: Axes, columns: int = 3) -> None:
 
 
 def margin(names: Sequence[str]) -> float:
-    """Inches that the longest of these names takes at the size of tick labels."""
-    return 0.2 + 0.062 * max(len(name) for name in names)
+    """Inches that the longest of these names takes at the size of tick labels, of a page at most
+    half: longer ones are cut off.
+    """
+    return min(PAGE / 2, 0.2 + 0.062 * max(len(name) for name in names))
 
 
 def short(task: str) -> str:

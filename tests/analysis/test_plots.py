@@ -193,3 +193,18 @@ def test_one_file_cannot_hold_several_figures(
 def test_all_figures_of_a_study_are_drawn(rows: pd.DataFrame, tmp_path: Path) -> None:
     made = {p.name.rpartition("-MT")[0] or p.stem for p in plots.draw_all(rows, tmp_path, dpi=40)}
     assert made == set(plots.FIGURES | plots.ACROSS)
+
+
+def test_what_most_configurations_share_is_not_in_their_names() -> None:
+    demo = load(sorted((RELEASED.parent / "demo").glob("mega-*")), metrics=["success"])
+    names = [found.name for found in look(demo).values()]
+    assert {"mega", "mega decoding=softmax", "mega evolution=False"} <= set(names)
+    assert len(set(names)) == len(names)
+
+
+def test_many_configurations_with_long_names_fit_a_page(tmp_path: Path) -> None:
+    frame = load([RELEASED.parent / "demo"], metrics=["success"])
+    mega = frame[frame["algorithm"] == "mega"]
+    long = {k: Look(v.colour, v.dash, v.marker, 9 * v.name) for k, v in look(mega).items()}
+    for figure, _ in (comparison.aggregates(mega, long), comparison.heat_map(mega, long)):
+        figure.savefig(tmp_path / "figure.png")
