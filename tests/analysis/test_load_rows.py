@@ -17,7 +17,7 @@ from analysis.scores import curves, success_matrix
 from suite.rows import RowLog, consolidate
 
 WriteRun = Callable[..., Path]
-RELEASED = Path(__file__).parents[2] / "results" / "release"
+RELEASED = Path(__file__).parents[2] / "results" / "release" / "easy3"
 
 
 def test_released_runs_load_with_their_protocol() -> None:

@@ -118,6 +118,7 @@ EXECUTION = {
     "checkpoint_minutes": 1.0,
     "results": "elsewhere",
     "run_dir": "here",
+    "track": "none",
     "force": True,
 }
 
