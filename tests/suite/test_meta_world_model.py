@@ -31,7 +31,7 @@ def test_the_models_contacts_are_mujocos_own(path):
     models = [mujoco.MjModel.from_xml_path(path), compile_model(path)]
     generator = np.random.default_rng(0)
     seen = 0
-    for _ in range(40):
+    for _ in range(120):
         states = [mujoco.MjData(model) for model in models]
         scale = generator.choice([0.05, 0.3, 1.0])
         moved = states[0].qpos + scale * generator.normal(size=models[0].nq)
@@ -41,4 +41,4 @@ def test_the_models_contacts_are_mujocos_own(path):
         original, ours = (contacts(m, d) for m, d in zip(models, states, strict=True))
         seen += states[0].ncon
         assert ours == original
-    assert seen
+    assert seen > 100
