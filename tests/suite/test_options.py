@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from algorithms import ALGORITHMS
+from suite import options
 from suite.config import PRESETS, RunConfig, preset
 from suite.options import PARTS, command_line, parse
 
@@ -61,3 +62,17 @@ def test_the_command_line_is_as_short_as_a_person_would_write_it(name: str) -> N
     assert command_line(config) == [
         *("bench", "--alg", "mtsac", "--tasks", "MT10", "--preset", name, "--seed", "3")
     ]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--alg", "mega", "--population", "3", "--evolution", "False", "--decoding", "softmax"],
+        ["--alg", "d2r", "--seed", "7", "--reward-scale", "1e-1", "--goals", "random"],
+        ["--alg", "mtsac", "--multi-head", "--max-log-temperature", "inf", "--preset", "scaling"],
+    ],
+)
+def test_tyro_reads_the_same_run(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = parse(arguments)
+    monkeypatch.setattr(options, "filled", lambda *_: None)
+    assert parse(arguments) == plain
