@@ -1,13 +1,14 @@
 """The contract between an algorithm and the suite.
 
-The task axis comes first everywhere: T tasks, N environments a task, B samples a task.
+The task axis comes first everywhere: T tasks, N environments a task, B samples a task. An algorithm
+that can train S seeds side by side (`seeds_together`) has all tasks of its first seed there, then
+all of the second: where [T, ...] is written, [S·T, ...] then holds.
 """
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
@@ -25,12 +26,19 @@ class Problem:
     """N, environments a task."""
     seed: int = 0
     """Root of every generator that the algorithm owns."""
+    together: tuple[int, ...] = ()
+    """Seeds that are trained side by side, `seed` the first; empty where it is alone."""
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     """Where weights, batches and generators live."""
     observation_size: int = 39
     """Floats in an observation, the goal included."""
     action_size: int = 4
     """Floats in an action, each in [−1, 1]."""
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """All S seeds, in the order of the seed axis."""
+        return self.together or (self.seed,)
 
 
 class Batch(NamedTuple):
@@ -98,6 +106,10 @@ class Algorithm(ABC):
     Settings: ClassVar[type[Any]]
     """Frozen dataclass of the algorithm's own fields; they become command-line options."""
 
+    seeds_together: ClassVar[bool] = False
+    """Whether it takes a problem with several seeds; then it defines the methods whose names end
+    in `_by_seed`."""
+
     extras: Mapping[str, tuple[tuple[int, ...], torch.dtype]] = {}
     """Per-transition data for the replay to carry: name → (shape, dtype)."""
 
@@ -110,7 +122,10 @@ class Algorithm(ABC):
 
     @abstractmethod
     def update(self, batch: Batch) -> dict[str, Tensor]:
-        """One gradient step. Metrics, [T] or scalar, stay on the device."""
+        """One gradient step. Metrics, [T] or scalar, stay on the device.
+
+        Those of several seeds are [S, T] or [S].
+        """
 
     @abstractmethod
     def probe(self, batch: Batch, seed: int) -> dict[str, NetworkProbe]:
@@ -121,7 +136,7 @@ class Algorithm(ABC):
 
     @abstractmethod
     def parameter_counts(self) -> ParameterCounts:
-        """Sizes of the trained networks."""
+        """Sizes of the trained networks, those of one seed."""
 
     def end_episodes(self, outcomes: Outcomes) -> None:  # noqa: B027 - most algorithms need nothing
         """Called when a round of training episodes has ended."""
@@ -144,8 +159,15 @@ class Algorithm(ABC):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Inverse of `state_dict`."""
 
+    def probe_by_seed(self, batch: Batch, seed: int) -> list[dict[str, NetworkProbe]]:
+        """`probe` of each seed, on its own part of the batch."""
+        return [self.probe(batch, seed)]
 
-def generator(problem: Problem, purpose: str) -> torch.Generator:
-    """A generator on the problem's device that depends on the seed and the purpose alone."""
-    digest = hashlib.sha256(f"{problem.seed}/{purpose}".encode()).digest()
-    return torch.Generator(problem.device).manual_seed(int.from_bytes(digest[:4], "little"))
+    def state_by_seed(self) -> list[dict[str, Any]]:
+        """The `state_dict` that each seed would have if it were alone."""
+        return [self.state_dict()]
+
+    def load_state_by_seed(self, states: Sequence[dict[str, Any]]) -> None:
+        """Inverse of `state_by_seed`; the states may come from runs of single seeds."""
+        (state,) = states
+        self.load_state_dict(state)

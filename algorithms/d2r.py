@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from algorithms.algorithm import Batch, Decision, Problem
+from algorithms.draws import Draws
 from algorithms.module_stack import modules_in_use
 from algorithms.networks import sample_tanh_gaussian
 from algorithms.routing import (
@@ -40,13 +41,13 @@ class RoutedCritics(MultiTaskSAC):
 
     def values(self, critic: nn.Module, inputs: Tensor, phase: Phase) -> Tensor:
         """See `MultiTaskSAC.values`."""
-        choice = self.sampled(self.noise) if phase == "critic" else Choice("greedy")
-        result: Tensor = critic(inputs, choice)[0].squeeze(-1)
-        return result
+        choice = self.sampled(self.noise, CRITICS) if phase == "critic" else Choice("greedy")
+        return self.by_critic(critic(self.for_members(inputs, CRITICS), choice)[0])
 
-    def sampled(self, generator: torch.Generator) -> Choice:
-        """Routes drawn at the route-balancing temperatures."""
-        return Choice("sampled", self.task_weights(), generator)
+    def sampled(self, draws: Draws, members: int = 1) -> Choice:
+        """Routes drawn at the route-balancing temperatures, in networks of `members` a seed."""
+        temperature = self.task_weights().view(self.seeds, self.tasks)
+        return Choice("sampled", temperature.repeat_interleave(members, 0), draws)
 
 
 class D2R(RoutedCritics):
@@ -75,26 +76,29 @@ class D2R(RoutedCritics):
             assert batch is not None
             if "route" in batch.extras:
                 stored = unpack(batch.extras["route"], self.settings.modules)
-                choice = Choice("given", selected=stored)
+                apart = stored.view(self.seeds, self.tasks, *stored.shape[1:])
+                choice = Choice("given", selected=apart)
             else:
                 choice = self.sampled(self.noise)
-        return self.split(self.actor(observations, choice)[0])
+        return self.split(self.actor(self.for_members(observations), choice)[0])
 
     @torch.no_grad()
     def act(self, observations: Tensor, explore: bool) -> Decision:
         """See `Algorithm.act`; exploring draws a route and hands it to the replay."""
         if not explore:
             return super().act(observations, explore)
-        output, selected = self.actor(observations, self.sampled(self.exploration))
+        choice = self.sampled(self.exploration)
+        output, selected = self.actor(self.for_members(observations), choice)
         mean, log_std = self.split(output)
         action, _ = sample_tanh_gaussian(mean, log_std, self.exploration)
-        return Decision(action, {"route": pack(selected[0])})
+        return Decision(action, {"route": pack(selected.flatten(0, 1))})
 
     @torch.no_grad()
     def report(self, batch: Batch) -> dict[str, list[float]]:
         """Per task: mean entropy of the routes (0 decided … 1 uniform) and modules in use."""
         actor: Any = self.actor
-        logits = actor.route_logits(actor.base(batch.observations))[0]
+        features = actor.base(self.for_members(batch.observations))
+        logits = actor.route_logits(features).flatten(0, 1)
         probabilities = torch.softmax(logits, -1)
         entropy = torch.special.entr(probabilities).sum(-1)
         choices = torch.arange(1, logits.shape[-1] + 1, device=logits.device, dtype=logits.dtype)

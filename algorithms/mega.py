@@ -7,6 +7,7 @@ critics are D2R's, static, with a learned router.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from algorithms.algorithm import Batch, NetworkProbe, Outcomes, Problem, generator
+from algorithms.algorithm import Batch, NetworkProbe, Outcomes, Problem
 from algorithms.d2r import RoutedCritics
-from algorithms.genetics import Evolution, decode
+from algorithms.draws import Draws, generator
+from algorithms.genetics import Evolution, Population, decode
 from algorithms.module_stack import ModuleStack, modules_in_use
 from algorithms.networks import Linear, constant, fan_out_uniform, uniform
 from algorithms.routing import Base
-from algorithms.sac import Phase
+from algorithms.sac import HOST, Phase
 from algorithms.settings import MEGASettings
 
 
@@ -53,10 +55,11 @@ class MEGA(RoutedCritics):
 
     def __init__(self, settings: MEGASettings, problem: Problem) -> None:
         super().__init__(settings, problem)
-        host = Problem(problem.tasks, problem.envs_per_task, problem.seed)
-        seed = generator(host, "evolution").initial_seed()
-        self.evolution = Evolution(settings, self.tasks, problem.envs_per_task, seed)
-        self.draws = generator(host, "training genotypes")
+        starts = [generator(seed, "evolution", HOST).initial_seed() for seed in problem.seeds]
+        self.evolutions = [
+            Evolution(settings, self.tasks, problem.envs_per_task, start) for start in starts
+        ]
+        self.draws = Draws.of(problem, "training genotypes", HOST)
         self.decode_populations()
         self.rank()
 
@@ -68,9 +71,14 @@ class MEGA(RoutedCritics):
         )
         return actor, self.build_critics(init)
 
+    @property
+    def populations(self) -> list[Population]:
+        """One a task, those of all seeds."""
+        return [population for e in self.evolutions for population in e.populations]
+
     def decode_populations(self) -> None:
         """Caches the tables of all genotypes, [d, d, T, N_p], d the largest stage."""
-        populations, s = self.evolution.populations, self.settings
+        populations, s = self.populations, self.settings
         depth = max(p.stage for p in populations)
         tables = np.stack(
             [
@@ -89,7 +97,7 @@ class MEGA(RoutedCritics):
 
     def rank(self) -> None:
         """Looks up each task's fittest individual, and the one to evaluate."""
-        populations = self.evolution.populations
+        populations = self.populations
         self.elites = np.array([p.individuals.index(p.elite) for p in populations])
         self.evaluated = self.elites
         if self.settings.evaluate_genotype == "oldest":
@@ -106,31 +114,31 @@ class MEGA(RoutedCritics):
     ) -> tuple[Tensor, Tensor]:
         """See `MultiTaskSAC.policy`; who acts, is evaluated or trained is the settings' choice."""
         if phase == "explore":
-            turn = self.evolution.on_turn()
-            individuals = np.broadcast_to(turn, (self.tasks, len(turn))).copy()
+            turns = np.stack([evolution.on_turn() for evolution in self.evolutions])
+            individuals = np.repeat(turns, self.tasks, axis=0)
         else:
             individuals = (self.evaluated if phase == "evaluate" else self.in_training)[:, None]
-        return self.split(self.actor(observations, self.table(individuals)))
+        return self.split(self.actor(self.for_members(observations), self.table(individuals)))
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """See `MultiTaskSAC.update`; one genotype a task serves the whole step."""
         self.in_training = self.elites
         if self.settings.train_genotype == "uniform":
-            size = (self.tasks,)
-            draw = torch.randint(self.settings.population, size, generator=self.draws)
-            self.in_training = draw.numpy()
+            self.in_training = self.draws.integers(self.settings.population, (self.tasks,)).numpy()
         return super().update(batch)
 
-    def probe(self, batch: Batch, seed: int) -> dict[str, NetworkProbe]:
-        """See `Algorithm.probe`: the evaluated individuals are probed."""
+    def probe_by_seed(self, batch: Batch, seed: int) -> list[dict[str, NetworkProbe]]:
+        """See `Algorithm.probe_by_seed`: the evaluated individuals are probed."""
         self.in_training = self.evaluated
-        return super().probe(batch, seed)
+        return super().probe_by_seed(batch, seed)
 
     def end_episodes(self, outcomes: Outcomes) -> None:
         """Fitness, and evolution where a generation has ended."""
-        changed = self.evolution.end_episodes(
-            outcomes.returns.cpu().numpy(), outcomes.successes.cpu().numpy()
-        )
+        returns = np.split(outcomes.returns.cpu().numpy(), self.seeds)
+        successes = np.split(outcomes.successes.cpu().numpy(), self.seeds)
+        changed = False
+        for evolution, *outcome in zip(self.evolutions, returns, successes, strict=True):
+            changed |= evolution.end_episodes(*outcome)
         if changed:
             self.decode_populations()
         self.rank()
@@ -140,7 +148,7 @@ class MEGA(RoutedCritics):
 
         `weight/j/i` weighs module i as a source of module j + 1; j = stage is the head.
         """
-        populations, nan = self.evolution.populations, float("nan")
+        populations, nan = self.populations, float("nan")
         table = self.table(self.evaluated[:, None])
         used = modules_in_use(table, self.settings.use_threshold).mean(-1).tolist()
         report = {
@@ -161,18 +169,20 @@ class MEGA(RoutedCritics):
                 ]
         return report
 
-    def state_dict(self) -> dict[str, Any]:
-        """See `Algorithm.state_dict`."""
-        return {
-            **super().state_dict(),
-            "evolution": self.evolution.state_dict(),
-            "draws": self.draws.get_state(),
-        }
+    def state_by_seed(self) -> list[dict[str, Any]]:
+        """See `Algorithm.state_by_seed`."""
+        own = zip(super().state_by_seed(), self.evolutions, self.draws.generators, strict=True)
+        return [
+            {**state, "evolution": evolution.state_dict(), "draws": draws.get_state()}
+            for state, evolution, draws in own
+        ]
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """See `Algorithm.load_state_dict`."""
-        super().load_state_dict(state)
-        self.evolution.load_state_dict(state["evolution"])
-        self.draws.set_state(state["draws"])
+    def load_state_by_seed(self, states: Sequence[dict[str, Any]]) -> None:
+        """See `Algorithm.load_state_by_seed`."""
+        super().load_state_by_seed(states)
+        own = zip(states, self.evolutions, self.draws.generators, strict=True)
+        for state, evolution, draws in own:
+            evolution.load_state_dict(state["evolution"])
+            draws.set_state(state["draws"])
         self.decode_populations()
         self.rank()

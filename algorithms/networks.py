@@ -1,19 +1,21 @@
 """Building blocks: M networks of one shape side by side, the task axis indexed, never one-hot.
 
-Every parameter has a leading member axis: M = 1 for an actor, M = 2 for twin critics. Activations
-are [M, T, B, units]; one batched matrix product serves all members.
+Every parameter has a leading member axis: M = 1 for an actor, M = 2 for twin critics, and S times
+that for S seeds (`side_by_side`). Activations are [M, T, B, units]; one batched matrix product
+serves all members.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from algorithms.draws import Draws
 from algorithms.fused_mlp import hidden_layers
 
 Init = Callable[[Tensor, int, int], None]
@@ -172,16 +174,24 @@ class MLP(nn.Module):
         return result
 
 
-def sample_tanh_gaussian(
-    mean: Tensor, log_std: Tensor, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
+def side_by_side(networks: Sequence[nn.Module]) -> nn.Module:
+    """One network of the members of several that are built alike, those of the first one first."""
+    joint = networks[0]
+    for module, *others in zip(*(network.modules() for network in networks), strict=True):
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            parts = [parameter, *(getattr(other, name) for other in others)]
+            setattr(module, name, nn.Parameter(torch.cat([part.detach() for part in parts])))
+    return joint
+
+
+def sample_tanh_gaussian(mean: Tensor, log_std: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
     """Reparametrised action a = tanh(u), u ~ N(mean, std), and its log density.
 
     mean, log_std: [T, B, A]. Returns the action [T, B, A] and log π(a) [T, B]. The change of
     variables uses log(1 − tanh²u) = 2 (log 2 − u − softplus(−2u)), exact where tanh saturates
     (SAC, arXiv 1801.01290, appendix C).
     """
-    noise = torch.empty_like(mean).normal_(generator=generator)
+    noise = draws.normal(mean)
     pre_tanh = mean + log_std.exp() * noise
     log_density = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
     log_jacobian = 2 * (math.log(2) - pre_tanh - functional.softplus(-2 * pre_tanh))

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from algorithms.draws import Draws
 from algorithms.module_stack import ModuleStack, slot_index
 from algorithms.networks import (
     Linear,
@@ -60,11 +61,11 @@ class Choice:
     how: Literal["greedy", "sampled", "given"]
     """The k largest logits; k sources drawn without replacement; or a stored choice."""
     temperature: Tensor | None = None
-    """[T], divides the logits that are drawn from."""
-    generator: torch.Generator | None = None
+    """[M, T] or [1, T], divides the logits that are drawn from."""
+    draws: Draws | None = None
     """Source of the draws."""
     selected: Tensor | None = None
-    """[T, B, n, n] bool: the stored choice."""
+    """[M, T, B, n, n] bool: the stored choice."""
 
 
 class RoutedNetwork(nn.Module):
@@ -135,13 +136,13 @@ def select(logits: Tensor, top_k: int, choice: Choice) -> Tensor:
     n = logits.shape[-1]
     if choice.how == "given":
         assert choice.selected is not None
-        return choice.selected.unsqueeze(0)
+        return choice.selected
     score = logits.detach()
     if choice.how == "sampled":
-        assert choice.temperature is not None
-        uniform_draw = torch.empty_like(score).uniform_(generator=choice.generator)
+        assert choice.temperature is not None and choice.draws is not None
+        uniform_draw = choice.draws.uniform(score)
         noise = -torch.log(-torch.log(uniform_draw.clamp(1e-20, 1 - 1e-7)))
-        score = score / choice.temperature.view(-1, 1, 1, 1) + noise
+        score = score / choice.temperature[:, :, None, None, None] + noise
     best = score.topk(min(top_k, n), dim=-1).indices
     selected = torch.zeros_like(score, dtype=torch.bool).scatter_(-1, best, True)
     allowed: Tensor = selected & (logits > -torch.inf)

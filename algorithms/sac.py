@@ -3,6 +3,10 @@
 SAC (arXiv 1801.01290, 1812.05905) with one temperature a task, on batches [T, B, ...]. Read
 `update` from top to bottom; an architecture supplies `build` and, where its networks take more
 than an observation, `policy` and `values`.
+
+S seeds can learn side by side: their tasks stand one behind the other on the task axis, so that all
+that is said of T tasks here goes for S·T, and their networks are members of one network
+(`algorithms.networks`). Where tasks meet, in a norm, a mean or a softmax, seeds are told apart.
 """
 
 from __future__ import annotations
@@ -10,8 +14,7 @@ from __future__ import annotations
 import copy
 import math
 from abc import abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -24,35 +27,40 @@ from algorithms.algorithm import (
     NetworkProbe,
     ParameterCounts,
     Problem,
-    generator,
 )
-from algorithms.networks import sample_tanh_gaussian
+from algorithms.draws import Draws, generator
+from algorithms.gradients import clip, frozen
+from algorithms.networks import sample_tanh_gaussian, side_by_side
 from algorithms.probe import by_member, recorded
+from algorithms.seeds import joined, part_of
 from algorithms.settings import SACSettings
 
 Phase = Literal["explore", "evaluate", "target", "critic", "policy"]
 """Why a network is run: to act (explore, evaluate), for the TD target, or for one of the losses."""
 
 CRITICS = 2
+HOST = torch.device("cpu")
 
 
 class MultiTaskSAC(Algorithm):
     """SAC on T tasks at once; see the module's docstring."""
 
+    seeds_together = True
+
     def __init__(self, settings: SACSettings, problem: Problem) -> None:
         self.settings: Any = settings
         self.problem = problem
-        self.tasks = len(problem.tasks)
+        self.tasks, self.seeds = len(problem.tasks), len(problem.seeds)
         # Weights are drawn on the host, so that they do not depend on the device.
-        host = Problem(problem.tasks, problem.envs_per_task, problem.seed)
-        actor, critic = self.build(generator(host, "init"))
-        self.actor, self.critic = actor.to(problem.device), critic.to(problem.device)
+        built = [self.build(generator(seed, "init", HOST)) for seed in problem.seeds]
+        actors, critics = zip(*built, strict=True)
+        self.actor = side_by_side(actors).to(problem.device)
+        self.critic = side_by_side(critics).to(problem.device)
         self.target = copy.deepcopy(self.critic).requires_grad_(False)
-        self.log_temperature = nn.Parameter(
-            torch.full((self.tasks,), math.log(settings.initial_temperature), device=problem.device)
-        )
-        self.exploration = generator(problem, "exploration")
-        self.noise = generator(problem, "update")
+        start = torch.full((self.seeds * self.tasks,), math.log(settings.initial_temperature))
+        self.log_temperature = nn.Parameter(start.to(problem.device))
+        self.exploration = Draws.of(problem, "exploration")
+        self.noise = Draws.of(problem, "update")
         adam: Any = {"eps": settings.adam_epsilon, "fused": True}
         self.optimisers = {
             "actor": torch.optim.Adam(
@@ -70,7 +78,7 @@ class MultiTaskSAC(Algorithm):
 
     @abstractmethod
     def build(self, init: torch.Generator) -> tuple[nn.Module, nn.Module]:
-        """The actor, [T, B, 39] → [1, T, B, 2·A], and the twin critics, [T, B, 39 + A] →
+        """One seed's actor, [T, B, 39] → [1, T, B, 2·A], and twin critics, [T, B, 39 + A] →
         [2, T, B, 1], with weights drawn from `init`.
         """
 
@@ -78,16 +86,29 @@ class MultiTaskSAC(Algorithm):
         self, observations: Tensor, phase: Phase, batch: Batch | None = None
     ) -> tuple[Tensor, Tensor]:
         """Mean and log standard deviation before the tanh, [T, B, A] each."""
-        return self.split(self.actor(observations))
+        return self.split(self.actor(self.for_members(observations)))
 
     def values(self, critic: nn.Module, inputs: Tensor, phase: Phase) -> Tensor:
         """Both critics' values [2, T, B] of observations with actions appended."""
-        result: Tensor = critic(inputs).squeeze(-1)
-        return result
+        return self.by_critic(critic(self.for_members(inputs, CRITICS)))
+
+    def for_members(self, inputs: Tensor, members: int = 1) -> Tensor:
+        """Inputs [S·T, B, in] as networks of `members` a seed take them: as they are for one seed,
+        else [S·members, T, B, in].
+        """
+        if self.seeds == 1:
+            return inputs
+        apart = inputs.reshape(self.seeds, 1, self.tasks, *inputs.shape[1:])
+        return apart.expand(-1, members, -1, -1, -1).flatten(0, 1)
+
+    def by_critic(self, output: Tensor) -> Tensor:
+        """The critics' output [S·2, T, B, 1] as values [2, S·T, B]."""
+        apart = output.view(self.seeds, CRITICS, *output.shape[1:3])
+        return apart.transpose(0, 1).flatten(1, 2)
 
     def split(self, output: Tensor) -> tuple[Tensor, Tensor]:
-        """The actor's output [1, T, B, 2·A] as mean and clamped log standard deviation."""
-        mean, log_std = output[0].chunk(2, -1)
+        """The actor's output [S, T, B, 2·A] as mean and clamped log standard deviation."""
+        mean, log_std = output.flatten(0, 1).chunk(2, -1)
         return mean, log_std.clamp(self.settings.log_std_min, self.settings.log_std_max)
 
     # Acting --------------------------------------------------------------------------------
@@ -109,19 +130,20 @@ class MultiTaskSAC(Algorithm):
         weight = self.task_weights()
 
         critic_loss, metrics = self.critic_loss(batch, temperature)
+        norms: dict[str, Tensor] = {}
         if s.update_order == "critic_first":
-            metrics["critic_gradient_norm"] = self.step_critic(weight * critic_loss)
+            norms["critic_gradient_norm"] = self.step_critic(weight * critic_loss)
             actor_loss, log_density = self.actor_loss(batch, temperature)
             temperature_loss = self.temperature_loss(log_density)
-            metrics["actor_gradient_norm"] = self.step_actor(weight * actor_loss)
+            norms["actor_gradient_norm"] = self.step_actor(weight * actor_loss)
         else:
             actor_loss, log_density = self.actor_loss(batch, temperature)
             temperature_loss = self.temperature_loss(log_density)
             summed = weight * (critic_loss.sum(0) + actor_loss) + temperature_loss
             weight = weight * ~(summed.detach() > s.task_loss_threshold)
             actor_gradients = self.gradients(weight * actor_loss, self.actor)
-            metrics["critic_gradient_norm"] = self.step_critic(weight * critic_loss)
-            metrics["actor_gradient_norm"] = self.step("actor", self.actor, actor_gradients)
+            norms["critic_gradient_norm"] = self.step_critic(weight * critic_loss)
+            norms["actor_gradient_norm"] = self.step("actor", self.actor, actor_gradients)
             temperature_loss = temperature_loss * (weight > 0)
         self.step_temperature(temperature_loss)
         self.follow_targets()
@@ -129,7 +151,9 @@ class MultiTaskSAC(Algorithm):
         metrics["actor_loss"] = actor_loss.detach()
         metrics["entropy"] = -log_density.mean(-1)
         metrics["temperature"] = temperature
-        return metrics
+        if self.seeds > 1:
+            metrics = {name: value.view(self.seeds, -1) for name, value in metrics.items()}
+        return {**metrics, **norms}
 
     def critic_loss(self, batch: Batch, temperature: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean squared Bellman error of each critic, [2, T], and its metrics."""
@@ -168,13 +192,16 @@ class MultiTaskSAC(Algorithm):
         """Weight of each task's loss, [T]; T·softmax(−log α) is D2R's route balancing."""
         if self.settings.task_weighting == "uniform":
             return torch.ones_like(self.log_temperature)
-        weights: Tensor = torch.softmax(-self.log_temperature.detach(), 0) * self.tasks
-        return weights
+        low = -self.log_temperature.detach().view(self.seeds, self.tasks)
+        return torch.softmax(low, 1).flatten() * self.tasks
 
     def gradients(self, loss: Tensor, network: nn.Module) -> list[Tensor]:
-        """Gradients of the mean of `loss` for the network's parameters, and for no others."""
+        """Gradients of each seed's mean of `loss` for the network's parameters alone."""
         gradients = torch.autograd.grad(
-            loss.mean(), list(network.parameters()), allow_unused=True, materialize_grads=True
+            loss.mean() * self.seeds,
+            list(network.parameters()),
+            allow_unused=True,
+            materialize_grads=True,
         )
         return list(gradients)
 
@@ -191,9 +218,9 @@ class MultiTaskSAC(Algorithm):
     def step_temperature(self, loss: Tensor) -> None:
         """Steps the temperatures on their losses [T]."""
         s = self.settings
-        (gradient,) = torch.autograd.grad(loss.mean(), [self.log_temperature])
+        (gradient,) = torch.autograd.grad(loss.mean() * self.seeds, [self.log_temperature])
         if s.temperature_clip > 0:
-            clip([gradient], s.temperature_clip)
+            clip([gradient], s.temperature_clip, self.seeds)
         self.log_temperature.grad = gradient
         self.optimisers["temperature"].step()
         if s.max_log_temperature < math.inf:
@@ -201,13 +228,14 @@ class MultiTaskSAC(Algorithm):
                 self.log_temperature.clamp_(max=s.max_log_temperature)
 
     def step(self, name: str, network: nn.Module, gradients: list[Tensor]) -> Tensor:
-        """Clips, hands the gradients to Adam and returns their norm before clipping."""
+        """Clips, hands the gradients to Adam and returns their norm before clipping, one a seed."""
         separate = name == "critic" and self.settings.clip_critics == "separately"
-        norm = clip(gradients, self.settings.gradient_clip, members=CRITICS if separate else 1)
+        groups = self.seeds * (CRITICS if separate else 1)
+        norm = clip(gradients, self.settings.gradient_clip, groups).view(self.seeds, -1).mean(1)
         for parameter, gradient in zip(network.parameters(), gradients, strict=True):
             parameter.grad = gradient
         self.optimisers[name].step()
-        return norm
+        return norm if self.seeds > 1 else norm[0]
 
     @torch.no_grad()
     def follow_targets(self) -> None:
@@ -220,7 +248,13 @@ class MultiTaskSAC(Algorithm):
 
     def probe(self, batch: Batch, seed: int) -> dict[str, NetworkProbe]:
         """See `Algorithm.probe`."""
-        own, self.noise = self.noise, torch.Generator(self.problem.device).manual_seed(seed)
+        (probe,) = self.probe_by_seed(batch, seed)
+        return probe
+
+    def probe_by_seed(self, batch: Batch, seed: int) -> list[dict[str, NetworkProbe]]:
+        """See `Algorithm.probe_by_seed`."""
+        own, device = self.noise, self.problem.device
+        self.noise = Draws([torch.Generator(device).manual_seed(seed) for _ in own.generators])
         try:
             temperature = self.log_temperature.detach().exp()
             with recorded(self.critic) as critic_units:
@@ -231,71 +265,65 @@ class MultiTaskSAC(Algorithm):
             actor_gradients = self.gradients(actor_loss, self.actor)
         finally:
             self.noise = own
-        result: dict[str, NetworkProbe] = {}
-        for name, network, members, units, gradients in (
+        networks = (
             ("actor", self.actor, 1, actor_units, actor_gradients),
             ("critic", self.critic, CRITICS, critic_units, critic_gradients),
-        ):
-            weights = {key: value.detach() for key, value in network.named_parameters()}
-            by_name = dict(zip(weights, gradients, strict=True))
-            result |= by_member(name, members, units, weights, by_name)
+        )
+        result: list[dict[str, NetworkProbe]] = []
+        for index in range(self.seeds):
+            result.append({})
+            for name, network, members, units, gradients in networks:
+                weights = {key: value.detach() for key, value in network.named_parameters()}
+                by_name = dict(zip(weights, gradients, strict=True))
+                parts = [part_of(x, index, self.seeds) for x in (units, weights, by_name)]
+                result[index] |= by_member(name, members, *parts)
         return result
 
     def parameter_counts(self) -> ParameterCounts:
         """See `Algorithm.parameter_counts`."""
         return ParameterCounts(
-            sum(p.numel() for p in self.actor.parameters()),
-            sum(p.numel() for p in self.critic.parameters()),
+            sum(p.numel() for p in self.actor.parameters()) // self.seeds,
+            sum(p.numel() for p in self.critic.parameters()) // self.seeds,
         )
 
     def state_dict(self) -> dict[str, Any]:
         """See `Algorithm.state_dict`."""
-        return {
+        (state,) = self.state_by_seed()
+        return state
+
+    def state_by_seed(self) -> list[dict[str, Any]]:
+        """See `Algorithm.state_by_seed`."""
+        whole = {
             "actor": dict(self.actor.state_dict()),
             "critic": dict(self.critic.state_dict()),
             "target": dict(self.target.state_dict()),
             "log_temperature": self.log_temperature.detach(),
             "optimisers": {name: o.state_dict() for name, o in self.optimisers.items()},
-            "exploration": self.exploration.get_state(),
-            "noise": self.noise.get_state(),
         }
+        return [
+            {
+                **part_of(whole, index, self.seeds),
+                "exploration": self.exploration.generators[index].get_state(),
+                "noise": self.noise.generators[index].get_state(),
+            }
+            for index in range(self.seeds)
+        ]
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See `Algorithm.load_state_dict`."""
-        self.actor.load_state_dict(state["actor"])
-        self.critic.load_state_dict(state["critic"])
-        self.target.load_state_dict(state["target"])
+        self.load_state_by_seed([state])
+
+    def load_state_by_seed(self, states: Sequence[dict[str, Any]]) -> None:
+        """See `Algorithm.load_state_by_seed`."""
+        for index, state in enumerate(states):
+            self.exploration.generators[index].set_state(state["exploration"])
+            self.noise.generators[index].set_state(state["noise"])
+        self.actor.load_state_dict(joined([state["actor"] for state in states]))
+        self.critic.load_state_dict(joined([state["critic"] for state in states]))
+        self.target.load_state_dict(joined([state["target"] for state in states]))
         with torch.no_grad():
-            self.log_temperature.copy_(state["log_temperature"])
+            self.log_temperature.copy_(joined([state["log_temperature"] for state in states]))
         for name, optimiser in self.optimisers.items():
             # Adam would go on to write into the very tensors that it is given.
-            optimiser.load_state_dict(copy.deepcopy(state["optimisers"][name]))
-        self.exploration.set_state(state["exploration"])
-        self.noise.set_state(state["noise"])
-
-
-@contextmanager
-def frozen(network: nn.Module) -> Iterator[None]:
-    """Within, the network passes gradients on to its inputs and computes none of its weights'."""
-    network.requires_grad_(False)
-    try:
-        yield
-    finally:
-        network.requires_grad_(True)
-
-
-def clip(gradients: list[Tensor], largest: float, members: int = 1) -> Tensor:
-    """Scales gradients in place to a global norm of at most `largest` (0: leaves them alone).
-
-    With members > 1 each index of the gradients' first axis is a network with a norm of its own.
-    Returns the norm before clipping, the mean over members.
-    """
-    squares = [
-        g.square().sum() if members == 1 else g.square().flatten(1).sum(1) for g in gradients
-    ]
-    norm = torch.stack(squares).sum(0).sqrt()
-    if largest > 0:
-        scale = (largest / (norm + 1e-6)).clamp(max=1.0)
-        for g in gradients:
-            g.mul_(scale if members == 1 else scale.view(-1, *[1] * (g.dim() - 1)))
-    return norm.mean()
+            own = copy.deepcopy([state["optimisers"][name] for state in states])
+            optimiser.load_state_dict(joined(own))

@@ -35,14 +35,21 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def build() -> Callable[..., Algorithm]:
-    """Builds a tiny algorithm by name; keywords override settings."""
+    """Builds a tiny algorithm by name; further keywords override settings."""
 
-    def make(name: str, tasks: int = 3, envs: int = 2, seed: int = 0, **fields: Any) -> Algorithm:
+    def make(
+        name: str,
+        tasks: int = 3,
+        envs: int = 2,
+        seed: int = 0,
+        together: tuple[int, ...] = (),
+        **fields: Any,
+    ) -> Algorithm:
         found = entry(name)
         known = {f.name for f in dataclasses.fields(found.settings)}
         settings = found.settings(**{k: v for k, v in TINY.items() if k in known} | fields)
         names = tuple(f"task-{i}" for i in range(tasks))
-        return load(found.path)(settings, Problem(names, envs, seed))
+        return load(found.path)(settings, Problem(names, envs, seed, together))
 
     return make
 

@@ -31,7 +31,7 @@ def mega(build: Callable[..., Algorithm]) -> Any:
 
 
 def tables_of(algorithm: Any, task: int) -> list[np.ndarray]:
-    s, populations = algorithm.settings, algorithm.evolution.populations
+    s, populations = algorithm.settings, algorithm.evolutions[0].populations
     depth = max(p.stage for p in populations)
     return [decode(i.bits, s.gene_bits, depth, s.decoding) for i in populations[task].individuals]
 
@@ -40,7 +40,7 @@ def test_each_env_acts_with_the_genotype_whose_turn_it_is(
     mega: Any, reference_stack: Callable[..., Tensor]
 ) -> None:
     mega.end_episodes(outcomes(np.arange(12.0).reshape(3, 4)))
-    mega.evolution.turn = np.array([1, 2, 3, 0])
+    mega.evolutions[0].turn = np.array([1, 2, 3, 0])
     x = torch.randn(3, 4, 39, generator=torch.Generator().manual_seed(0))
     mean, _ = mega.policy(x, "explore")
     actor = mega.actor
@@ -107,11 +107,11 @@ def test_modules_above_the_stage_are_not_trained(
 
 
 def test_a_task_sends_exactly_no_gradient_to_modules_above_its_own_stage(mega: Any) -> None:
-    mega.evolution.grow(1)
-    mega.evolution.grow(1)
+    mega.evolutions[0].grow(1)
+    mega.evolutions[0].grow(1)
     mega.decode_populations()
     mega.rank()
-    assert [p.stage for p in mega.evolution.populations] == [3, 5, 3]
+    assert [p.stage for p in mega.evolutions[0].populations] == [3, 5, 3]
     x = torch.randn(3, 50, 39, generator=torch.Generator().manual_seed(0))
     mean, _ = mega.policy(x, "evaluate")
     for task, stage in enumerate([3, 5, 3]):
@@ -130,7 +130,7 @@ def test_growth_deepens_the_tables_and_everything_still_runs(
     for generation in range(2):
         assert mega.tables.shape == (3, 3, 3, 4), generation
         mega.end_episodes(outcomes([[5.0], [5.0], [5.0 * (1 + generation)]]))
-    assert [p.stage for p in mega.evolution.populations] == [4, 4, 3]
+    assert [p.stage for p in mega.evolutions[0].populations] == [4, 4, 3]
     assert mega.tables.shape == (4, 4, 3, 4)
     torch.testing.assert_close(mega.tables[3].sum(0), torch.ones(3, 4))
     assert mega.act(torch.zeros(3, 4, 39), explore=True).actions.shape == (3, 4, 4)
@@ -182,12 +182,12 @@ def test_the_critics_are_static(mega: Any, collect: Callable[..., Batch]) -> Non
 def test_report_has_the_stage_and_the_elites_mixing_weights(
     mega: Any, collect: Callable[..., Batch]
 ) -> None:
-    mega.evolution.grow(1)
+    mega.evolutions[0].grow(1)
     mega.decode_populations()
     batch = collect(mega, samples=4)
     mega.end_episodes(outcomes([[1, 9, 3, 4], [8, 2, 3, 7], [5, 6, 7, 8]]))
     report = mega.report(batch)
-    populations = mega.evolution.populations
+    populations = mega.evolutions[0].populations
     assert report["stage"] == [3.0, 4.0, 3.0]
     assert report["best_fitness"] == [9.0, 8.0, 8.0]
     assert report["generation"] == [1.0, 1.0, 1.0]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, distributions, nn
 from torch.nn import functional
 
+from algorithms.draws import Draws
 from algorithms.networks import (
     MLP,
     Linear,
@@ -185,7 +186,7 @@ def tanh_gaussian(mean: Tensor, log_std: Tensor, seed: int) -> tuple[Tensor, Ten
 def test_tanh_gaussian_agrees_with_torch_distributions(random: torch.Generator) -> None:
     mean = (2 * torch.randn(T, B, 4, generator=random)).double().requires_grad_()
     log_std = (torch.rand(T, B, 4, generator=random) * 4 - 3).double().requires_grad_()
-    action, density = sample_tanh_gaussian(mean, log_std, torch.Generator().manual_seed(5))
+    action, density = sample_tanh_gaussian(mean, log_std, Draws([torch.Generator().manual_seed(5)]))
     expected_action, expected_density = tanh_gaussian(mean, log_std, 5)
     assert density.shape == (T, B)
     for got, wanted in ((action, expected_action), (density, expected_density)):
@@ -199,7 +200,7 @@ def test_tanh_gaussian_agrees_with_torch_distributions(random: torch.Generator) 
 def test_tanh_gaussian_density_is_exact_where_tanh_saturates() -> None:
     mean = torch.full((1, 1, 1), 30.0, requires_grad=True)
     log_std = torch.full((1, 1, 1), -5.0, requires_grad=True)
-    action, density = sample_tanh_gaussian(mean, log_std, torch.Generator().manual_seed(0))
+    action, density = sample_tanh_gaussian(mean, log_std, Draws([torch.Generator().manual_seed(0)]))
     assert action.item() == 1.0
     # log(1 − tanh²u) → log 4 − 2u, which float32 cannot get from 1 − tanh².
     noise = torch.empty(1).normal_(generator=torch.Generator().manual_seed(0)).item()
@@ -212,9 +213,9 @@ def test_tanh_gaussian_density_is_exact_where_tanh_saturates() -> None:
 def test_tanh_gaussian_repeats_with_its_generator_and_moves_on(random: torch.Generator) -> None:
     zero = torch.zeros(1, 2, 4)
     state = random.get_state()
-    first, _ = sample_tanh_gaussian(zero, zero, random)
-    second, _ = sample_tanh_gaussian(zero, zero, random)
+    first, _ = sample_tanh_gaussian(zero, zero, Draws([random]))
+    second, _ = sample_tanh_gaussian(zero, zero, Draws([random]))
     random.set_state(state)
-    again, _ = sample_tanh_gaussian(zero, zero, random)
+    again, _ = sample_tanh_gaussian(zero, zero, Draws([random]))
     assert torch.equal(first, again)
     assert not torch.equal(first, second)

@@ -20,7 +20,8 @@ from torch import Tensor
 
 import algorithms
 from algorithms import ALGORITHMS, algorithm_names, entry, load
-from algorithms.algorithm import Algorithm, Batch, Outcomes, Problem, generator
+from algorithms.algorithm import Algorithm, Batch, Outcomes, Problem
+from algorithms.draws import Draws
 
 every_algorithm = pytest.mark.parametrize("name", list(ALGORITHMS))
 
@@ -251,7 +252,8 @@ def test_no_global_generator_is_used_or_changed(name: str, build: Build, collect
 
 def test_generators_depend_on_seed_and_purpose_alone() -> None:
     def draw(seed: int, purpose: str, tasks: tuple[str, ...] = ("a",)) -> list[float]:
-        return torch.rand(4, generator=generator(Problem(tasks, 1, seed), purpose)).tolist()
+        (own,) = Draws.of(Problem(tasks, 1, seed), purpose).generators
+        return torch.rand(4, generator=own).tolist()
 
     assert draw(0, "init") == draw(0, "init", ("b", "c"))
     assert draw(0, "init") != draw(1, "init")

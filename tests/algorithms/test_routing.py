@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from algorithms.algorithm import Algorithm, Batch
+from algorithms.draws import Draws
 from algorithms.module_stack import modules_in_use
 from algorithms.routing import (
     Choice,
@@ -113,10 +114,10 @@ def test_network_agrees_with_plain_autograd(
     selected, choice = None, Choice("greedy")
     if stored:
         draws = torch.Generator().manual_seed(0)
-        selected = net(x, Choice("sampled", torch.ones(T), draws))[1][0]
+        selected = net(x, Choice("sampled", torch.ones(1, T), Draws([draws])))[1]
         choice = Choice("given", selected=selected)
     actual, _ = net(x, choice)
-    expected = plain_network(net, x, selected, reference_stack)
+    expected = plain_network(net, x, None if selected is None else selected[0], reference_stack)
     torch.testing.assert_close(actual, expected)
     got = torch.autograd.grad(actual.square().sum(), list(net.parameters()))
     wanted = torch.autograd.grad(expected.square().sum(), list(net.parameters()))
@@ -139,9 +140,10 @@ def test_resrouting_changes_gradients_and_no_values() -> None:
 def test_a_sampled_route_that_is_given_again_repeats_the_output() -> None:
     """Temperatures decide what is drawn, never how the drawn sources are mixed."""
     net, x = network(), observations(50)
-    hot = Choice("sampled", torch.tensor([0.2, 1.0, 9.0]), torch.Generator().manual_seed(0))
+    draws = Draws([torch.Generator().manual_seed(0)])
+    hot = Choice("sampled", torch.tensor([[0.2, 1.0, 9.0]]), draws)
     output, selected = net(x, hot)
-    again, _ = net(x, Choice("given", selected=selected[0]))
+    again, _ = net(x, Choice("given", selected=selected))
     assert torch.equal(output, again)
     assert not torch.equal(selected, net(x, Choice("greedy"))[1])
 
@@ -188,7 +190,7 @@ def test_greedy_takes_the_largest_logits_of_each_slot(top_k: int) -> None:
 
 @pytest.mark.parametrize("how", ["greedy", "sampled"])
 def test_a_slot_with_fewer_sources_than_k_takes_them_all(how: Any) -> None:
-    choice = Choice(how, torch.ones(1), torch.Generator().manual_seed(0))
+    choice = Choice(how, torch.ones(1, 1), Draws([torch.Generator().manual_seed(0)]))
     selected = select(one_slot([0.0, 5.0, -3.0, 1.0], 20), 2, choice)
     assert selected.sum(-1).unique(dim=2).flatten().tolist() == [1, 2, 2, 2]
     assert not selected.triu(1).any(), "no slot reads a later module"
@@ -206,7 +208,7 @@ def test_sampling_equals_multinomial_without_replacement_at_the_tasks_temperatur
     temperature = torch.tensor([1.0, 0.3, 4.0])
     n, random = len(logits), torch.Generator().manual_seed(2)
     table = one_slot(logits, draws).expand(1, 3, draws, n, n)
-    selected = select(table, 2, Choice("sampled", temperature, random))
+    selected = select(table, 2, Choice("sampled", temperature[None], Draws([random])))
     for task, heat in enumerate(temperature.tolist()):
         p = torch.softmax(torch.tensor(logits) / heat, -1)
         drawn = torch.multinomial(p.expand(draws, n), 2, generator=random)
@@ -225,7 +227,7 @@ def test_sampling_equals_multinomial_without_replacement_at_the_tasks_temperatur
 
 def test_samples_and_members_are_drawn_independently() -> None:
     table = one_slot([0.0] * 4, 500).expand(2, 1, 500, 4, 4)
-    choice = Choice("sampled", torch.ones(1), torch.Generator().manual_seed(0))
+    choice = Choice("sampled", torch.ones(1, 1), Draws([torch.Generator().manual_seed(0)]))
     selected = select(table, 2, choice)
     assert not torch.equal(selected[0], selected[1])
     assert len(selected[0, 0].flatten(1).unique(dim=0)) > 6
@@ -362,7 +364,7 @@ def test_routes_are_drawn_at_the_route_balancing_temperatures(d2r: Any) -> None:
         d2r.log_temperature.copy_(torch.tensor([0.0, -1.0, -4.0]))
     alpha = d2r.log_temperature.exp()
     expected = (1 / alpha) / (1 / alpha).sum() * 3
-    torch.testing.assert_close(d2r.sampled(d2r.noise).temperature, expected)
+    torch.testing.assert_close(d2r.sampled(d2r.noise).temperature, expected[None])
 
 
 def test_exploration_follows_the_temperatures(d2r: Any) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, distributions, nn
 
 from algorithms.algorithm import Algorithm, Batch
-from algorithms.sac import clip
+from algorithms.gradients import clip
 from algorithms.settings import D2RSettings, MEGASettings, MTSACSettings, SACSettings
 
 T, B = 3, 6
@@ -62,7 +62,7 @@ class PlainSAC:
         for parameter in [*self.actor, *self.critics[0], *self.critics[1], self.log_alpha]:
             parameter.requires_grad_()
         self.noise = torch.Generator()
-        self.noise.set_state(algorithm.noise.get_state())
+        self.noise.set_state(algorithm.noise.generators[0].get_state())
 
         def adam(parameters: list[Tensor], rate: float) -> torch.optim.Adam:
             return torch.optim.Adam(parameters, rate, eps=s.adam_epsilon)
@@ -465,15 +465,15 @@ def test_clip_is_torchs_clipping(largest: float) -> None:
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.grad = gradient.clone()
     expected = nn.utils.clip_grad_norm_(parameters, largest)
-    torch.testing.assert_close(clip(gradients, largest), expected)
+    torch.testing.assert_close(clip(gradients, largest)[0], expected)
     for parameter, gradient in zip(parameters, gradients, strict=True):
         torch.testing.assert_close(gradient, parameter.grad)
 
 
 def test_clip_by_member_clips_each_by_its_own_norm() -> None:
     gradients = [torch.tensor([[3.0, 0.0], [0.3, 0.0]]), torch.tensor([[4.0], [0.4]])]
-    norm = clip(gradients, 1.0, members=2)
-    assert norm.item() == pytest.approx((5 + 0.5) / 2)
+    norms = clip(gradients, 1.0, groups=2)
+    assert norms.tolist() == pytest.approx([5, 0.5])
     torch.testing.assert_close(gradients[0], torch.tensor([[0.6, 0.0], [0.3, 0.0]]))
     torch.testing.assert_close(gradients[1], torch.tensor([[0.8], [0.4]]))
 
