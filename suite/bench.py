@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 
+from algorithms import entry, load
 from algorithms.algorithm import ParameterCounts
 from suite.config import RunConfig
 from suite.evaluate import Evaluation
@@ -15,56 +17,122 @@ from suite.messages import UserError
 from suite.meta_world import EngineError, check_engine
 from suite.progress import Progress
 from suite.replay import Extras, Replay
-from suite.runs import PROGRESS, RunDirectory
+from suite.runs import PROGRESS, RunDirectory, check_space
 from suite.tracking import TrackedLog, Tracker, check_tracker, open_tracker
 from suite.train import build
 
 
 def bench(config: RunConfig) -> int:
-    """Trains, or says that the run is done; returns the exit status."""
+    """Trains each seed, or says that it is done; returns the exit status."""
     try:
         check_engine(config.execution.engine)
     except EngineError as error:
         raise UserError(str(error)) from None
     check_tracker(config.execution.track)
-    directory = RunDirectory(config)
-    directory.open()
-    done = directory.result
-    if done is not None:
+    runs = config.each_seed()
+    if config.execution.batched and len(runs) > 1:
+        check_together(config)
+        return train_all(runs)
+    for run in runs:
+        status = train_all([run])
+        if status:
+            return status
+    return 0
+
+
+def check_together(config: RunConfig) -> None:
+    """Raises UserError where seeds cannot be trained together."""
+    if not load(entry(config.algorithm).path).seeds_together:
+        raise UserError(f"batched: {config.algorithm} trains one seed at a time; leave it out")
+    if config.execution.track in ("wandb", "trackio"):
+        raise UserError(
+            f"track: {config.execution.track} follows one run a process; with batched seeds give "
+            "--track tensorboard or none"
+        )
+
+
+def train_all(configs: Sequence[RunConfig]) -> int:
+    """Trains the runs that are not done, together where they stand at the same round."""
+    directories = [RunDirectory(config) for config in configs]
+    for directory in directories:
+        directory.open()
+    todo = []
+    for directory in directories:
+        done = directory.result
+        if done is None:
+            todo.append(directory)
+            continue
         directory.tidy()
         print(table(done))
         print(f"this run is done: {directory.path / 'rows.parquet'} (--force runs it again)")
-        return 0
-    torch.set_num_threads(directory.begin_session())
-    total = config.rounds * config.steps_per_round
-    print(f"{config.name()}: {total:,} env steps on {len(config.tasks)} tasks → {directory.path}")
+    for at, group in standing_together(todo):
+        status = train(group, at)
+        if status:
+            return status
+    return 0
 
-    progress = Progress(config.name(), total, directory.path / PROGRESS)
+
+def standing_together(
+    directories: Sequence[RunDirectory],
+) -> Iterator[tuple[int | None, list[RunDirectory]]]:
+    """Groups of runs that can go on from one round, which is given too where there are several.
+
+    A kill between two writes leaves some runs a checkpoint behind the others, which have it, too.
+    """
+    left = list(directories)
+    while left:
+        rounds = {d: d.checkpoints.rounds() or [0] for d in left}
+        at = min(newest for newest, *_ in rounds.values())
+        slowest = next(d for d in left if rounds[d][0] == at)
+        group = [d for d in left if at in rounds[d] and d.threads() == slowest.threads()]
+        left = [d for d in left if d not in group]
+        yield (at if len(group) > 1 else None), group
+
+
+def train(directories: Sequence[RunDirectory], at: int | None = None) -> int:
+    """Trains one run, or several seeds together from round `at`; returns the exit status."""
+    configs = [directory.config for directory in directories]
+    config, seeds = configs[0], [c.seed for c in configs]
+    torch.set_num_threads(directories[0].threads())
+    for directory in directories:
+        directory.begin_session(seeds)
+    total = config.rounds * config.steps_per_round
+    name = config.name()
+    if len(seeds) > 1:
+        name = f"{name.rpartition('-s')[0]}-s{','.join(map(str, seeds))}"
+    where = directories[0].path if len(seeds) == 1 else directories[0].path.parent
+    print(f"{name}: {total:,} env steps on {len(config.tasks)} tasks → {where}")
+
+    progress = Progress(name, total, [directory.path / PROGRESS for directory in directories])
     try:
-        trainer = build(config, directory, progress)
+        trainer = build(configs, directories, progress)
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "alloc" not in str(error).lower():
             raise
+        fewer = ", or train fewer seeds together" if len(seeds) > 1 else ""
         raise UserError(
             f"memory: this run's networks and replay do not fit on {config.device}; make "
-            "--buffer-per-task or the widths smaller"
+            f"--buffer-per-task or the widths smaller{fewer}"
         ) from None
     counts = trainer.algorithm.parameter_counts()
-    directory.check_space(checkpoint_bytes(config, trainer.algorithm.extras, counts))
+    needed = checkpoint_bytes(config, trainer.algorithm.extras, counts)
+    check_space([directory.path for directory in directories], needed * len(seeds))
     print(f"parameters: actor {counts.actor:,}, critics {counts.critic:,}")
-    tracker: Tracker | None = None
+    trackers: list[Tracker] = []
     try:
-        for line in trainer.restore():
+        for line in trainer.restore(at):
             print(f"warning: {line}; the checkpoint before it is used", file=sys.stderr)
         if trainer.round:
             print(f"resuming at env step {trainer.env_step:,}")
-        tracker = open_tracker(config, directory.path, trainer.env_step)
-        trainer.log = TrackedLog(config.tasks, tracker)
+        for run in trainer.runs:
+            trackers.append(open_tracker(run.config, run.directory.path, trainer.env_step))
+            run.log = TrackedLog(config.tasks, trackers[-1])
         progress.begin(trainer.env_step)
-        evaluation = trainer.run()
+        evaluations = trainer.run()
         timing = progress.timing(total)
-        result = summary(config, evaluation)
-        directory.finish(counts, result)
+        results = [summary(c, e) for c, e in zip(configs, evaluations, strict=True)]
+        for directory, result in zip(directories, results, strict=True):
+            directory.finish(counts, result)
     except Interrupted as stop:
         progress.close()
         without = ", without --force," if config.execution.force else ""
@@ -74,11 +142,14 @@ def bench(config: RunConfig) -> int:
         progress.close()
         trainer.envs.close()
         trainer.evaluation_envs.close()
-        if tracker is not None:
+        for tracker in trackers:
             tracker.close()
-    print(table(result))
-    print(f"{timing['steps_per_second']:,.0f} env steps/s in this session")
-    print(f"rows: {directory.path / 'rows.parquet'}")
+    for directory, result in zip(directories, results, strict=True):
+        if len(seeds) > 1:
+            print(f"seed {directory.config.seed}")
+        print(table(result))
+        print(f"rows: {directory.path / 'rows.parquet'}")
+    print(f"{len(seeds) * timing['steps_per_second']:,.0f} env steps/s in this session")
     return 0
 
 

@@ -151,13 +151,20 @@ class CheckpointStore:
         manifest: dict[str, Any] = json.loads(text)
         return manifest
 
-    def load(self) -> Loaded | None:
-        """The newest whole checkpoint, or None where there has been none.
+    def rounds(self) -> list[int]:
+        """The rounds that there are checkpoints of, newest first."""
+        return [int(path.stem.rpartition("-")[2]) for path in self.manifests()]
+
+    def load(self, at: int | None = None) -> Loaded | None:
+        """The newest whole checkpoint, or the newest up to round `at`; None where there is none.
 
         Raises UserError where there are checkpoints and none of them is whole.
         """
         damaged: list[str] = []
-        for path in self.manifests():
+        for path, round_ in zip(self.manifests(), self.rounds(), strict=True):
+            if at is not None and round_ > at:
+                path.unlink()
+                continue
             try:
                 return self.load_from(path, damaged)
             except ValueError as error:

@@ -96,6 +96,13 @@ class ExecutionConfig:
     """Live tracking beside the rows: auto is TensorBoard where it is installed."""
     force: bool = False
     """Delete what an earlier run left in the directory and start again."""
+    seeds: str = ""
+    """Further seeds, each a run of its own: how many, counted from the seed, or a list such as
+    0,5,7."""
+    batched: bool = False
+    """Train all seeds at once in this process, with batched networks, instead of one after the
+    other: faster where one seed leaves the device idle. Results equal those of single runs up to
+    rounding."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +141,24 @@ class RunConfig:
     def goal_seed(self) -> int:
         """The seed that the preset goals come from."""
         return self.seed if self.task.goal_seed < 0 else self.task.goal_seed
+
+    def each_seed(self) -> list[RunConfig]:
+        """The runs that this stands for, one a seed. Raises UserError for seeds that are none."""
+        given = self.execution.seeds
+        if not given:
+            return [self]
+        try:
+            listed = [int(part) for part in given.split(",")]
+        except ValueError:
+            raise UserError(
+                f"seeds: {given!r} is neither a number of seeds nor a list such as 0,1,2"
+            ) from None
+        counted = "," not in given
+        seeds = range(self.seed, self.seed + listed[0]) if counted else listed
+        if not seeds or len(set(seeds)) < len(seeds):
+            raise UserError(f"seeds: {given!r} names {'a seed twice' if seeds else 'no seed'}")
+        execution = replace(self.execution, seeds="")
+        return [replace(self, seed=seed, execution=execution) for seed in seeds]
 
     def identity(self) -> dict[str, Any]:
         """Everything that can change a result, as plain data."""
@@ -313,9 +338,13 @@ def check(config: RunConfig, here: bool = True) -> None:
             f"probe-size: {evaluation.probe_size} is less than one a task; give at least "
             f"{len(config.tasks)}"
         )
-    for name, seed in (("seed", config.seed), ("goal-seed", config.goal_seed)):
+    runs = config.each_seed()
+    named = [("seed", run.seed) for run in runs]
+    for name, seed in (*named, ("goal-seed", config.goal_seed)):
         if not 0 <= seed < 2**32:
             raise UserError(f"{name}: {seed} does not lie between 0 and 2**32 - 1")
+    if len(runs) > 1 and config.execution.run_dir:
+        raise UserError("run-dir: several seeds have a directory each; name their --results folder")
     widest = max(getattr(config.settings, f"{net}_width", 0) for net in ("actor", "critic"))
     if evaluation.probe_size < widest:
         raise UserError(
@@ -331,11 +360,13 @@ def check(config: RunConfig, here: bool = True) -> None:
 def check_memory(config: RunConfig) -> None:
     """Raises UserError for a replay that is larger than this machine's memory."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    replay = len(config.tasks) * config.training.buffer_per_task * TRANSITION_BYTES
+    seeds = len(config.each_seed()) if config.execution.batched else 1
+    replay = seeds * len(config.tasks) * config.training.buffer_per_task * TRANSITION_BYTES
     if replay > memory and config.device == "cpu":
+        of_seeds = f" and {seeds} seeds" if seeds > 1 else ""
         raise UserError(
             f"buffer-per-task: {config.training.buffer_per_task} needs {replay / 1e9:.1f} GB for "
-            f"{len(config.tasks)} tasks, and this machine has {memory / 1e9:.1f} GB"
+            f"{len(config.tasks)} tasks{of_seeds}, and this machine has {memory / 1e9:.1f} GB"
         )
 
 

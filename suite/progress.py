@@ -6,7 +6,7 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +19,18 @@ WRITE_SECONDS = 3.0
 class Progress:
     """A progress bar on a terminal; a line for each evaluation elsewhere; a small file for both.
 
-    The file is what a sweep and `status` show of a run: a JSON object, replaced as a whole.
+    The file is what a sweep and `status` show of a run: a JSON object, replaced as a whole. Runs
+    that are trained together have one each.
     """
 
-    def __init__(self, name: str, total: int, file: Path | None = None) -> None:
-        self.name, self.total, self.file = name, total, file
+    def __init__(self, name: str, total: int, files: Sequence[Path] = ()) -> None:
+        self.name, self.total, self.files = name, total, files
         self.env_step = 0
         self.written = float("-inf")
         self.began = time.monotonic()
         self.initial = 0
-        self.training = self.success = self.evaluation = float("nan")
+        self.training = self.evaluation = float("nan")
+        self.successes: list[float | None] = [None for _ in files]
         self.bar: tqdm[Any] | None = None
 
     def begin(self, env_step: int) -> None:
@@ -63,10 +65,10 @@ class Progress:
         mixed = success if self.training != self.training else 0.9 * self.training + 0.1 * success
         self.training = mixed
 
-    def evaluated(self, env_step: int, success: Iterable[float]) -> None:
-        """An evaluation ended."""
-        rates = list(success)
-        self.evaluation = sum(rates) / len(rates)
+    def evaluated(self, env_step: int, successes: Sequence[float]) -> None:
+        """An evaluation ended, with this mean success of each run."""
+        self.evaluation = sum(successes) / len(successes)
+        self.successes = list(successes)
         self.write()
         if not sys.stderr.isatty():
             speed = self.timing(env_step)["steps_per_second"]
@@ -90,20 +92,14 @@ class Progress:
         self.bar.set_postfix_str(", ".join(parts))
 
     def write(self) -> None:
-        """Replaces the file; a full disk stops no run here."""
+        """Replaces the files; a full disk stops no run here."""
         self.written = time.monotonic()
-        if self.file is None:
-            return
-        known = self.evaluation == self.evaluation
-        state = {
-            **self.timing(self.env_step),
-            "total": self.total,
-            "success": self.evaluation if known else None,
-        }
-        temporary = self.file.with_name(f".{self.file.name}.tmp")
-        with contextlib.suppress(OSError):
-            temporary.write_text(json.dumps(state))
-            temporary.replace(self.file)
+        for file, success in zip(self.files, self.successes, strict=False):
+            state = {**self.timing(self.env_step), "total": self.total, "success": success}
+            temporary = file.with_name(f".{file.name}.tmp")
+            with contextlib.suppress(OSError):
+                temporary.write_text(json.dumps(state))
+                temporary.replace(file)
 
     def timing(self, env_step: int) -> dict[str, float]:
         """Wall-clock of this session so far."""

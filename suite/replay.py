@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from algorithms.algorithm import Batch
+from algorithms.draws import Draws
 
 OBSERVATION, ACTION = 39, 4
 WIDTH = 2 * OBSERVATION + ACTION + 2
@@ -18,10 +19,10 @@ Extras = Mapping[str, tuple[tuple[int, ...], torch.dtype]]
 
 
 class Replay:
-    """A ring buffer [T, C, 84]; one gather a batch.
+    """A ring buffer [T, C, 84], or [S·T, C, 84] of S seeds; one gather a batch.
 
     All tasks fill in lockstep, so one position serves them all. float32 holds exactly what the
-    networks see; extras keep the type that the algorithm declares.
+    networks see; extras keep the type that the algorithm declares. T is a seed's tasks.
     """
 
     def __init__(
@@ -30,15 +31,16 @@ class Replay:
         capacity: int,
         extras: Extras,
         device: torch.device,
-        generator: torch.Generator,
+        draws: Draws,
     ) -> None:
-        self.tasks, self.capacity, self.generator = tasks, capacity, generator
-        self.rows = torch.zeros(tasks, capacity, WIDTH, device=device)
+        self.tasks, self.capacity, self.draws = tasks, capacity, draws
+        whole = tasks * len(draws.generators)
+        self.rows = torch.zeros(whole, capacity, WIDTH, device=device)
         self.extras = {
-            name: torch.zeros(tasks, capacity, *shape, dtype=dtype, device=device)
+            name: torch.zeros(whole, capacity, *shape, dtype=dtype, device=device)
             for name, (shape, dtype) in extras.items()
         }
-        self.offsets = torch.arange(tasks, device=device).unsqueeze(1) * capacity
+        self.offsets = torch.arange(whole, device=device).unsqueeze(1) * capacity
         self.written = 0
         """Rows ever added, per task."""
 
@@ -78,44 +80,42 @@ class Replay:
 
     def sample(self, batch_per_task: int) -> Batch:
         """Transitions drawn uniformly with replacement, the same number for every task."""
-        index = torch.randint(
-            self.size,
-            (self.tasks, batch_per_task),
-            generator=self.generator,
-            device=self.rows.device,
-        )
+        index = self.draws.integers(self.size, (self.tasks, batch_per_task))
         flat = (index + self.offsets).flatten()
         rows = self.rows.view(-1, WIDTH).index_select(0, flat)
         extras = {
             name: store.flatten(0, 1).index_select(0, flat).view(*index.shape, *store.shape[2:])
             for name, store in self.extras.items()
         }
-        return unpack(rows.view(self.tasks, batch_per_task, WIDTH), extras)
+        return unpack(rows.view(*index.shape, WIDTH), extras)
 
-    def segment(self, start: int) -> dict[str, Tensor]:
-        """What is still held of the rows added since `start`, oldest first, as host tensors."""
+    def stores(self, seed: int) -> dict[str, Tensor]:
+        """Views of what is held of the seed of this index."""
+        own = slice(seed * self.tasks, (seed + 1) * self.tasks)
+        return {"rows": self.rows[own]} | {k: store[own] for k, store in self.extras.items()}
+
+    def segment(self, start: int, seed: int = 0) -> dict[str, Tensor]:
+        """What is still held of a seed's rows added since `start`, oldest first, on the host."""
         first = max(start, self.written - self.capacity)
         slots = torch.arange(first, self.written, device=self.rows.device) % self.capacity
-        parts = {"rows": self.rows[:, slots].cpu()}
-        return parts | {name: store[:, slots].cpu() for name, store in self.extras.items()}
+        return {name: store[:, slots].cpu() for name, store in self.stores(seed).items()}
 
-    def restore_segment(self, stop: int, segment: Mapping[str, Tensor]) -> None:
+    def restore_segment(self, stop: int, segment: Mapping[str, Tensor], seed: int = 0) -> None:
         """Puts back a segment whose last row was the `stop`-th; segments come oldest first."""
         count = segment["rows"].shape[1]
         slots = torch.arange(stop - count, stop, device=self.rows.device) % self.capacity
-        self.rows[:, slots] = segment["rows"].to(self.rows.device)
-        for name, store in self.extras.items():
+        for name, store in self.stores(seed).items():
             store[:, slots] = segment[name].to(store.device)
         self.written = stop
 
-    def state_dict(self) -> dict[str, Any]:
-        """Position and generator; the rows themselves travel as segments."""
-        return {"written": self.written, "generator": self.generator.get_state()}
+    def state_dict(self, seed: int = 0) -> dict[str, Any]:
+        """Position and generator of a seed; the rows themselves travel as segments."""
+        return {"written": self.written, "generator": self.draws.generators[seed].get_state()}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any], seed: int = 0) -> None:
         """Inverse of `state_dict`."""
         self.written = state["written"]
-        self.generator.set_state(state["generator"])
+        self.draws.generators[seed].set_state(state["generator"])
 
 
 def unpack(rows: Tensor, extras: Mapping[str, Tensor]) -> Batch:

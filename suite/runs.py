@@ -22,6 +22,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
@@ -133,40 +134,36 @@ class RunDirectory:
         result: dict[str, Any] = json.loads(path.read_text())
         return result
 
-    def check_space(self, needed: int) -> None:
-        """Raises UserError where the disk has less than the bytes that the run will need."""
-        free = shutil.disk_usage(self.path).free
-        # A resumed run has written part of it already.
-        free += sum(path.stat().st_size for path in self.path.rglob("*") if path.is_file())
-        if free < needed:
-            raise UserError(
-                f"disk: this run's checkpoints need about {needed / 1e9:.1f} GB and {self.path} "
-                f"has {free / 1e9:.1f} GB free; make room, choose another --results folder or a "
-                "smaller --buffer-per-task"
-            )
-
-    def begin_session(self) -> int:
-        """Adds the versions and the machine to provenance.json.
-
-        Returns the number of learner threads, that of the first session for all of them: sums are
-        split by threads, and round accordingly. Raises UserError where another one is asked for.
-        """
+    def sessions(self) -> list[dict[str, Any]]:
+        """What provenance.json says of the sessions so far."""
         path = self.path / "provenance.json"
-        sessions = json.loads(path.read_text()) if path.exists() else []
-        own = self.config.execution.threads
+        found: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
+        return found
+
+    def threads(self) -> int:
+        """The number of learner threads, that of the first session for all of them.
+
+        Sums are split by threads, and round accordingly. Raises UserError where another number is
+        asked for.
+        """
+        sessions, own = self.sessions(), self.config.execution.threads
         threads: int = sessions[0]["threads"] if sessions else own or len(os.sched_getaffinity(0))
         if own not in (0, threads):
             raise UserError(
                 f"threads: this run began with {threads}, and {own} would round otherwise; leave "
                 f"--threads out, or give {threads}"
             )
-        sessions.append(provenance(self.config, threads))
+        return threads
+
+    def begin_session(self, seeds: Sequence[int]) -> None:
+        """Adds the versions, the machine and the seeds trained together to provenance.json."""
+        path, sessions = self.path / "provenance.json", self.sessions()
+        sessions.append(provenance(self.config, self.threads(), seeds))
         for name, now in sessions[-1]["versions"].items():
             before = sessions[0]["versions"].get(name)
             if before != now:
                 print(f"warning: this run began with {name} {before}, now {now}", file=sys.stderr)
         write_atomically(path, (json.dumps(sessions, indent=1) + "\n").encode())
-        return threads
 
     def forget_parts_after_checkpoint(self) -> None:
         """Deletes row files that no checkpoint names: the work after it is done again."""
@@ -238,6 +235,20 @@ class RunDirectory:
         }
 
 
+def check_space(folders: Sequence[Path], needed: int) -> None:
+    """Raises UserError where the disk has less than the bytes that the runs in these will need."""
+    free = shutil.disk_usage(folders[0]).free
+    # A resumed run has written part of it already.
+    written = (path for folder in folders for path in folder.rglob("*") if path.is_file())
+    free += sum(path.stat().st_size for path in written)
+    if free < needed:
+        raise UserError(
+            f"disk: this run's checkpoints need about {needed / 1e9:.1f} GB and {folders[0]} "
+            f"has {free / 1e9:.1f} GB free; make room, choose another --results folder or a "
+            "smaller --buffer-per-task"
+        )
+
+
 def locked(file: TextIO, seconds: float = 0.0) -> bool:
     """Takes the lock of a run, for as long as the file is open; False where another has it.
 
@@ -295,7 +306,7 @@ def commit() -> str:
     return found.stdout.strip()
 
 
-def provenance(config: RunConfig, threads: int) -> dict[str, Any]:
+def provenance(config: RunConfig, threads: int, seeds: Sequence[int]) -> dict[str, Any]:
     """Where and with what a session runs."""
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -308,6 +319,7 @@ def provenance(config: RunConfig, threads: int) -> dict[str, Any]:
         "engine": config.execution.engine,
         "workers": config.execution.workers,
         "threads": threads,
+        "seeds_together": list(seeds),
     }
 
 

@@ -9,6 +9,7 @@ step before, always in that order, so that timing cannot change a result.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,8 @@ import numpy as np
 import torch
 
 from algorithms import entry, load
-from algorithms.algorithm import Algorithm, Batch, Outcomes, Problem, generator
+from algorithms.algorithm import Algorithm, Batch, Outcomes, Problem
+from algorithms.draws import Draws
 from suite.config import RunConfig
 from suite.evaluate import Evaluation, evaluate
 from suite.interrupt import Interrupt, Interrupted
@@ -36,18 +38,28 @@ EVALUATION_ENVS = 5
 
 
 @dataclass
-class Trainer:
-    """The parts of a run, wired."""
+class SeedRun:
+    """What a run has for itself, also where it is trained together with its other seeds."""
 
     config: RunConfig
     directory: RunDirectory
+    goals: Goals
+    log: RowLog
+
+
+@dataclass
+class Trainer:
+    """The parts of a run, wired; or of several that differ in their seeds alone.
+
+    Then the task axis holds all tasks of the first seed, all of the second and so on.
+    """
+
+    runs: Sequence[SeedRun]
     algorithm: Algorithm
     replay: Replay
-    goals: Goals
     envs: VectorEnv
     evaluation_envs: VectorEnv
     probe: Batch
-    log: RowLog
     progress: Progress
     round: int = 0
     """Rounds done."""
@@ -55,20 +67,30 @@ class Trainer:
     """Gradient steps done."""
 
     @property
+    def config(self) -> RunConfig:
+        """The configuration, but for the seed, of every run."""
+        return self.runs[0].config
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seed of each run."""
+        return [run.config.seed for run in self.runs]
+
+    @property
     def env_step(self) -> int:
-        """Environment steps done, over all tasks."""
+        """Environment steps done, over all tasks, by each run."""
         return self.round * self.config.steps_per_round
 
-    def run(self) -> Evaluation:
-        """Trains to the end of the run and returns the last evaluation."""
+    def run(self) -> list[Evaluation]:
+        """Trains to the end and returns the last evaluation of each run."""
         c = self.config
-        evaluation: Evaluation | None = None
+        evaluations: list[Evaluation] = []
         with Interrupt() as interrupt:
             saved = time.monotonic()
             while self.round < c.rounds:
                 outcomes = self.train_round()
                 if self.due():
-                    evaluation = self.evaluate()
+                    evaluations = self.evaluate()
                 # After the evaluation, which must see what has been trained and not, say, a
                 # genotype that is bred only now; and never after the last one.
                 if outcomes is not None and self.round < c.rounds:
@@ -80,7 +102,7 @@ class Trainer:
                     saved = time.monotonic()
                 if interrupt.requested and not last:
                     raise Interrupted(self.env_step)
-        return evaluation or self.evaluate()
+        return evaluations or self.evaluate()
 
     def train_round(self) -> Outcomes | None:
         """One episode of every env, with a gradient step per lockstep once there is data.
@@ -88,14 +110,14 @@ class Trainer:
         Returns how the episodes went, or None where random actions had a part in them.
         """
         c = self.config
-        tasks, envs = len(c.tasks), c.task.envs_per_task
+        tasks, envs = len(c.tasks) * len(self.runs), c.task.envs_per_task
         device = self.replay.rows.device
-        metrics = UpdateMetrics(c.tasks)
+        metrics = UpdateMetrics(c.tasks, self.seeds)
         returns, successes = np.zeros(tasks * envs), np.zeros(tasks * envs)
-        random_actions = stream(c.seed, "random actions", self.round)
+        random_actions = [stream(seed, "random actions", self.round) for seed in self.seeds]
         self.progress.start_round()
 
-        goals = self.goals.training(self.round, envs)
+        goals = [goal for run in self.runs for goal in run.goals.training(self.round, envs)]
         observations = as_batch(self.envs.reset(goals), tasks, envs, device)
         for step in range(c.task.horizon):
             seen = (self.round * c.task.horizon + step) * envs
@@ -103,13 +125,14 @@ class Trainer:
             decision = self.algorithm.act(observations, explore=True)
             actions = decision.actions
             if seen < c.training.random_steps:
-                drawn = random_actions.uniform(-1, 1, (tasks, envs, ACTION_SIZE))
+                size = (len(c.tasks), envs, ACTION_SIZE)
+                drawn = np.concatenate([own.uniform(-1, 1, size) for own in random_actions])
                 actions = torch.from_numpy(drawn).float().to(device)
             sent = actions.reshape(-1, ACTION_SIZE).cpu().numpy()
             if not np.isfinite(sent).all():
-                metrics.check(self.env_step, tasks * envs, self.updates)
-                at = self.env_step + step * tasks * envs
-                all_finite("action", sent.reshape(tasks, -1), c.tasks, at)
+                metrics.check(self.env_step, len(c.tasks) * envs, self.updates)
+                at = self.env_step + step * len(c.tasks) * envs
+                all_finite("action", sent.reshape(tasks, -1), metrics.tasks, at)
             self.envs.send(sent)
             if learning and step % c.training.update_every == 0:
                 batch = self.replay.sample(c.training.batch_per_task)
@@ -127,20 +150,22 @@ class Trainer:
             returns += rewards
             successes = np.maximum(successes, succeeded)
             observations = next_observations
-            self.progress.step(tasks * envs)
+            self.progress.step(len(c.tasks) * envs)
 
-        metrics.check(self.env_step, tasks * envs, self.updates)
+        metrics.check(self.env_step, len(c.tasks) * envs, self.updates)
         self.round += 1
         self.updates += metrics.count
         shape = (tasks, envs)
         outcomes = Outcomes(
             torch.from_numpy(returns.reshape(shape)), torch.from_numpy(successes.reshape(shape))
         )
-        self.log.per_task("train/return", self.env_step, self.updates, outcomes.returns.mean(1))
-        self.log.per_task("train/success", self.env_step, self.updates, outcomes.successes.mean(1))
-        metrics.write(self.log, self.env_step, self.updates)
+        self.log_per_task("train/return", outcomes.returns.mean(1).tolist())
+        self.log_per_task("train/success", outcomes.successes.mean(1).tolist())
+        metrics.write([run.log for run in self.runs], self.env_step, self.updates)
         self.progress.end_round(self.env_step, float(successes.mean()))
-        check_state(self.algorithm.state_dict(), self.env_step)
+        for seed, state in zip(self.seeds, self.algorithm.state_by_seed(), strict=True):
+            of_seed = f" of seed {seed}" if len(self.runs) > 1 else ""
+            check_state(state, self.env_step, f"algorithm{of_seed}")
         own = (self.round - 1) * c.task.horizon * envs >= c.training.random_steps
         return outcomes if own else None
 
@@ -149,60 +174,80 @@ class Trainer:
         n, total = self.config.evaluation.evaluations, self.config.rounds
         return self.round * n // total > (self.round - 1) * n // total
 
-    def evaluate(self) -> Evaluation:
+    def log_per_task(self, metric: str, values: Sequence[float]) -> None:
+        """Logs one value a place of the task axis, to each run its own."""
+        tasks = len(self.config.tasks)
+        for index, run in enumerate(self.runs):
+            own = values[index * tasks : (index + 1) * tasks]
+            run.log.per_task(metric, self.env_step, self.updates, own)
+
+    def evaluate(self) -> list[Evaluation]:
         """Success and returns on the evaluation goals; plasticity; the algorithm's own report."""
         c, step = self.config, self.env_step
         final = self.round == c.rounds
         episodes = c.evaluation.final_episodes if final else c.evaluation.eval_episodes
         self.progress.note("evaluating")
-        result = evaluate(
+        whole = evaluate(
             self.algorithm,
             self.evaluation_envs,
-            self.goals.evaluation(episodes),
+            [goals for run in self.runs for goals in run.goals.evaluation(episodes)],
             c.task.horizon,
             self.replay.rows.device,
         )
-        self.log.per_task("success", step, self.updates, result.success_rates())
-        self.log.per_task("return", step, self.updates, result.returns.mean(1))
-        self.log.whole("success/mean", step, self.updates, float(result.successes.mean()))
-        for network, probe in self.algorithm.probe(self.probe, seed=0).items():
-            for metric, value in measure(probe).items():
-                self.log.whole(f"plasticity/{network}/{metric}", step, self.updates, value)
+        self.log_per_task("success", whole.success_rates().tolist())
+        self.log_per_task("return", whole.returns.mean(1).tolist())
+        results = [
+            Evaluation(*own)
+            for own in zip(*(np.split(part, len(self.runs)) for part in whole), strict=True)
+        ]
+        probes = self.algorithm.probe_by_seed(self.probe, seed=0)
+        for run, result, networks in zip(self.runs, results, probes, strict=True):
+            run.log.whole("success/mean", step, self.updates, float(result.successes.mean()))
+            for network, probe in networks.items():
+                for metric, value in measure(probe).items():
+                    run.log.whole(f"plasticity/{network}/{metric}", step, self.updates, value)
         for metric, values in self.algorithm.report(self.probe).items():
-            self.log.per_task(metric, step, self.updates, values)
-        self.progress.evaluated(step, result.success_rates())
-        return result
+            self.log_per_task(metric, values)
+        self.progress.evaluated(step, [float(result.successes.mean()) for result in results])
+        return results
 
     def save(self) -> None:
-        """Writes a checkpoint of the end of this round."""
-        state = {
-            "round": self.round,
-            "updates": self.updates,
-            "algorithm": self.algorithm.state_dict(),
-            "replay": self.replay.state_dict(),
-        }
-        store = self.directory.checkpoints
-        self.directory.time(self.progress.timing(self.env_step))
-        store.save(
-            self.round,
-            state,
-            self.replay.segment(store.saved_rows()),
-            self.replay.written,
-            self.replay.capacity,
-            self.directory.part(self.round, self.log),
-        )
+        """Writes a checkpoint of the end of this round for each run, as if it were alone."""
+        states = self.algorithm.state_by_seed()
+        for index, (run, algorithm) in enumerate(zip(self.runs, states, strict=True)):
+            state = {
+                "round": self.round,
+                "updates": self.updates,
+                "algorithm": algorithm,
+                "replay": self.replay.state_dict(index),
+            }
+            store = run.directory.checkpoints
+            run.directory.time(self.progress.timing(self.env_step))
+            store.save(
+                self.round,
+                state,
+                self.replay.segment(store.saved_rows(), index),
+                self.replay.written,
+                self.replay.capacity,
+                run.directory.part(self.round, run.log),
+            )
 
-    def restore(self) -> list[str]:
-        """Loads the newest whole checkpoint; returns a line for each damaged one."""
-        loaded = self.directory.checkpoints.load()
-        if loaded is not None:
-            self.round, self.updates = loaded.state["round"], loaded.state["updates"]
-            self.algorithm.load_state_dict(loaded.state["algorithm"])
-            for stop, segment in loaded.segments:
-                self.replay.restore_segment(stop, segment)
-            self.replay.load_state_dict(loaded.state["replay"])
-        self.directory.forget_parts_after_checkpoint()
-        return loaded.damaged if loaded else []
+    def restore(self, at: int | None = None) -> list[str]:
+        """Loads the newest whole checkpoint, or that of round `at`, of every run; returns a line
+        for each damaged one.
+        """
+        found = [run.directory.checkpoints.load(at) for run in self.runs]
+        loaded = [one for one in found if one is not None]
+        if loaded:
+            self.algorithm.load_state_by_seed([one.state["algorithm"] for one in loaded])
+        for index, one in enumerate(loaded):
+            self.round, self.updates = one.state["round"], one.state["updates"]
+            for stop, segment in one.segments:
+                self.replay.restore_segment(stop, segment, index)
+            self.replay.load_state_dict(one.state["replay"], index)
+        for run in self.runs:
+            run.directory.forget_parts_after_checkpoint()
+        return [line for one in loaded for line in one.damaged]
 
 
 def as_batch(flat: Any, tasks: int, envs: int, device: torch.device) -> torch.Tensor:
@@ -210,43 +255,62 @@ def as_batch(flat: Any, tasks: int, envs: int, device: torch.device) -> torch.Te
     return torch.from_numpy(flat).to(device, copy=True).view(tasks, envs, OBSERVATION_SIZE)
 
 
-def build(config: RunConfig, directory: RunDirectory, progress: Progress) -> Trainer:
-    """Makes every part of a run; the caller closes the envs."""
-    task, execution = config.task, config.execution
-    device = torch.device(config.device)
-    problem = Problem(config.tasks, task.envs_per_task, config.seed, device)
+def build(
+    configs: Sequence[RunConfig], directories: Sequence[RunDirectory], progress: Progress
+) -> Trainer:
+    """Makes every part of a run, or of several seeds of one; the caller closes the envs."""
+    config = configs[0]
+    task, execution, device = config.task, config.execution, torch.device(config.device)
+    seeds = tuple(c.seed for c in configs)
+    problem = Problem(
+        config.tasks, task.envs_per_task, config.seed, seeds if len(seeds) > 1 else (), device
+    )
     algorithm = load(entry(config.algorithm).path)(config.settings, problem)
     replay = Replay(
         len(config.tasks),
         config.training.buffer_per_task,
         algorithm.extras,
         device,
-        generator(problem, "replay"),
+        Draws.of(problem, "replay"),
     )
-    goals = Goals(task.tasks, task.goals, config.seed, config.goal_seed, execution.engine)
-    return Trainer(
-        config,
-        directory,
-        algorithm,
-        replay,
-        goals,
-        VectorEnv(
-            config.tasks, task.envs_per_task, task.reward_version, execution.engine,
-            execution.workers,
-        ),
-        VectorEnv(
-            config.tasks, EVALUATION_ENVS, task.reward_version, execution.engine,
-            execution.workers,
-        ),
+    runs = [
+        SeedRun(
+            c,
+            directory,
+            Goals(task.tasks, task.goals, c.seed, c.goal_seed, execution.engine),
+            RowLog(c.tasks),
+        )
+        for c, directory in zip(configs, directories, strict=True)
+    ]
+    probes = [
         probe_batch(
             config.tasks,
-            goals.preset,
+            run.goals.preset,
             config.evaluation.probe_size,
             task.horizon,
             task.reward_version,
             execution.engine,
             device,
-        ),
-        RowLog(config.tasks),
+        )
+        for run in runs
+    ]
+    names = config.tasks * len(runs)
+    engine = (task.reward_version, execution.engine, execution.workers)
+    return Trainer(
+        runs,
+        algorithm,
+        replay,
+        VectorEnv(names, task.envs_per_task, *engine),
+        VectorEnv(names, EVALUATION_ENVS, *engine),
+        behind_each_other(probes),
         progress,
-    )  # fmt: skip
+    )
+
+
+def behind_each_other(batches: Sequence[Batch]) -> Batch:
+    """Batches of several seeds as one whose task axis holds those of all."""
+    if len(batches) == 1:
+        return batches[0]
+    *columns, _ = zip(*batches, strict=True)
+    observations, actions, rewards, following, timeouts = (torch.cat(parts) for parts in columns)
+    return Batch(observations, actions, rewards, following, timeouts, {})

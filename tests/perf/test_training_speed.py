@@ -52,7 +52,7 @@ def trainer(algorithm: str, sizes: str, folder: Path) -> Trainer:
         training=replace(config.training, random_steps=100, buffer_per_task=2000),
         execution=replace(config.execution, results=str(folder)),
     )
-    return build(config, RunDirectory(config), Progress("", 10**9))
+    return build([config], [RunDirectory(config)], Progress("", 10**9))
 
 
 @pytest.mark.parametrize("sizes", ["quick", "scaling"])

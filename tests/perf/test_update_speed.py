@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 import torch
 
-from algorithms.algorithm import Problem, generator
+from algorithms.algorithm import Problem
+from algorithms.draws import Draws
 from algorithms.module_stack import ModuleStack
 from algorithms.mtsac import MTSAC
 from algorithms.networks import constant, fan_out_uniform
@@ -84,7 +85,7 @@ def test_mtsac_update(benchmark: Any, tasks: str, width: int, turns: int) -> Non
     problem = Problem(names, 1, 0, torch.device("cpu"))
     settings = replace(MTSACSettings(), actor_width=width, critic_width=width)
     learner = MTSAC(settings, problem)
-    replay = Replay(len(names), 2000, {}, problem.device, generator(problem, "replay"))
+    replay = Replay(len(names), 2000, {}, problem.device, Draws.of(problem, "replay"))
     replay.rows.normal_()
     replay.written = replay.capacity
     products = sac_products(len(names), width)

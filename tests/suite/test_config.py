@@ -120,6 +120,8 @@ EXECUTION = {
     "run_dir": "here",
     "track": "none",
     "force": True,
+    "seeds": "0,1",
+    "batched": True,
 }
 
 

@@ -19,7 +19,7 @@ from algorithms.algorithm import ParameterCounts
 from suite.config import ExecutionConfig, RunConfig, TaskConfig, preset
 from suite.messages import UserError
 from suite.rows import RowLog
-from suite.runs import RunDirectory, commit, flatten, provenance, version
+from suite.runs import RunDirectory, check_space, commit, flatten, provenance, version
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,7 +39,7 @@ def opened(path: Path, force: bool = False, **changes: Any) -> RunDirectory:
 def started(path: Path) -> None:
     """What a run leaves that was killed at its work; its lock is free again."""
     directory = opened(path)
-    directory.begin_session()
+    directory.begin_session([0])
     (path / "rows").mkdir()
     log = RowLog(directory.config.tasks)
     log.whole("success/mean", 40, 0, 0.5)
@@ -215,9 +215,9 @@ def test_too_little_space_is_said_before_any_work(
 ) -> None:
     directory = opened(tmp_path / "run")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10**9))
-    directory.check_space(10**9)
+    check_space([directory.path], 10**9)
     with pytest.raises(UserError, match=r"^disk: .* about 1\.5 GB .* has 1\.0 GB free"):
-        directory.check_space(1_500_000_000)
+        check_space([directory.path], 1_500_000_000)
 
 
 def full_disk(*_: Any, **__: Any) -> None:
@@ -236,7 +236,7 @@ def test_a_disk_that_fills_up_gives_one_line_and_leaves_earlier_files_intact(
     before = contents(tmp_path / "run")
     calls = {
         "config": lambda: opened(tmp_path / "run"),
-        "session": directory.begin_session,
+        "session": lambda: directory.begin_session([0]),
         "timing": lambda: directory.time({"env_step": 80}),
         "finish": lambda: directory.finish(ParameterCounts(1, 2), {"mean_success": 1.0}),
     }
@@ -301,11 +301,11 @@ def test_fixed_goals_are_evaluated_once_and_the_columns_say_so(tmp_path: Path) -
 def test_every_session_adds_its_versions_and_machine(tmp_path: Path) -> None:
     started(tmp_path / "run")
     directory = opened(tmp_path / "run")
-    directory.begin_session()
+    directory.begin_session([0])
     sessions = json.loads((tmp_path / "run" / "provenance.json").read_text())
     assert len(sessions) == 2
     assert sessions[0]["versions"]["metaworld"] == version("metaworld")
-    assert sessions[0].keys() == provenance(directory.config, 1).keys()
+    assert sessions[0].keys() == provenance(directory.config, 1, [0]).keys()
     assert sessions[1]["cpus"] >= 1
 
 

@@ -156,10 +156,10 @@ def test_the_states_of_a_run(runs: Plan) -> None:
     path = folder(config)
     assert state(config).phase == "waiting"
     (path / "config.json").write_text("{}")
-    progress = Progress("", 200, path / "progress.json")
+    progress = Progress("", 200, [path / "progress.json"])
     progress.begin(0)
     progress.step(50)
-    progress.evaluated(50, [1.0, 0.5])
+    progress.evaluated(50, [0.75])
     found = state(config)
     assert (found.phase, found.share, found.success) == ("stopped", 0.25, 0.75)
     assert found.steps_left == 150
@@ -213,7 +213,7 @@ def test_what_a_sweep_leaves_in_a_run_is_the_runs_own(runs: Plan) -> None:
 
 
 def test_a_full_disk_stops_no_run_for_its_progress(tmp_path: Path) -> None:
-    progress = Progress("", 10, tmp_path / "not there" / "progress.json")
+    progress = Progress("", 10, [tmp_path / "not there" / "progress.json"])
     progress.begin(0)
     progress.step(1)
 

@@ -24,6 +24,7 @@ from algorithms.algorithm import (
     Outcomes,
     ParameterCounts,
 )
+from algorithms.draws import Draws
 from suite.config import (
     EvaluationConfig,
     ExecutionConfig,
@@ -38,7 +39,7 @@ from suite.replay import Replay
 from suite.rows import RowLog
 from suite.runs import RunDirectory
 from suite.tasks import Goals
-from suite.train import EVALUATION_ENVS, Trainer
+from suite.train import EVALUATION_ENVS, SeedRun, Trainer
 from suite.vector import StepResult
 
 CPU = torch.device("cpu")
@@ -174,16 +175,14 @@ def make(tmp_path: Path) -> Make:
         algorithm = WritingAlgorithm(diary)
         generator = torch.Generator().manual_seed(seed)
         capacity = config.training.buffer_per_task
+        goals = Goals("reach,push", "random", seed, 0, "fast")
         return Trainer(
-            config,
-            directory,
+            [SeedRun(config, directory, goals, RowLog(config.tasks))],
             algorithm,
-            Replay(2, capacity, algorithm.extras, CPU, generator),
-            Goals("reach,push", "random", seed, 0, "fast"),
+            Replay(2, capacity, algorithm.extras, CPU, Draws([generator])),
             WritingEnvs(2 * envs, diary),  # type: ignore[arg-type]
             WritingEnvs(2 * EVALUATION_ENVS, []),  # type: ignore[arg-type]
             Batch(*[torch.zeros(2, 1)] * 5, {}),
-            RowLog(config.tasks),
             Progress("test", 1),
         )
 
@@ -335,7 +334,7 @@ def test_the_algorithm_hears_returns_and_success_at_any_step(make: Make) -> None
 def values(trainer: Trainer, metric: str) -> list[tuple[int, float]]:
     """(env step, value) of a metric in the row files, in order."""
     rows = []
-    for part in sorted((trainer.directory.path / "rows").iterdir()):
+    for part in sorted((trainer.runs[0].directory.path / "rows").iterdir()):
         rows += pq.read_table(io.BytesIO(part.read_bytes())).to_pylist()
     return [(row["env_step"], row["value"]) for row in rows if row["metric"] == metric]
 
@@ -355,7 +354,7 @@ def test_evaluations_are_evenly_spaced_and_the_last_is_at_the_end(
 
 def test_the_last_evaluation_has_its_own_number_of_episodes(make: Make) -> None:
     trainer = make(2, evaluation=EvaluationConfig(2, eval_episodes=2, final_episodes=7))
-    evaluation = trainer.run()
+    (evaluation,) = trainer.run()
     assert evaluation.successes.shape == (2, 7)
     # 2 episodes fit into the 5 evaluation envs at once, 7 need two goes.
     evaluation_envs: Any = trainer.evaluation_envs
@@ -380,12 +379,12 @@ def test_a_run_writes_returns_success_losses_plasticity_and_reports(make: Make) 
 
 def test_checkpoints_are_due_by_time_and_at_the_end(make: Make) -> None:
     def saved(trainer: Trainer) -> int:
-        return len((trainer.directory.path / "timing.jsonl").read_text().splitlines())
+        return len((trainer.runs[0].directory.path / "timing.jsonl").read_text().splitlines())
 
     often = make(4, checkpoint_minutes=0)
     often.run()
     assert saved(often) == 4
-    state = often.directory.checkpoints.load()
+    state = often.runs[0].directory.checkpoints.load()
     assert state is not None
     assert state.state["round"] == 4
     assert state.state["updates"] == often.updates
@@ -394,7 +393,7 @@ def test_checkpoints_are_due_by_time_and_at_the_end(make: Make) -> None:
 def test_a_long_run_between_checkpoints_saves_once_at_its_end(make: Make) -> None:
     rare = make(4, checkpoint_minutes=1000)
     rare.run()
-    assert len(list(rare.directory.checkpoints.folder.glob("manifest-*"))) == 1
+    assert len(list(rare.runs[0].directory.checkpoints.folder.glob("manifest-*"))) == 1
 
 
 def test_a_restored_trainer_stands_where_the_saved_one_stood(make: Make) -> None:
@@ -402,7 +401,7 @@ def test_a_restored_trainer_stands_where_the_saved_one_stood(make: Make) -> None
     for _ in range(2):
         first.train_round()
     first.save()
-    first.directory.lock.close()
+    first.runs[0].directory.lock.close()
     second = make(4)
     assert second.restore() == []
     assert (second.round, second.updates, second.env_step) == (2, first.updates, 4 * HORIZON)
@@ -429,7 +428,7 @@ def test_an_interrupt_ends_the_run_after_the_episode_with_a_checkpoint(make: Mak
     with pytest.raises(Interrupted) as stop:
         trainer.run()
     assert stop.value.env_step == 3 * 2 * HORIZON
-    loaded = trainer.directory.checkpoints.load()
+    loaded = trainer.runs[0].directory.checkpoints.load()
     assert loaded is not None
     assert loaded.state["round"] == 3
 
@@ -439,7 +438,7 @@ def test_an_interrupt_in_the_last_episode_finishes_the_run(make: Make) -> None:
     trainer.algorithm.end_episodes = (  # type: ignore[method-assign]
         lambda _: signal.raise_signal(signal.SIGINT)
     )
-    assert trainer.run().successes.shape == (2, 7)
+    assert trainer.run()[0].successes.shape == (2, 7)
 
 
 # Not a number --------------------------------------------------------------------------------
@@ -468,7 +467,7 @@ def test_a_nan_loss_is_noticed_before_the_round_is_saved_or_evaluated(make: Make
     written(trainer).nan_at_update = 2 * HORIZON + 1
     with pytest.raises(TrainingDiverged):
         trainer.run()
-    loaded = trainer.directory.checkpoints.load()
+    loaded = trainer.runs[0].directory.checkpoints.load()
     assert loaded is not None
     # Rounds are counted from 1: no learning in the first, and the fourth goes wrong.
     assert loaded.state["round"] == 3
