@@ -10,6 +10,10 @@ TASKS ?= MT10
 SEED ?= 0
 DEVICE ?= cpu
 ENGINE ?= fast
+# Several seeds: how many, counted from SEED, or a list such as 0,5,7
+SEEDS ?=
+# 1 trains the seeds together in one process, in bench and in sweep
+BATCHED ?=
 # The size of another algorithm, or a number of parameters, instead of widths: MATCH=d2r
 MATCH ?=
 # Any other field: make bench ALG=mtsac ARGS="--actor-width 1024 --critic-width 400"
@@ -38,15 +42,17 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(RUN) -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[dev]'
 	@touch $@
 
-bench: $(VENV)/.ready  ## Train one algorithm: ALG, PRESET, TASKS, SEED, DEVICE, ENGINE, MATCH, ARGS
+bench: $(VENV)/.ready  ## Train: ALG, PRESET, TASKS, SEED, SEEDS, BATCHED, DEVICE, ENGINE, MATCH, ARGS
 	@$(RUN) -m suite bench --alg '$(ALG)' --preset '$(PRESET)' --tasks '$(TASKS)' --seed '$(SEED)' \
-		--device '$(DEVICE)' --engine '$(ENGINE)' $(if $(MATCH),--match '$(MATCH)') $(ARGS)
+		--device '$(DEVICE)' --engine '$(ENGINE)' $(if $(MATCH),--match '$(MATCH)') \
+		$(if $(SEEDS),--seeds '$(SEEDS)') $(if $(filter-out 0,$(BATCHED)),--batched) $(ARGS)
 
 scale: $(VENV)/.ready  ## Widths at given sizes: ARGS="--params 1M,4M,16M --alg all"
 	@$(RUN) -m suite scale $(ARGS)
 
-sweep: $(VENV)/.ready  ## Train a grid of runs: SWEEP, LAUNCHER, DRY_RUN, ARGS
-	@$(RUN) -m suite sweep $(SWEEP) --launcher '$(LAUNCHER)' $(if $(filter-out 0,$(DRY_RUN)),--dry-run) $(ARGS)
+sweep: $(VENV)/.ready  ## Train a grid of runs: SWEEP, LAUNCHER, DRY_RUN, BATCHED, ARGS
+	@$(RUN) -m suite sweep $(SWEEP) --launcher '$(LAUNCHER)' $(if $(filter-out 0,$(DRY_RUN)),--dry-run) \
+		$(if $(filter-out 0,$(BATCHED)),--batched) $(ARGS)
 
 status: $(VENV)/.ready  ## Where the runs of a sweep stand: SWEEP, ARGS
 	@$(RUN) -m suite status $(SWEEP) $(ARGS)

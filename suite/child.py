@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from suite.config import RunConfig
 from suite.options import command_line
-from suite.runs import FAILURE, LOG, Busy, RunDirectory
+from suite.runs import FAILURE, LOG, RESULT, Busy, RunDirectory
 from suite.state import in_use
 
 DONE, STOPPED, BUSY = 0, 130, Busy.status
@@ -41,20 +41,26 @@ def within(config: RunConfig, share: Share) -> RunConfig:
     A run that has begun keeps its threads, on which the rounding of sums depends.
     """
     execution = config.execution
-    begun = (RunDirectory(config).path / "provenance.json").exists()
+    begun = any((folder / "provenance.json").exists() for folder in folders(config))
     threads = execution.threads or (0 if begun else share.cores)
     workers = execution.workers or share.cores
     return replace(config, execution=replace(execution, threads=threads, workers=workers))
 
 
+def folders(config: RunConfig) -> list[Path]:
+    """The directories of a run, or of all seeds that it is trained together with."""
+    return [RunDirectory(run).path for run in config.each_seed()]
+
+
 class Child:
-    """A run that goes on."""
+    """A run that goes on, or several seeds of one; the log is the first one's."""
 
     def __init__(self, config: RunConfig, share: Share) -> None:
         self.config = config
-        self.folder = RunDirectory(config).path
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / FAILURE).unlink(missing_ok=True)
+        for folder in folders(config):
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / FAILURE).unlink(missing_ok=True)
+        self.folder = folders(config)[0]
         arguments = command_line(within(config, share))
         environment = dict(os.environ)
         paths = [environment.get("PYTHONPATH"), str(ROOT)]
@@ -81,7 +87,7 @@ class Child:
         if status == -signal.SIGTERM:
             status = STOPPED  # it had not begun to train
         if status is not None and status not in (DONE, STOPPED, BUSY):
-            keep_failure(self.folder, status, self.last_lines())
+            keep_failure(self.config, status, self.last_lines())
         return status
 
     def last_lines(self) -> list[str]:
@@ -113,7 +119,7 @@ def carry_out(
     Any exception raised into it, such as a cancellation, lets the run save and stop first.
     """
     while True:
-        while in_use(RunDirectory(config).path):
+        while any(in_use(folder) for folder in folders(config)):
             time.sleep(POLL_SECONDS)
         child = Child(config, share)
         hold(child)
@@ -128,10 +134,13 @@ def carry_out(
             return status
 
 
-def keep_failure(folder: Path, status: int, lines: list[str]) -> None:
-    """Writes failure.json, which stands until the run goes on."""
+def keep_failure(config: RunConfig, status: int, lines: list[str]) -> None:
+    """Writes failure.json, which stands until the run goes on, for each seed that is not done."""
     text = json.dumps({"status": status, "reason": meaning(status), "lines": lines})
-    (folder / FAILURE).write_text(text + "\n")
+    for folder in folders(config):
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / RESULT).exists():
+            (folder / FAILURE).write_text(text + "\n")
 
 
 def meaning(status: int) -> str:

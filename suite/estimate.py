@@ -7,7 +7,7 @@ is some.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from statistics import median
 from typing import Any, NamedTuple
@@ -88,6 +88,16 @@ def cost(config: RunConfig, cores: int) -> Cost:
         disk=checkpoint_bytes(config, extras, counts),
         kept=weights + 2_000_000,
     )
+
+
+def combined(costs: Mapping[str, Cost], config: RunConfig) -> Cost:
+    """What a run takes, or all seeds that it is trained together with, from that of each by name.
+
+    Memory is that of processes of their own, which is a little more than they need together.
+    """
+    own = [costs[run.name()] for run in config.each_seed()]
+    seconds = max(cost.seconds for cost in own)
+    return Cost(seconds, *(sum(values) for values in list(zip(*own, strict=True))[1:]))
 
 
 def training_seconds(config: RunConfig, counts: ParameterCounts, cores: int) -> float:

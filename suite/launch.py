@@ -18,7 +18,7 @@ from suite.estimate import Cost
 from suite.interrupt import Interrupt
 from suite.overview import Overview, failures
 from suite.state import state
-from suite.sweep import Plan
+from suite.sweep import Plan, together
 
 PAUSE = 0.5
 """Seconds between two looks at the launcher."""
@@ -62,7 +62,9 @@ class Supervisor:
     def __init__(self, plan: Plan, costs: Sequence[Cost], launcher: Launcher) -> None:
         self.plan, self.costs, self.launcher = plan, costs, launcher
         self.states = {config.name(): state(config) for config in plan.runs}
-        self.todo = [c for c in plan.runs if self.states[c.name()].phase != "done"]
+        started = together(plan.runs)
+        self.todo = [c for c in started if self.left(c)]
+        self.at_once = launcher.at_once * len(plan.runs) // len(started)
         self.active: dict[str, RunConfig] = {}
         self.failed: set[str] = set()
         self.starts: Counter[str] = Counter()
@@ -74,7 +76,7 @@ class Supervisor:
         """
         with (
             Interrupt() as interrupt,
-            Overview(self.plan, self.costs, self.launcher.at_once) as overview,
+            Overview(self.plan, self.costs, self.at_once) as overview,
         ):
             try:
                 while (self.todo or self.active) and not interrupt.requested:
@@ -92,6 +94,14 @@ class Supervisor:
                 self.launcher.kill()
         return self.report(interrupt.requested)
 
+    def left(self, started: RunConfig) -> list[RunConfig]:
+        """Of the seeds that are started as one, those that are not done."""
+        return [run for run in started.each_seed() if self.states[run.name()].phase != "done"]
+
+    def read(self, started: RunConfig) -> None:
+        """Reads the state of all seeds that are started as one."""
+        self.states |= {run.name(): state(run) for run in started.each_seed()}
+
     def begin(self) -> None:
         """Starts what there is room for, but what another sweep is at."""
         for config in list(self.todo):
@@ -99,12 +109,11 @@ class Supervisor:
                 break
             if not self.due(config.name(), LOOK_SECONDS):
                 continue
-            now = state(config)
-            self.states[config.name()] = now
-            if now.phase == "running":
+            self.read(config)
+            if any(self.states[run.name()].phase == "running" for run in config.each_seed()):
                 continue
             self.todo.remove(config)
-            if now.phase == "done":
+            if not self.left(config):
                 continue
             self.starts[config.name()] += 1
             self.active[config.name()] = config
@@ -123,19 +132,23 @@ class Supervisor:
         for config, status in self.launcher.ended():
             name = config.name()
             del self.active[name]
-            self.states[name] = state(config)
+            self.read(config)
             lives = LIVES - self.starts[name]
             if status in (BUSY, STOPPED) or (status < 0 and lives > 0):
                 self.todo.append(config)
+            elif status != DONE and len(config.each_seed()) > 1:
+                # One seed that fails must not stop the others: each goes on by itself.
+                self.todo += self.left(config)
             elif status != DONE:
                 self.failed.add(name)
 
     def look(self) -> None:
         """Reads the state of the runs again, of those that go on most often."""
+        started = {run.name() for config in self.active.values() for run in config.each_seed()}
         for config in self.plan.runs:
             name = config.name()
             phase = self.states[name].phase
-            often = QUEUE_SECONDS if name in self.active else REST_SECONDS
+            often = QUEUE_SECONDS if name in started else REST_SECONDS
             if phase != "done" and self.due(name, LOOK_SECONDS if phase == "running" else often):
                 self.states[name] = state(config)
 

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from suite.child import Child, Share
 from suite.config import RunConfig
-from suite.estimate import Cost
+from suite.estimate import Cost, combined
 from suite.messages import UserError
-from suite.sweep import Plan
+from suite.sweep import Plan, together
 
 USABLE = 0.9
 """Share of the memory that is given away."""
@@ -52,7 +52,7 @@ class LocalLauncher:
         gpus_per_run: float = 0.0,
     ) -> None:
         self.machine = machine
-        self.at_once, self.cores = division(machine, len(plan.runs), jobs)
+        self.at_once, self.cores = division(machine, len(together(plan.runs)), jobs)
         self.per_gpu = int(1 / gpus_per_run) if gpus_per_run else self.at_once
         self.costs = {c.name(): cost for c, cost in zip(plan.runs, costs, strict=True)}
         self.running: dict[str, Running] = {}
@@ -61,7 +61,7 @@ class LocalLauncher:
         """See `Launcher.has_room`; a run that is alone always has."""
         if not self.running:
             return True
-        mine = self.costs[config.name()]
+        mine = combined(self.costs, config)
         used = sum(r.cost.memory for r in self.running.values())
         return (
             len(self.running) < self.at_once
@@ -88,7 +88,7 @@ class LocalLauncher:
 
     def start(self, config: RunConfig) -> None:
         """See `Launcher.start`."""
-        cost = self.costs[config.name()]
+        cost = combined(self.costs, config)
         gpu = (self.gpu_for(cost) or "") if config.device == "cuda" else ""
         child = Child(config, Share(self.cores, gpu))
         self.running[config.name()] = Running(child, cost, gpu)

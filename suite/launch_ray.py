@@ -14,11 +14,10 @@ from typing import Any
 
 from suite.child import STOPPED, Share, carry_out, keep_failure
 from suite.config import RunConfig
-from suite.estimate import Cost
+from suite.estimate import Cost, combined
 from suite.messages import UserError
 from suite.options import command_line, parse
-from suite.runs import RunDirectory
-from suite.sweep import Plan
+from suite.sweep import Plan, together
 
 try:
     import ray
@@ -62,7 +61,7 @@ class RayLauncher:
                 f"launcher: the Ray cluster has {there.get('CPU', 0):g} cores and "
                 f"{there.get('GPU', 0):g} GPUs, too few for one run; see --cores, --gpus-per-run"
             )
-        return max(1, min(int(min(room)), self.jobs or len(plan.runs)))
+        return max(1, min(int(min(room)), self.jobs or len(together(plan.runs))))
 
     def has_room(self, config: RunConfig) -> bool:
         """See `Launcher.has_room`; Ray keeps the queue, but for a limit of jobs."""
@@ -72,7 +71,7 @@ class RayLauncher:
         """See `Launcher.start`."""
         needs: dict[str, Any] = {
             "num_cpus": self.cores,
-            "memory": self.costs[config.name()].memory,
+            "memory": combined(self.costs, config).memory,
             "name": config.name(),
         }
         if config.device == "cuda":
@@ -96,9 +95,7 @@ class RayLauncher:
                 status = STOPPED
             except ray.exceptions.RayError as error:
                 status = CRASHED
-                folder = RunDirectory(config).path
-                folder.mkdir(parents=True, exist_ok=True)
-                keep_failure(folder, status, str(error).strip().splitlines()[-3:])
+                keep_failure(config, status, str(error).strip().splitlines()[-3:])
             yield config, status
 
     def stop(self) -> None:

@@ -17,11 +17,10 @@ from typing import Any
 
 from suite.child import STOPPED, Child, Share, carry_out, keep_failure
 from suite.config import RunConfig
-from suite.estimate import Cost
+from suite.estimate import Cost, combined
 from suite.messages import UserError
 from suite.options import command_line, parse
-from suite.runs import RunDirectory
-from suite.sweep import Plan
+from suite.sweep import Plan, together
 
 try:
     import submitit
@@ -81,7 +80,8 @@ class SlurmLauncher:
         gpus_per_run: float = 0.0,
         parameters: str = "",
     ) -> None:
-        self.cores, self.at_once = cores, jobs or len(plan.runs)
+        started = together(plan.runs)
+        self.cores, self.at_once = cores, jobs or len(started)
         self.folder = Path(plan.runs[0].execution.results) / FOLDER
         given = dict(pair(part) for part in parameters.split(",") if part)
         cluster = given.pop("cluster", "slurm")
@@ -91,7 +91,8 @@ class SlurmLauncher:
         self.executor = submitit.AutoExecutor(
             self.folder / "%j", cluster=cluster, slurm_max_num_timeout=10_000
         )
-        memory = max(cost.memory for cost in costs)
+        by_name = {c.name(): cost for c, cost in zip(plan.runs, costs, strict=True)}
+        memory = max(combined(by_name, config).memory for config in started)
         cuda = any(config.device == "cuda" for config in plan.runs)
         self.executor.update_parameters(
             name="mtscale",
@@ -164,9 +165,7 @@ class SlurmLauncher:
             outcome, value = submitit.core.utils.pickle_load(job.paths.result_pickle)
             if outcome == "success":
                 return int(value)
-        folder = RunDirectory(config).path
-        folder.mkdir(parents=True, exist_ok=True)
-        keep_failure(folder, LOST, [f"job {job.job_id} ended; its log is {job.paths.stderr}"])
+        keep_failure(config, LOST, [f"job {job.job_id} ended; its log is {job.paths.stderr}"])
         return LOST
 
     def stop(self) -> None:

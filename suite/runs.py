@@ -33,7 +33,7 @@ from suite.config import RunConfig
 from suite.messages import UserError
 from suite.rows import RowLog, consolidate, timing_rows
 
-PROGRESS, LOG, FAILURE = "progress.json", "log.txt", "failure.json"
+PROGRESS, LOG, FAILURE, RESULT = "progress.json", "log.txt", "failure.json", "result.json"
 LOCK_SECONDS = 1.0
 """How long a held lock is tried: who only looks whether a run goes on holds it for an instant."""
 
@@ -128,7 +128,7 @@ class RunDirectory:
     @property
     def result(self) -> dict[str, Any] | None:
         """The contents of result.json, or None while the run is not done."""
-        path = self.path / "result.json"
+        path = self.path / RESULT
         if not path.exists():
             return None
         result: dict[str, Any] = json.loads(path.read_text())
@@ -194,7 +194,7 @@ class RunDirectory:
         write_atomically(self.path / "rows.parquet", data)
         timing = timing_rows(self.path / "timing.jsonl", self.config.name())
         write_atomically(self.path / "timing.parquet", timing)
-        write_atomically(self.path / "result.json", (json.dumps(result, indent=1) + "\n").encode())
+        write_atomically(self.path / RESULT, (json.dumps(result, indent=1) + "\n").encode())
         self.tidy()
 
     def tidy(self) -> None:

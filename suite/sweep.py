@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from algorithms import algorithm_names
+from algorithms import algorithm_names, entry, load
 from suite.config import RunConfig, check
 from suite.messages import UserError, choose
 from suite.options import parse
@@ -24,6 +24,7 @@ FOLDERS = (Path("results/sweeps"), Path(__file__).parents[1] / "results" / "swee
 EXCLUDED = {
     "force": "finished runs are skipped; to run one again, use bench",
     "run_dir": "each run has a directory of its own; name their folder with --results",
+    "seeds": "list them as --seed 0,1,2, and add --batched to train them together",
 }
 Axes = dict[str, list[str]]
 """Values of each field, as they are written on the command line."""
@@ -55,6 +56,23 @@ def plan(name: str, overrides: Mapping[str, Sequence[str]], here: bool = True) -
     # All of one seed before the next: a sweep that is cut short is whole for its first seeds.
     runs = sorted(found.values(), key=lambda config: config.seed)
     return Plan(Path(name).stem, about, tuple(runs))
+
+
+def together(runs: Sequence[RunConfig]) -> list[RunConfig]:
+    """What is started as one process each: a run, or all seeds of one where they are `batched` and
+    the algorithm can train seeds together.
+    """
+    started: dict[str, list[RunConfig]] = {}
+    for run in runs:
+        batched = run.execution.batched and load(entry(run.algorithm).path).seeds_together
+        started.setdefault(replace(run, seed=0).name() if batched else run.name(), []).append(run)
+    return [group[0] if len(group) == 1 else of_seeds(group) for group in started.values()]
+
+
+def of_seeds(runs: Sequence[RunConfig]) -> RunConfig:
+    """Runs that differ in their seeds alone as one, of which `each_seed` gives them again."""
+    seeds = ",".join(str(run.seed) for run in runs)
+    return replace(runs[0], execution=replace(runs[0].execution, seeds=seeds))
 
 
 def absolute(config: RunConfig) -> RunConfig:

@@ -17,7 +17,7 @@ from suite.options import split
 from suite.overview import COLUMNS, about, cells, failures, summary
 from suite.scale import aligned
 from suite.state import state
-from suite.sweep import Axes, Plan, plan
+from suite.sweep import Axes, Plan, plan, together
 
 CLUSTER_CORES, CLUSTER_CORES_GPU = 2, 4
 """Cores of a run on a cluster: learner and env workers."""
@@ -38,7 +38,8 @@ skipped, others resume.
   --cores         ray, slurm: cores of a run
   --gpus-per-run  of a run with --device cuda, such as 0.25; local: as many as memory allows
   --slurm         further parameters of the job: slurm_partition=gpu,timeout_min=1440
-  --width         one width for the actor and the critics"""
+  --width         one width for the actor and the critics
+  --batched       train all seeds of a configuration together, in one process"""
 
 
 @dataclass(frozen=True)
@@ -108,11 +109,12 @@ def sweep(arguments: Sequence[str]) -> int:
 
 def division_of(options: Options, planned: Plan) -> tuple[int, int]:
     """Runs at once, as far as it is known before the launcher is asked, and cores for each."""
+    started = together(planned.runs)
     if options.launcher == "local":
-        return division(this_machine(with_gpus=False), len(planned.runs), options.jobs)
+        return division(this_machine(with_gpus=False), len(started), options.jobs)
     cuda = any(config.device == "cuda" for config in planned.runs)
     cores = options.cores or (CLUSTER_CORES_GPU if cuda else CLUSTER_CORES)
-    return options.jobs or len(planned.runs), cores
+    return options.jobs or len(started), cores
 
 
 def launcher(options: Options, planned: Plan, costs: Sequence[Cost], cores: int) -> Launcher:
@@ -173,9 +175,11 @@ def describe(planned: Plan, costs: Sequence[Cost], at_once: int) -> str:
     lines = [f"sweep {planned.name}: {planned.about}"] if planned.about else []
     lines += aligned(rows)
     left = about(sweep_seconds(states, costs, at_once))
+    processes = len(together(planned.runs))
+    batched = f" in {processes} processes" if processes < len(planned.runs) else ""
     lines.append(
-        f"{len(planned.runs)} runs, {done} done; about {left} with {at_once} at once; disk "
-        f"{peak / 1e9:.1f} GB while they run, {kept / 1e9:.1f} GB after"
+        f"{len(planned.runs)} runs{batched}, {done} done; about {left} with {at_once} at once; "
+        f"disk {peak / 1e9:.1f} GB while they run, {kept / 1e9:.1f} GB after"
     )
     return "\n".join(lines)
 

@@ -64,9 +64,10 @@ class Fake:
         for config in self.now:
             status = self.statuses.get(config.seed, [0]).pop(0)
             if status == 0:
-                finish(config)
+                for run in config.each_seed():
+                    finish(run)
             elif status not in (BUSY, 130):
-                keep_failure(folder(config), status, ["the last line"])
+                keep_failure(config, status, ["the last line"])
             yield config, status
         self.now = []
 
@@ -108,6 +109,14 @@ def test_a_killed_run_has_three_lives(runs: Plan) -> None:
     for config in runs.runs:
         (folder(config) / "result.json").unlink()
     assert supervised(runs, {2: [killed] * 3}) == (1, [0, 1, 2, 2, 2])
+
+
+def test_seeds_that_fail_together_go_on_one_by_one(tmp_path: Path) -> None:
+    given = {"alg": ["mtsac"], "preset": ["smoke"], "tasks": ["reach"], "seed": ["0", "1", "2"]}
+    runs = plan("", {**given, "results": [str(tmp_path)], "batched": ["True"]})
+    finish(runs.runs[2])
+    assert supervised(runs, {0: [1, 1]}) == (1, [0, 0, 1])
+    assert [state(run).phase for run in runs.runs] == ["failed", "done", "done"]
 
 
 @pytest.mark.parametrize("status", [BUSY, 130])
@@ -164,7 +173,7 @@ def test_the_states_of_a_run(runs: Plan) -> None:
     assert (found.phase, found.share, found.success) == ("stopped", 0.25, 0.75)
     assert found.steps_left == 150
     assert found.steps_per_second > 0
-    keep_failure(path, -9, ["a", "b"])
+    keep_failure(config, -9, ["a", "b"])
     assert state(config)[0] == "failed"
     assert state(config)[-2:] == ("killed by SIGKILL", ("a", "b"))
     with (path / "lock").open("a") as file:
