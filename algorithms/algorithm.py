@@ -110,6 +110,10 @@ class Algorithm(ABC):
     """Whether it takes a problem with several seeds; then it defines the methods whose names end
     in `_by_seed`."""
 
+    capturable: ClassVar[bool] = False
+    """Whether `act` and `update` can be replayed as CUDA graphs: they launch the same kernels on
+    the same memory at every call, decide nothing on the host and draw from `generators` alone."""
+
     extras: Mapping[str, tuple[tuple[int, ...], torch.dtype]] = {}
     """Per-transition data for the replay to carry: name → (shape, dtype)."""
 
@@ -137,6 +141,10 @@ class Algorithm(ABC):
     @abstractmethod
     def parameter_counts(self) -> ParameterCounts:
         """Sizes of the trained networks, those of one seed."""
+
+    def generators(self) -> list[torch.Generator]:
+        """Those on the device that `act` and `update` draw from, for a `capturable` algorithm."""
+        return []
 
     def end_episodes(self, outcomes: Outcomes) -> None:  # noqa: B027 - most algorithms need nothing
         """Called when a round of training episodes has ended."""

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from algorithms.algorithm import Batch, NetworkProbe, Outcomes, Problem
@@ -53,15 +52,20 @@ class MEGA(RoutedCritics):
 
     Settings = MEGASettings
 
+    tables: Tensor
+    elites: Tensor
+    evaluated: Tensor
+    turns: Tensor
+
     def __init__(self, settings: MEGASettings, problem: Problem) -> None:
         super().__init__(settings, problem)
         starts = [generator(seed, "evolution", HOST).initial_seed() for seed in problem.seeds]
         self.evolutions = [
             Evolution(settings, self.tasks, problem.envs_per_task, start) for start in starts
         ]
-        self.draws = Draws.of(problem, "training genotypes", HOST)
+        self.draws = Draws.of(problem, "training genotypes")
         self.decode_populations()
-        self.rank()
+        self.look_up()
 
     def build(self, init: torch.Generator) -> tuple[nn.Module, nn.Module]:
         """See `MultiTaskSAC.build`."""
@@ -77,9 +81,13 @@ class MEGA(RoutedCritics):
         return [population for e in self.evolutions for population in e.populations]
 
     def decode_populations(self) -> None:
-        """Caches the tables of all genotypes, [d, d, T, N_p], d the largest stage."""
-        populations, s = self.populations, self.settings
-        depth = max(p.stage for p in populations)
+        """Caches the tables of all genotypes, [d, d, T, N_p], d the largest stage.
+
+        On a GPU d is the number of modules and the tables keep their place, so that a recorded step
+        stays right when populations breed and grow.
+        """
+        populations, s, device = self.populations, self.settings, self.problem.device
+        depth = max(p.stage for p in populations) if device.type == "cpu" else s.modules
         tables = np.stack(
             [
                 np.stack(
@@ -91,31 +99,39 @@ class MEGA(RoutedCritics):
                 for p in populations
             ]
         )
-        self.tables = (torch.from_numpy(tables).permute(2, 3, 0, 1).float().contiguous()).to(
-            self.problem.device
-        )
+        self.keep("tables", torch.from_numpy(tables).permute(2, 3, 0, 1).float().contiguous())
 
-    def rank(self) -> None:
-        """Looks up each task's fittest individual, and the one to evaluate."""
+    def look_up(self) -> None:
+        """Each task's fittest individual, the one to evaluate, and those on turn, [T, N]."""
         populations = self.populations
-        self.elites = np.array([p.individuals.index(p.elite) for p in populations])
-        self.evaluated = self.elites
+        elites = evaluated = [p.individuals.index(p.elite) for p in populations]
         if self.settings.evaluate_genotype == "oldest":
             births = [[i.birth for i in p.individuals] for p in populations]
-            self.evaluated = np.argmin(births, axis=1)
+            evaluated = np.argmin(births, axis=1).tolist()
+        turns = np.stack([evolution.on_turn() for evolution in self.evolutions])
+        self.keep("elites", torch.tensor(elites))
+        self.keep("evaluated", torch.tensor(evaluated))
+        self.keep("turns", torch.from_numpy(np.repeat(turns, self.tasks, axis=0)))
 
-    def table(self, individuals: NDArray[np.int64]) -> Tensor:
-        """Tables of the named individuals of each task: [T, B] → [d, d, T, B]."""
-        index = torch.from_numpy(individuals).to(self.tables.device)
-        return self.tables.gather(3, index.expand(*self.tables.shape[:2], *index.shape))
+    def keep(self, name: str, value: Tensor) -> None:
+        """Sets an attribute on the device, in its place if it has one of this shape."""
+        before = getattr(self, name, None)
+        if before is not None and before.shape == value.shape:
+            before.copy_(value)
+        else:
+            setattr(self, name, value.to(self.problem.device))
+
+    def table(self, individuals: Tensor) -> Tensor:
+        """Tables of the individuals of each task: [T, B] → [d, d, T, B]."""
+        index = individuals.expand(*self.tables.shape[:2], *individuals.shape)
+        return self.tables.gather(3, index)
 
     def policy(
         self, observations: Tensor, phase: Phase, batch: Batch | None = None
     ) -> tuple[Tensor, Tensor]:
         """See `MultiTaskSAC.policy`; who acts, is evaluated or trained is the settings' choice."""
         if phase == "explore":
-            turns = np.stack([evolution.on_turn() for evolution in self.evolutions])
-            individuals = np.repeat(turns, self.tasks, axis=0)
+            individuals = self.turns
         else:
             individuals = (self.evaluated if phase == "evaluate" else self.in_training)[:, None]
         return self.split(self.actor(self.for_members(observations), self.table(individuals)))
@@ -124,8 +140,12 @@ class MEGA(RoutedCritics):
         """See `MultiTaskSAC.update`; one genotype a task serves the whole step."""
         self.in_training = self.elites
         if self.settings.train_genotype == "uniform":
-            self.in_training = self.draws.integers(self.settings.population, (self.tasks,)).numpy()
+            self.in_training = self.draws.integers(self.settings.population, (self.tasks,))
         return super().update(batch)
+
+    def generators(self) -> list[torch.Generator]:
+        """See `Algorithm.generators`."""
+        return [*super().generators(), *self.draws.generators]
 
     def probe_by_seed(self, batch: Batch, seed: int) -> list[dict[str, NetworkProbe]]:
         """See `Algorithm.probe_by_seed`: the evaluated individuals are probed."""
@@ -141,7 +161,7 @@ class MEGA(RoutedCritics):
             changed |= evolution.end_episodes(*outcome)
         if changed:
             self.decode_populations()
-        self.rank()
+        self.look_up()
 
     def report(self, batch: Batch) -> dict[str, list[float]]:
         """Per task: stage, modules in use, diversity, fitness, the evaluated genotype's weights.
@@ -185,4 +205,4 @@ class MEGA(RoutedCritics):
             evolution.load_state_dict(state["evolution"])
             draws.set_state(state["draws"])
         self.decode_populations()
-        self.rank()
+        self.look_up()

@@ -46,6 +46,7 @@ class MultiTaskSAC(Algorithm):
     """SAC on T tasks at once; see the module's docstring."""
 
     seeds_together = True
+    capturable = True
 
     def __init__(self, settings: SACSettings, problem: Problem) -> None:
         self.settings: Any = settings
@@ -61,7 +62,8 @@ class MultiTaskSAC(Algorithm):
         self.log_temperature = nn.Parameter(start.to(problem.device))
         self.exploration = Draws.of(problem, "exploration")
         self.noise = Draws.of(problem, "update")
-        adam: Any = {"eps": settings.adam_epsilon, "fused": True}
+        on_gpu = problem.device.type == "cuda"
+        adam: Any = {"eps": settings.adam_epsilon, "fused": True, "capturable": on_gpu}
         self.optimisers = {
             "actor": torch.optim.Adam(
                 self.actor.parameters(), lr=settings.actor_learning_rate, **adam
@@ -243,6 +245,10 @@ class MultiTaskSAC(Algorithm):
         torch._foreach_lerp_(
             list(self.target.parameters()), list(self.critic.parameters()), self.settings.polyak
         )
+
+    def generators(self) -> list[torch.Generator]:
+        """See `Algorithm.generators`."""
+        return [*self.exploration.generators, *self.noise.generators]
 
     # Looking in, saving ----------------------------------------------------------------------
 

@@ -94,6 +94,9 @@ def train(directories: Sequence[RunDirectory], at: int | None = None) -> int:
     configs = [directory.config for directory in directories]
     config, seeds = configs[0], [c.seed for c in configs]
     torch.set_num_threads(directories[0].threads())
+    torch.set_float32_matmul_precision(
+        "highest" if config.training.precision == "float32" else "high"
+    )
     for directory in directories:
         directory.begin_session(seeds)
     total = config.rounds * config.steps_per_round

@@ -55,6 +55,9 @@ class TrainingConfig:
     """First steps of each task with uniform random actions and no learning [scaling: 4000]."""
     update_every: int = 1
     """Lockstep env steps a gradient step [scaling, D2R: 1]."""
+    precision: Literal["float32", "tf32"] = "float32"
+    """Of matrix products: float32, or TF32, which a GPU multiplies faster, with 10 bits of mantissa
+    [choice]."""
 
 
 @dataclass(frozen=True)
@@ -164,6 +167,10 @@ class RunConfig:
         """Everything that can change a result, as plain data."""
         plain = asdict(self)
         del plain["execution"]
+        # A field that came after runs had been made is left out where it changes nothing, so that
+        # they keep their names.
+        if self.training.precision == "float32":
+            del plain["training"]["precision"]
         # One spelling for one task set: "mt1:reach" and "reach-v3" are the same run.
         if self.task.tasks.upper() not in PRESET_STEPS:
             plain["task"]["tasks"] = ",".join(self.tasks)
@@ -352,6 +359,8 @@ def check(config: RunConfig, here: bool = True) -> None:
             f"would cut its rank; add --probe-size {math.ceil(widest / 100) * 100}"
         )
     check_device_name(config.device)
+    if config.training.precision == "tf32" and config.device == "cpu":
+        raise UserError("precision: tf32 is a GPU's; leave it out, or add --device cuda")
     if here:
         check_memory(config)
         check_device(config.device)

@@ -43,6 +43,8 @@ class Replay:
         self.offsets = torch.arange(whole, device=device).unsqueeze(1) * capacity
         self.written = 0
         """Rows ever added, per task."""
+        self.held = torch.zeros((), dtype=torch.float64, device=device)
+        """`size`, where a recorded step on a GPU reads it."""
 
     @property
     def size(self) -> int:
@@ -66,21 +68,33 @@ class Replay:
         timeout: bool,
         extras: Mapping[str, Tensor],
     ) -> None:
-        """Adds one lockstep: [T, N, 39], [T, N, 4], [T, N], [T, N, 39], extras [T, N, ...]."""
-        envs = observations.shape[1]
-        slots = torch.arange(self.written, self.written + envs, device=self.rows.device)
-        slots %= self.capacity
+        """Adds one lockstep: [T, N, 39], [T, N, 4], [T, N], [T, N, 39], extras [T, N, ...].
+
+        All but the extras may be on the host, where they are packed before they travel.
+        """
         flag = torch.full_like(rewards, float(timeout))
-        self.rows[:, slots] = torch.cat(
-            [observations, actions, rewards[..., None], flag[..., None], next_observations], -1
-        )
+        parts = [observations, actions, rewards[..., None], flag[..., None], next_observations]
+        packed = torch.cat(parts, -1)
+        if self.rows.is_cuda and not packed.is_cuda:
+            packed = packed.pin_memory()
+        self.put(self.rows, packed)
         for name, store in self.extras.items():
-            store[:, slots] = extras[name]
-        self.written += envs
+            self.put(store, extras[name])
+        self.written += rewards.shape[1]
+        self.held.fill_(self.size)
+
+    def put(self, store: Tensor, values: Tensor) -> None:
+        """Writes the next values [T, N, ...] of a store, which go on at its start at its end."""
+        position = self.written
+        while values.shape[1]:
+            start = position % self.capacity
+            part, values = values.tensor_split([self.capacity - start], 1)
+            store[:, start : start + part.shape[1]].copy_(part, non_blocking=True)
+            position += part.shape[1]
 
     def sample(self, batch_per_task: int) -> Batch:
         """Transitions drawn uniformly with replacement, the same number for every task."""
-        index = self.draws.integers(self.size, (self.tasks, batch_per_task))
+        index = self.places(batch_per_task)
         flat = (index + self.offsets).flatten()
         rows = self.rows.view(-1, WIDTH).index_select(0, flat)
         extras = {
@@ -88,6 +102,15 @@ class Replay:
             for name, store in self.extras.items()
         }
         return unpack(rows.view(*index.shape, WIDTH), extras)
+
+    def places(self, batch_per_task: int) -> Tensor:
+        """Random places of held rows, [S·T, B]."""
+        if not self.rows.is_cuda:
+            return self.draws.integers(self.size, (self.tasks, batch_per_task))
+        # A recorded step cannot be told how many there are now: it looks at `held`.
+        shape = (len(self.offsets), batch_per_task)
+        like = torch.empty(shape, dtype=torch.float64, device=self.rows.device)
+        return (self.draws.uniform(like) * self.held).long()
 
     def stores(self, seed: int) -> dict[str, Tensor]:
         """Views of what is held of the seed of this index."""
@@ -107,6 +130,7 @@ class Replay:
         for name, store in self.stores(seed).items():
             store[:, slots] = segment[name].to(store.device)
         self.written = stop
+        self.held.fill_(self.size)
 
     def state_dict(self, seed: int = 0) -> dict[str, Any]:
         """Position and generator of a seed; the rows themselves travel as segments."""

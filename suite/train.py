@@ -22,6 +22,7 @@ from algorithms.draws import Draws
 from suite.config import RunConfig
 from suite.evaluate import Evaluation, evaluate
 from suite.interrupt import Interrupt, Interrupted
+from suite.learner import Learner, on_host, to_device, to_host
 from suite.metrics import UpdateMetrics, all_finite, check_state
 from suite.plasticity import measure
 from suite.probe_batch import probe_batch
@@ -65,6 +66,10 @@ class Trainer:
     """Rounds done."""
     updates: int = 0
     """Gradient steps done."""
+
+    def __post_init__(self) -> None:
+        batch = self.config.training.batch_per_task
+        self.learner = Learner(self.algorithm, self.replay, batch)
 
     @property
     def config(self) -> RunConfig:
@@ -122,27 +127,25 @@ class Trainer:
         for step in range(c.task.horizon):
             seen = (self.round * c.task.horizon + step) * envs
             learning = seen >= c.training.random_steps and self.replay.size > 0
-            decision = self.algorithm.act(observations, explore=True)
-            actions = decision.actions
+            decision = self.learner.act(to_device(observations, device))
+            sent = to_host(decision.actions)
             if seen < c.training.random_steps:
                 size = (len(c.tasks), envs, ACTION_SIZE)
-                drawn = np.concatenate([own.uniform(-1, 1, size) for own in random_actions])
-                actions = torch.from_numpy(drawn).float().to(device)
-            sent = actions.reshape(-1, ACTION_SIZE).cpu().numpy()
+                drawn = [own.uniform(-1, 1, size) for own in random_actions]
+                sent = np.concatenate(drawn).astype(np.float32)
             if not np.isfinite(sent).all():
                 metrics.check(self.env_step, len(c.tasks) * envs, self.updates)
                 at = self.env_step + step * len(c.tasks) * envs
                 all_finite("action", sent.reshape(tasks, -1), metrics.tasks, at)
-            self.envs.send(sent)
+            self.envs.send(sent.reshape(-1, ACTION_SIZE))
             if learning and step % c.training.update_every == 0:
-                batch = self.replay.sample(c.training.batch_per_task)
-                metrics.add(step, self.algorithm.update(batch))
+                metrics.add(step, self.learner.learn())
             following, rewards, succeeded = self.envs.receive()
             next_observations = as_batch(following, tasks, envs, device)
             self.replay.add(
                 observations,
-                actions,
-                torch.from_numpy(rewards).float().view(tasks, envs).to(device),
+                torch.from_numpy(sent),
+                torch.from_numpy(rewards).float().view(tasks, envs),
                 next_observations,
                 step == c.task.horizon - 1,
                 decision.extras,
@@ -251,8 +254,8 @@ class Trainer:
 
 
 def as_batch(flat: Any, tasks: int, envs: int, device: torch.device) -> torch.Tensor:
-    """A copy of the envs' shared observations [E, 39] as [T, N, 39] on the device."""
-    return torch.from_numpy(flat).to(device, copy=True).view(tasks, envs, OBSERVATION_SIZE)
+    """A copy of the envs' shared observations [E, 39] as [T, N, 39], on its way to the device."""
+    return on_host(flat, device).view(tasks, envs, OBSERVATION_SIZE)
 
 
 def build(

@@ -41,6 +41,7 @@ def test_each_env_acts_with_the_genotype_whose_turn_it_is(
 ) -> None:
     mega.end_episodes(outcomes(np.arange(12.0).reshape(3, 4)))
     mega.evolutions[0].turn = np.array([1, 2, 3, 0])
+    mega.look_up()
     x = torch.randn(3, 4, 39, generator=torch.Generator().manual_seed(0))
     mean, _ = mega.policy(x, "explore")
     actor = mega.actor
@@ -110,7 +111,7 @@ def test_a_task_sends_exactly_no_gradient_to_modules_above_its_own_stage(mega: A
     mega.evolutions[0].grow(1)
     mega.evolutions[0].grow(1)
     mega.decode_populations()
-    mega.rank()
+    mega.look_up()
     assert [p.stage for p in mega.evolutions[0].populations] == [3, 5, 3]
     x = torch.randn(3, 50, 39, generator=torch.Generator().manual_seed(0))
     mean, _ = mega.policy(x, "evaluate")

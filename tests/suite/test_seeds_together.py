@@ -33,7 +33,7 @@ def arguments(algorithm: str, results: Path, **others: str) -> list[str]:
         "alg": algorithm,
         "preset": "smoke",
         "tasks": "reach,push",
-        "steps": "480",
+        "steps": "320",
         "buffer-per-task": "110",
         "threads": "1",
         "workers": "1",
@@ -85,7 +85,7 @@ def test_done_seeds_are_shown_and_the_others_trained(tmp_path: Path) -> None:
     before = path.read_bytes()
     status, output = call(arguments("mtsac", tmp_path, seeds="3", batched="True"))
     assert status == 0
-    assert "this run is done" in output and "-s0,2: 480 env steps" in output
+    assert "this run is done" in output and "-s0,2: 320 env steps" in output
     assert path.read_bytes() == before
     assert len(tables(tmp_path)) == 3
 
@@ -93,7 +93,7 @@ def test_done_seeds_are_shown_and_the_others_trained(tmp_path: Path) -> None:
 def test_seeds_that_are_not_batched_are_trained_one_after_the_other(tmp_path: Path) -> None:
     status, output = call(arguments("mtsac", tmp_path, seeds="2"))
     assert status == 0
-    assert output.count("480 env steps on 2 tasks") == 2
+    assert output.count("320 env steps on 2 tasks") == 2
     assert len(tables(tmp_path)) == 2
 
 
@@ -111,9 +111,9 @@ def test_killed_at_any_moment_and_resumed_equals_uninterrupted_to_the_bit(tmp_pa
 
     assert start(tmp_path / "whole", 0, "before") == 0
     moments = random.Random(0)
-    for where in ("before", "during", "before"):
+    for where in ("before", "during"):
         # Each round writes a dozen files, a third of them for each seed.
-        deadly = moments.randrange(14, 40)
+        deadly = moments.randrange(14, 60)
         assert start(tmp_path / "killed", deadly, where) == -signal.SIGKILL
     assert start(tmp_path / "killed", 0, "before") == 0
     whole = {p.parent.name: p.read_bytes() for p in tmp_path.glob("whole/*/rows.parquet")}
