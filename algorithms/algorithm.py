@@ -108,17 +108,23 @@ class Algorithm(ABC):
 
     seeds_together: ClassVar[bool] = False
     """Whether it takes a problem with several seeds; then it defines the methods whose names end
-    in `_by_seed`."""
+    in `_by_seed`. Not inherited: a subclass may hold what its base does not know of."""
 
     capturable: ClassVar[bool] = False
     """Whether `act` and `update` can be replayed as CUDA graphs: they launch the same kernels on
-    the same memory at every call, decide nothing on the host and draw from `generators` alone."""
+    the same memory at every call, decide nothing on the host and draw from `generators` alone.
+    Not inherited either."""
 
     extras: Mapping[str, tuple[tuple[int, ...], torch.dtype]] = {}
     """Per-transition data for the replay to carry: name → (shape, dtype)."""
 
     @abstractmethod
     def __init__(self, settings: Any, problem: Problem) -> None: ...
+
+    @classmethod
+    def says(cls, ability: str) -> bool:
+        """Whether the class itself, not a base of it, has this ability."""
+        return bool(vars(cls).get(ability))
 
     @abstractmethod
     def act(self, observations: Tensor, explore: bool) -> Decision:

@@ -54,6 +54,8 @@ class D2R(RoutedCritics):
     """See the module's docstring."""
 
     Settings = D2RSettings
+    seeds_together = True
+    capturable = True
 
     def __init__(self, settings: D2RSettings, problem: Problem) -> None:
         super().__init__(settings, problem)

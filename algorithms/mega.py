@@ -51,6 +51,8 @@ class MEGA(RoutedCritics):
     """See the module's docstring."""
 
     Settings = MEGASettings
+    seeds_together = True
+    capturable = True
 
     tables: Tensor
     elites: Tensor
@@ -147,10 +149,10 @@ class MEGA(RoutedCritics):
         """See `Algorithm.generators`."""
         return [*super().generators(), *self.draws.generators]
 
-    def probe_by_seed(self, batch: Batch, seed: int) -> list[dict[str, NetworkProbe]]:
-        """See `Algorithm.probe_by_seed`: the evaluated individuals are probed."""
+    def probes(self, batch: Batch, seed: int) -> list[dict[str, NetworkProbe]]:
+        """See `MultiTaskSAC.probes`: the evaluated individuals are probed."""
         self.in_training = self.evaluated
-        return super().probe_by_seed(batch, seed)
+        return super().probes(batch, seed)
 
     def end_episodes(self, outcomes: Outcomes) -> None:
         """Fitness, and evolution where a generation has ended."""
@@ -189,17 +191,17 @@ class MEGA(RoutedCritics):
                 ]
         return report
 
-    def state_by_seed(self) -> list[dict[str, Any]]:
-        """See `Algorithm.state_by_seed`."""
-        own = zip(super().state_by_seed(), self.evolutions, self.draws.generators, strict=True)
+    def states(self) -> list[dict[str, Any]]:
+        """See `MultiTaskSAC.states`."""
+        own = zip(super().states(), self.evolutions, self.draws.generators, strict=True)
         return [
             {**state, "evolution": evolution.state_dict(), "draws": draws.get_state()}
             for state, evolution, draws in own
         ]
 
-    def load_state_by_seed(self, states: Sequence[dict[str, Any]]) -> None:
-        """See `Algorithm.load_state_by_seed`."""
-        super().load_state_by_seed(states)
+    def load_states(self, states: Sequence[dict[str, Any]]) -> None:
+        """See `MultiTaskSAC.load_states`."""
+        super().load_states(states)
         own = zip(states, self.evolutions, self.draws.generators, strict=True)
         for state, evolution, draws in own:
             evolution.load_state_dict(state["evolution"])

@@ -14,6 +14,8 @@ class MTSAC(MultiTaskSAC):
     """Multi-task SAC on MLPs; `multi_head` makes it the study's MTMHSAC."""
 
     Settings = MTSACSettings
+    seeds_together = True
+    capturable = True
 
     def build(self, init: torch.Generator) -> tuple[nn.Module, nn.Module]:
         """See `MultiTaskSAC.build`; heads start at U(±1e-3) and U(±3e-3)."""

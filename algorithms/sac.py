@@ -45,9 +45,6 @@ HOST = torch.device("cpu")
 class MultiTaskSAC(Algorithm):
     """SAC on T tasks at once; see the module's docstring."""
 
-    seeds_together = True
-    capturable = True
-
     def __init__(self, settings: SACSettings, problem: Problem) -> None:
         self.settings: Any = settings
         self.problem = problem
@@ -254,11 +251,15 @@ class MultiTaskSAC(Algorithm):
 
     def probe(self, batch: Batch, seed: int) -> dict[str, NetworkProbe]:
         """See `Algorithm.probe`."""
-        (probe,) = self.probe_by_seed(batch, seed)
+        (probe,) = self.probes(batch, seed)
         return probe
 
     def probe_by_seed(self, batch: Batch, seed: int) -> list[dict[str, NetworkProbe]]:
         """See `Algorithm.probe_by_seed`."""
+        return self.probes(batch, seed) if self.seeds > 1 else [self.probe(batch, seed)]
+
+    def probes(self, batch: Batch, seed: int) -> list[dict[str, NetworkProbe]]:
+        """The networks of each seed on its part of the batch."""
         own, device = self.noise, self.problem.device
         self.noise = Draws([torch.Generator(device).manual_seed(seed) for _ in own.generators])
         try:
@@ -294,11 +295,15 @@ class MultiTaskSAC(Algorithm):
 
     def state_dict(self) -> dict[str, Any]:
         """See `Algorithm.state_dict`."""
-        (state,) = self.state_by_seed()
+        (state,) = self.states()
         return state
 
     def state_by_seed(self) -> list[dict[str, Any]]:
         """See `Algorithm.state_by_seed`."""
+        return self.states() if self.seeds > 1 else [self.state_dict()]
+
+    def states(self) -> list[dict[str, Any]]:
+        """The state of each seed."""
         whole = {
             "actor": dict(self.actor.state_dict()),
             "critic": dict(self.critic.state_dict()),
@@ -317,10 +322,17 @@ class MultiTaskSAC(Algorithm):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See `Algorithm.load_state_dict`."""
-        self.load_state_by_seed([state])
+        self.load_states([state])
 
     def load_state_by_seed(self, states: Sequence[dict[str, Any]]) -> None:
         """See `Algorithm.load_state_by_seed`."""
+        if self.seeds > 1:
+            self.load_states(states)
+        else:
+            self.load_state_dict(states[0])
+
+    def load_states(self, states: Sequence[dict[str, Any]]) -> None:
+        """Inverse of `states`."""
         for index, state in enumerate(states):
             self.exploration.generators[index].set_state(state["exploration"])
             self.noise.generators[index].set_state(state["noise"])

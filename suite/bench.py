@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -9,14 +10,14 @@ from typing import Any
 import torch
 
 from algorithms import entry, load
-from algorithms.algorithm import ParameterCounts
 from suite.config import RunConfig
+from suite.estimate import checkpoint_bytes, network_bytes, size
 from suite.evaluate import Evaluation
 from suite.interrupt import Interrupted
 from suite.messages import UserError
 from suite.meta_world import EngineError, check_engine
 from suite.progress import Progress
-from suite.replay import Extras, Replay
+from suite.replay import Replay
 from suite.runs import PROGRESS, RunDirectory, check_space
 from suite.tracking import TrackedLog, Tracker, check_tracker, open_tracker
 from suite.train import build
@@ -30,6 +31,7 @@ def bench(config: RunConfig) -> int:
         raise UserError(str(error)) from None
     check_tracker(config.execution.track)
     runs = config.each_seed()
+    check_fits(config, len(runs) if config.execution.batched else 1)
     if config.execution.batched and len(runs) > 1:
         check_together(config)
         return train_all(runs)
@@ -40,9 +42,29 @@ def bench(config: RunConfig) -> int:
     return 0
 
 
+def check_fits(config: RunConfig, seeds: int) -> None:
+    """Raises UserError, with the bytes needed, where replay and networks exceed the memory."""
+    try:
+        counts, extras = size(config)
+    except UserError:
+        return  # it cannot be counted without memory: building it will tell
+    replay = seeds * Replay.bytes(len(config.tasks), config.training.buffer_per_task, extras)
+    networks = seeds * network_bytes(counts)
+    have = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if config.device != "cpu":
+        have = torch.cuda.get_device_properties(config.device).total_memory
+    if replay + networks > have:
+        fewer = ", or train fewer seeds together" if seeds > 1 else ""
+        raise UserError(
+            f"memory: the replay needs {replay / 1e9:.1f} GB, the networks with their optimisers "
+            f"{networks / 1e9:.1f} GB, and {config.device} has {have / 1e9:.1f} GB; make "
+            f"--buffer-per-task or the widths smaller{fewer}"
+        )
+
+
 def check_together(config: RunConfig) -> None:
     """Raises UserError where seeds cannot be trained together."""
-    if not load(entry(config.algorithm).path).seeds_together:
+    if not load(entry(config.algorithm).path).says("seeds_together"):
         raise UserError(f"batched: {config.algorithm} trains one seed at a time; leave it out")
     if config.execution.track in ("wandb", "trackio"):
         raise UserError(
@@ -154,18 +176,6 @@ def train(directories: Sequence[RunDirectory], at: int | None = None) -> int:
         print(f"rows: {directory.path / 'rows.parquet'}")
     print(f"{len(seeds) * timing['steps_per_second']:,.0f} env steps/s in this session")
     return 0
-
-
-def checkpoint_bytes(config: RunConfig, extras: Extras, counts: ParameterCounts) -> int:
-    """Upper estimate of what the checkpoints of a run occupy, in bytes.
-
-    The replay once; weights, two moments and targets three times: two checkpoints are kept while
-    a third is written.
-    """
-    collected = config.rounds * config.task.horizon * config.task.envs_per_task
-    state = 3 * 4 * (3 * counts.actor + 4 * counts.critic)
-    rows = min(config.training.buffer_per_task, collected)
-    return int(1.25 * Replay.bytes(len(config.tasks), rows, extras)) + state + 50_000_000
 
 
 def summary(config: RunConfig, evaluation: Evaluation) -> dict[str, Any]:

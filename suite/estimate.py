@@ -13,7 +13,6 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from algorithms.algorithm import ParameterCounts
-from suite.bench import checkpoint_bytes
 from suite.config import RunConfig
 from suite.replay import Extras, Replay
 from suite.scale import without_memory
@@ -88,6 +87,23 @@ def cost(config: RunConfig, cores: int) -> Cost:
         disk=checkpoint_bytes(config, extras, counts),
         kept=weights + 2_000_000,
     )
+
+
+def checkpoint_bytes(config: RunConfig, extras: Extras, counts: ParameterCounts) -> int:
+    """Upper estimate of what the checkpoints of a run occupy, in bytes.
+
+    The replay once; weights, two moments and targets three times: two checkpoints are kept while
+    a third is written.
+    """
+    collected = config.rounds * config.task.horizon * config.task.envs_per_task
+    state = 3 * 4 * (3 * counts.actor + 4 * counts.critic)
+    rows = min(config.training.buffer_per_task, collected)
+    return int(1.25 * Replay.bytes(len(config.tasks), rows, extras)) + state + 50_000_000
+
+
+def network_bytes(counts: ParameterCounts) -> int:
+    """Weights, gradients and Adam's two moments of all networks, and the targets' weights."""
+    return 4 * (4 * counts.actor + 5 * counts.critic)
 
 
 def combined(costs: Mapping[str, Cost], config: RunConfig) -> Cost:

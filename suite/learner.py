@@ -21,7 +21,7 @@ class Learner:
     def __init__(self, algorithm: Algorithm, replay: Replay, batch_per_task: int) -> None:
         self.algorithm, self.replay, self.batch_per_task = algorithm, replay, batch_per_task
         self.device = replay.rows.device
-        self.captures = algorithm.capturable and self.device.type == "cuda"
+        self.captures = algorithm.says("capturable") and self.device.type == "cuda"
         self.layout: list[tuple[str, torch.Size]] = []
         """Names and shapes of the metrics that stand one behind the other."""
         self.seen = torch.empty(0)

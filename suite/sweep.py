@@ -64,7 +64,7 @@ def together(runs: Sequence[RunConfig]) -> list[RunConfig]:
     """
     started: dict[str, list[RunConfig]] = {}
     for run in runs:
-        batched = run.execution.batched and load(entry(run.algorithm).path).seeds_together
+        batched = run.execution.batched and load(entry(run.algorithm).path).says("seeds_together")
         started.setdefault(replace(run, seed=0).name() if batched else run.name(), []).append(run)
     return [group[0] if len(group) == 1 else of_seeds(group) for group in started.values()]
 

@@ -18,9 +18,9 @@ from conftest import Run, call, smoke_arguments
 
 from algorithms import ALGORITHMS
 from algorithms.algorithm import ParameterCounts
-from suite.bench import checkpoint_bytes
 from suite.cli import main
 from suite.config import preset
+from suite.estimate import checkpoint_bytes
 from suite.replay import WIDTH
 
 Smoke = Callable[[str], Run]

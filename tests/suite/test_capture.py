@@ -162,18 +162,17 @@ def test_eager_and_recorded_learners_agree(name: str, seeds: tuple[int, ...], ca
 @needs_gpu
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_the_gpu_learns_what_the_cpu_learns(name: str) -> None:
-    """On one batch, without noise of its own: the critics' loss at the start."""
+    """Of one batch, the hidden units of the networks that both begin with."""
     on_cpu, on_gpu = learner(name, "cpu"), learner(name, "cuda")
     batch = on_cpu.replay.sample(64)
     same = batch._replace(
         **{k: v.cuda() for k, v in batch._asdict().items() if isinstance(v, Tensor)},
         extras={k: v.cuda() for k, v in batch.extras.items()},
     )
-    for a, b in ((on_cpu.algorithm.probe(batch, 0), on_gpu.algorithm.probe(same, 0)),):
-        for layer, units in a["actor"].activations.items():
-            torch.testing.assert_close(
-                units, b["actor"].activations[layer].cpu(), rtol=1e-3, atol=1e-4
-            )
+    expected, found = on_cpu.algorithm.probe(batch, 0), on_gpu.algorithm.probe(same, 0)
+    for layer, units in expected["actor"].activations.items():
+        close = found["actor"].activations[layer].cpu()
+        torch.testing.assert_close(close, units, rtol=1e-3, atol=1e-4)
 
 
 def test_host_and_device_copies_are_copies() -> None:
@@ -195,7 +194,7 @@ def test_the_cpu_learner_is_the_algorithm_itself() -> None:
 def test_all_built_in_algorithms_can_be_recorded_and_name_their_generators() -> None:
     for name in ALGORITHMS:
         made = learner(name, "cpu").algorithm
-        assert made.capturable
+        assert made.says("capturable")
         owned = [v for v in vars(made).values() if isinstance(v, Draws)]
         assert sorted(map(id, made.generators())) == sorted(
             id(g) for draws in owned for g in draws.generators

@@ -177,7 +177,7 @@ def test_an_algorithm_that_takes_one_seed_at_a_time_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "lonely.py").write_text(
-        "from algorithms.mtsac import MTSAC\nclass Lonely(MTSAC):\n    seeds_together = False\n"
+        "from algorithms.mtsac import MTSAC\nclass Lonely(MTSAC):\n    pass\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     results = tmp_path / "results"
