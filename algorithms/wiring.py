@@ -192,7 +192,8 @@ class Sparse:
         self.rows = rows * samples
         row = torch.arange(self.rows, device=routes.sources.device)
         index = routes.sources.view(self.n, self.rows, self.k) * self.rows + row.unsqueeze(-1)
-        self.index, self.weights = index, routes.weights.view(index.shape)
+        # 32 bits halve what a gather reads of its index.
+        self.index, self.weights = index.int(), routes.weights.view(index.shape)
         self.trusted, self.distrusts = routes.trusted, routes.trusted is not None
 
     def mixture(self, slot: int, outputs: Tensor) -> Tensor:
@@ -209,7 +210,7 @@ class Sparse:
     def sort(self) -> None:
         """Finds the readers of each output."""
         total = self.n * self.rows
-        order = self.index.flatten().int().sort(stable=True).indices
+        order = self.index.flatten().sort(stable=True).indices
         weights = self.weights.flatten()[order]
         counts = torch.bincount(self.index.flatten(), minlength=total)
         ends = functional.pad(counts.cumsum(0), (1, 0))
@@ -224,7 +225,7 @@ class Sparse:
         """For each source, which slots' rows [readers] its rows sum, how weighted, and where each
         row's readers begin [N + 1].
         """
-        index = order // self.k
+        index, ends = (order // self.k).int(), ends.int()
         borders = ends[:: self.rows].tolist()
         starts = ends[:-1].view(self.n, self.rows)
         offsets = functional.pad(starts - starts[:, :1], (0, 1))
@@ -262,7 +263,7 @@ class Sparse:
     def weight_gradient(self, outputs: Tensor, totals: Tensor) -> Tensor:
         """See `Wiring.weight_gradient`."""
         units = outputs.shape[-1]
-        entries = torch.arange(self.index.numel(), device=outputs.device)
+        entries = torch.arange(self.index.numel(), dtype=torch.int32, device=outputs.device)
         products = torch.ops.aten._embedding_bag_per_sample_weights_backward(
             totals.view(-1, units),
             outputs.view(-1, units),

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from algorithms.algorithm import Problem, generator
 from algorithms.d2r import D2R
@@ -23,7 +24,9 @@ from algorithms.mega import MEGA
 from algorithms.module_stack import ModuleStack
 from algorithms.mtsac import MTSAC
 from algorithms.networks import constant, fan_out_uniform
+from algorithms.routing import Choice, choose
 from algorithms.settings import D2RSettings, MEGASettings, MTSACSettings
+from algorithms.wiring import Routes
 from suite.replay import Replay
 from suite.tasks import task_names
 
@@ -154,20 +157,34 @@ def test_routed_update(benchmark: Any, name: str) -> None:
     )
 
 
-@pytest.mark.parametrize("wired", ["a task", "a sample"])
+@pytest.mark.parametrize("wired", ["a task", "a task, mixed stages", "a sample"])
 def test_module_stack(benchmark: Any, wired: str) -> None:
-    """Forward and backward pass of 16 modules: MEGA's weights a task, D2R's a sample."""
+    """Forward and backward pass of 16 modules: MEGA's weights a task, D2R's routes a sample.
+
+    The products are those of all modules for all tasks, also where stages leave some out.
+    """
     tasks, s = 10, D2RSettings()
     n, width = s.modules, round(s.module_ratio * s.actor_width)
     random = torch.Generator().manual_seed(0)
     stack = ModuleStack(1, s.actor_width, n, width, fan_out_uniform(random), constant(0.1))
     x = torch.randn(1, tasks, BATCH, s.actor_width).requires_grad_()
-    columns = 1 if wired == "a task" else BATCH
-    table = torch.rand(n, n, tasks, columns).tril_().softmax(1)
-    table = (torch.tril(torch.ones(n, n))[..., None, None] * table).contiguous()
+    wanted = [x, *stack.parameters()]
+    table: Tensor | Routes
+    if wired == "a sample":
+        flat = torch.randn(1, tasks, BATCH, n * (n + 1) // 2)
+        choice = Choice("sampled", torch.ones(tasks), random)
+        routes, _ = choose(flat, s.top_k, choice, needs_trust=True)
+        table = replace(routes, weights=routes.weights.requires_grad_())
+        wanted.append(table.weights)
+    else:
+        table = torch.rand(n, n, tasks, 1) * torch.ones(n, n).tril()[..., None, None]
+        stages = range(3, 13) if "mixed" in wired else [n] * tasks
+        for task, stage in enumerate(stages):
+            table[stage - 1 : -1, :, task] = 0
+            table[:, stage:, task] = 0
+        table = table / table.sum(1, keepdim=True).clamp(min=1e-9)
     forward, weights, inputs = layers(tasks * BATCH, [s.actor_width] + [width] * n)
     bound = runner(forward + weights + inputs)
-    wanted = [x, *stack.parameters()]
 
     def work() -> None:
         torch.autograd.grad(stack(x, table).sum(), wanted)
