@@ -193,7 +193,9 @@ class Sparse:
         row = torch.arange(self.rows, device=routes.sources.device)
         index = routes.sources.view(self.n, self.rows, self.k) * self.rows + row.unsqueeze(-1)
         # 32 bits halve what a gather reads of its index.
-        self.index, self.weights = index.int(), routes.weights.view(index.shape)
+        self.index = index.int()
+        # Weights that still require a gradient would make the gather prepare for one.
+        self.weights = routes.weights.detach().view(index.shape)
         self.trusted, self.distrusts = routes.trusted, routes.trusted is not None
 
     def mixture(self, slot: int, outputs: Tensor) -> Tensor:
