@@ -12,12 +12,16 @@ B is 1 where a whole task shares its weights.
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from algorithms.networks import Init, Linear
+from algorithms.wiring import Routes, Wiring, wire
+
+_mask = torch.ops.aten.threshold_backward.grad_input
 
 
 def slot_index(modules: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -26,92 +30,110 @@ def slot_index(modules: int, device: torch.device) -> tuple[Tensor, Tensor]:
     return rows, columns
 
 
-def mix(outputs: Tensor, weights: Tensor) -> Tensor:
-    """Σ_i weights[i] · outputs[i]: [k, R, B, H] by [k, R, B or 1] → [R, B, H]."""
-    if weights.shape[0] == 1:
-        return outputs[0] * weights[0].unsqueeze(-1)
-    if weights.shape[2] == 1:
-        # One weight a task: a matrix product [1, k] × [k, B·H] per row of the first axis.
-        flat = outputs.permute(1, 0, 2, 3).flatten(2)
-        return torch.bmm(weights.permute(1, 2, 0), flat).view(outputs.shape[1:])
-    # Faster than one product and sum, which writes and reads k times the memory.
-    total = outputs[0] * weights[0].unsqueeze(-1)
-    for output, weight in zip(outputs[1:], weights[1:], strict=True):
-        total.addcmul_(output, weight.unsqueeze(-1))
-    return total
+_buffers = threading.local()
+
+
+def scratch(name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """Memory that holds nothing between two passes, kept on CPU.
+
+    The C library hands large blocks back to the system when they are freed, and getting them again
+    costs more than filling them: a page fault for every few kilobytes.
+    """
+    if like.is_cuda:
+        return like.new_empty(shape)
+    known = vars(_buffers).setdefault(name, {})
+    key = (shape, like.dtype)
+    if key not in known:
+        known[key] = like.new_empty(shape)
+    buffer: Tensor = known[key]
+    return buffer
 
 
 class _RoutedStack(torch.autograd.Function):
     """The recursion above with its backward pass written out.
 
     Autograd would keep a copy of every mixture's operands and launch some 30 kernels a module;
-    this keeps the module inputs and outputs and launches a third of that. `trusted` is D2R's
-    ResRouting: where it is 0, the transform ReLU(W z) of that source receives no gradient through
-    the module that reads it (nor through the head), while the shortcut z still does.
+    this keeps the module inputs and outputs and launches a third of that. What is mixed, and how,
+    is the wiring's. Where it has `distrusts` (D2R's ResRouting), the transform ReLU(W z) of an
+    untrusted source receives no gradient through the module that reads it (nor through the head),
+    while the shortcut z still does.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, first: Tensor, weight: Tensor, bias: Tensor, table: Tensor, trusted: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        # first [M·T, B, H]; weight [M, n-1, H, H]; bias [M, n-1, 1, H]; table [n, n, M·T, B or 1]
-        n, members = table.shape[0], weight.shape[0]
-        rows, samples, width = first.shape
-        outputs = first.new_empty(n, rows, samples, width)
-        inputs = first.new_empty(n - 1, rows, samples, width)
-        transformed = first.new_empty(n - 1, members, rows // members * samples, width)
+        ctx: Any,
+        first: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        mixing: Tensor,
+        wiring: Wiring,
+        keep: bool,
+        show: bool,
+    ) -> tuple[Tensor, Tensor | None]:
+        # first [M, T, B, H]; weight [M, n-1, H, H]; bias [M, n-1, 1, H]; mixing, the wiring's
+        # weights, is here for its gradient. Without `keep` no gradient can follow. With `show` the
+        # transforms of all modules are returned as well.
+        later = weight.shape[1]
+        shape = (later + 1, *first.shape)
+        outputs = first.new_empty(shape) if keep else scratch("outputs", shape, first)
         outputs[0] = first
-        for j in range(n - 1):
-            z = mix(outputs[: j + 1], table[j, : j + 1])
-            inputs[j] = z
-            r = transformed[j]
-            torch.baddbmm(bias[:, j], z.view(r.shape), weight[:, j], out=r)
-            torch.add(z, r.relu_().view(z.shape), out=outputs[j + 1])
-        transformed = transformed.view(n - 1, rows, samples, width)
-        ctx.save_for_backward(weight, table, trusted, outputs, inputs, transformed)
-        ctx.mark_non_differentiable(transformed)
-        return mix(outputs, table[n - 1]), transformed
+        inputs, transformed = [], []
+        for j in range(later):
+            z = wiring.mixture(j, outputs)
+            r = torch.baddbmm(bias[:, j], z.flatten(1, 2), weight[:, j]).relu_().view(z.shape)
+            tasks = z.shape[1]
+            torch.add(z, r, out=outputs[j + 1, :, :tasks])
+            outputs[j + 1, :, tasks:] = 0
+            if keep:
+                inputs.append(z)
+                transformed.append(r)
+        result = wiring.mixture(later, outputs)
+        if keep:
+            ctx.save_for_backward(weight, outputs, *inputs, *transformed)
+            ctx.wiring, ctx.mixing = wiring, mixing.shape
+        shown = None
+        if show:
+            shown = torch.stack(transformed) if later else first.new_empty(0, *first.shape)
+            ctx.mark_non_differentiable(shown)
+        return result, shown
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, _: Tensor) -> Any:
-        weight, table, trusted, outputs, inputs, transformed = ctx.saved_tensors
-        n, members = table.shape[0], weight.shape[0]
-        need_weight, need_table = ctx.needs_input_grad[1], ctx.needs_input_grad[3]
-        grad_weight = torch.empty_like(weight) if need_weight else None
-        grad_bias = weight.new_empty(members, n - 1, 1, weight.shape[-1]) if need_weight else None
-        grad_table = torch.zeros_like(table) if need_table else None
-        blocked = None if trusted is None else table * (1 - trusted)
+    def backward(ctx: Any, grad: Tensor, _: Any) -> Any:
+        weight, outputs, *saved = ctx.saved_tensors
+        wiring: Wiring = ctx.wiring
+        n = outputs.shape[0]
+        inputs, transformed = saved[: n - 1], saved[n - 1 :]
+        need_weight, need_mixing = ctx.needs_input_grad[1], ctx.needs_input_grad[3]
+        grad_weight = grad_bias = grad_mixing = None
+        if need_weight:
+            grad_weight = torch.empty_like(weight)
+            grad_bias = weight.new_empty(weight.shape[0], n - 1, 1, weight.shape[-1])
 
-        # The gradient of each slot's mixture, and the part of it that came by the module which
-        # reads the slot and not by its shortcut; for the head, all of it.
-        totals = torch.empty_like(outputs)
-        throughs = totals if blocked is None else torch.empty_like(outputs)
+        # The gradient of each slot, and the part of it that came by the module which reads the
+        # slot and not by its shortcut; for the head, all of it.
+        totals = scratch("totals", outputs.shape, grad)
+        throughs = scratch("throughs", outputs.shape, grad) if wiring.distrusts else totals
+        masked = scratch("masked", grad.shape, grad)
         totals[n - 1] = grad
         throughs[n - 1] = grad
-        for i in range(n - 1, -1, -1):
-            if grad_table is not None:
-                for slot in range(i, n):
-                    product = (outputs[i] * totals[slot]).sum(-1)
-                    shared = table.shape[3] == 1
-                    grad_table[slot, i] = product.sum(-1, keepdim=True) if shared else product
-            # Output i is read by slots i … n - 1.
-            shortcut = mix(totals[i:], table[i:, i])
-            transform = shortcut
-            if blocked is not None:
-                transform = shortcut - mix(throughs[i:], blocked[i:, i])
-            if i == 0:
-                break
-            pre = torch.ops.aten.threshold_backward(transform, transformed[i - 1], 0)
-            pre = pre.view(members, -1, grad.shape[-1])
+        for i in range(n - 1, 0, -1):
+            shortcut, transform = wiring.pull(i, totals, throughs)
+            tasks = shortcut.shape[1]
+            pre = masked[:, :tasks]
+            _mask(transform, transformed[i - 1], 0, grad_input=pre)
+            pre = pre.flatten(1, 2)
             if grad_weight is not None and grad_bias is not None:
-                rows = inputs[i - 1].view(pre.shape)
-                grad_weight[:, i - 1] = torch.bmm(rows.transpose(1, 2), pre)
-                grad_bias[:, i - 1] = pre.sum(1, keepdim=True)
-            through = torch.bmm(pre, weight[:, i - 1].transpose(1, 2)).view(grad.shape)
-            torch.add(through, shortcut, out=totals[i - 1])
-            if blocked is not None:
-                throughs[i - 1] = through
-        return transform, grad_weight, grad_bias, grad_table, None
+                z = inputs[i - 1].flatten(1, 2)
+                torch.bmm(z.transpose(1, 2), pre, out=grad_weight[:, i - 1])
+                torch.sum(pre, 1, keepdim=True, out=grad_bias[:, i - 1])
+            through = throughs[i - 1, :, :tasks]
+            torch.bmm(pre, weight[:, i - 1].transpose(1, 2), out=through.flatten(1, 2))
+            torch.add(through, shortcut, out=totals[i - 1, :, :tasks])
+            totals[i - 1, :, tasks:] = 0
+        _, grad_first = wiring.pull(0, totals, throughs)
+        if need_mixing:
+            grad_mixing = wiring.weight_gradient(outputs, totals).view(ctx.mixing)
+        return grad_first, grad_weight, grad_bias, grad_mixing, None, None, None
 
 
 class StackUnits(nn.Identity):
@@ -134,19 +156,35 @@ class ModuleStack(nn.Module):
         self.activation = nn.ReLU()
         self.units = StackUnits()
 
-    def forward(self, x: Tensor, table: Tensor, trusted: Tensor | None = None) -> Tensor:
-        """X [M, T, B, in], table [d, d, M·T, B or 1] → [M, T, B, H].
+    def forward(self, x: Tensor, table: Tensor | Routes, trusted: Tensor | None = None) -> Tensor:
+        """X [M, T, B, in] → [M, T, B, H], wired by a table [d, d, M·T, B or 1] or by routes.
 
         A table of d < n rows runs the first d modules alone: the others get no gradient.
+        `trusted` is D2R's ResRouting for a table, 1 where a slot trusts a source and else 0.
         """
         first = self.activation(self.first(x))
-        later = table.shape[0] - 1
+        members, tasks = first.shape[:2]
+        # Whoever looks at the units wants to see those of all tasks and modules.
+        watched = bool(self.units._forward_hooks)
+        if trusted is not None and isinstance(table, Tensor):
+            each = (*table.shape[:3], first.shape[2])
+            table, trusted = table.expand(each), trusted.expand(each)
+        mixing = table.weights if isinstance(table, Routes) else table
+        wiring, order = wire(table, trusted, members, tasks, skip=not watched)
+        if order is not None:
+            first = first.flatten(0, 1)[order].view(first.shape)
+        later = len(mixing) - 1
+        weight, bias = self.weight[:, :later], self.bias[:, :later]
+        keep = watched or torch.is_grad_enabled()
+        result: Tensor
         result, transformed = _RoutedStack.apply(  # type: ignore[no-untyped-call]
-            first.flatten(0, 1), self.weight[:, :later], self.bias[:, :later], table, trusted
+            first, weight, bias, mixing, wiring, keep, watched
         )
-        self.units(transformed.view(later, *first.shape))
-        mixed: Tensor = result.view(first.shape)
-        return mixed
+        if watched:
+            self.units(transformed)
+        if order is not None:
+            result = result.flatten(0, 1)[order.argsort()].view(first.shape)
+        return result
 
 
 def modules_in_use(table: Tensor, threshold: float = 0.01) -> Tensor:

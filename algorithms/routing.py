@@ -6,6 +6,7 @@ section 4 of the paper and the authors' published code.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,6 +24,7 @@ from algorithms.networks import (
     uniform,
 )
 from algorithms.settings import ModuleSettings
+from algorithms.wiring import Routes
 
 
 class Base(nn.Module):
@@ -109,18 +111,29 @@ class RoutedNetwork(nn.Module):
     def forward(self, x: Tensor, choice: Choice) -> tuple[Tensor, Tensor]:
         """[T, B, in] → output [M, T, B, out] and the selected sources [M, T, B, n, n] (bool)."""
         features = self.base(x)
+        top_k, resrouting = self.settings.top_k, self.settings.resrouting
+        body = self.activation(features)
+        if top_k < self.settings.modules and not x.is_cuda:
+            # Trust concerns gradients alone.
+            needs_trust = resrouting and torch.is_grad_enabled()
+            routes, selected = choose(self.flat_logits(features), top_k, choice, needs_trust)
+            return self.head(self.stack(body, routes)), selected
         logits = self.route_logits(features)
-        selected = select(logits, self.settings.top_k, choice)
+        selected = select(logits, top_k, choice)
         table = as_table(mixing_weights(logits, selected))
-        trusted = as_table(trust(logits).to(table.dtype)) if self.settings.resrouting else None
-        body = self.stack(self.activation(features), table, trusted)
-        return self.head(body), selected
+        trusted = as_table(trust(logits).to(table.dtype)) if resrouting else None
+        return self.head(self.stack(body, table, trusted)), selected
+
+    def flat_logits(self, features: Tensor) -> Tensor:
+        """Router logits [M, T, B, n(n+1)/2], slot by slot."""
+        embedding = (self.embedding + self.embedding_bias).unsqueeze(2)
+        logits: Tensor = self.router(embedding * features)
+        return logits
 
     def route_logits(self, features: Tensor) -> Tensor:
         """Router logits [M, T, B, n, n], −∞ above the diagonal: row k weighs sources 1 … k + 1."""
         n = self.settings.modules
-        embedding = (self.embedding + self.embedding_bias).unsqueeze(2)
-        flat = self.router(embedding * features)
+        flat = self.flat_logits(features)
         rows, columns = slot_index(n, flat.device)
         table: Tensor = flat.new_full((*flat.shape[:-1], n, n), -torch.inf)
         table[..., rows, columns] = flat
@@ -140,13 +153,99 @@ def select(logits: Tensor, top_k: int, choice: Choice) -> Tensor:
     score = logits.detach()
     if choice.how == "sampled":
         assert choice.temperature is not None and choice.draws is not None
-        uniform_draw = choice.draws.uniform(score)
-        noise = -torch.log(-torch.log(uniform_draw.clamp(1e-20, 1 - 1e-7)))
-        score = score / choice.temperature[:, :, None, None, None] + noise
+        noise = gumbel(choice.draws.uniform(score))
+        score = score / choice.temperature[..., None, None, None] + noise
     best = score.topk(min(top_k, n), dim=-1).indices
     selected = torch.zeros_like(score, dtype=torch.bool).scatter_(-1, best, True)
     allowed: Tensor = selected & (logits > -torch.inf)
     return allowed
+
+
+def gumbel(uniform_draw: Tensor) -> Tensor:
+    """Standard Gumbel noise from draws of U(0, 1)."""
+    return -torch.log(-torch.log(uniform_draw.clamp(1e-20, 1 - 1e-7)))
+
+
+def choose(logits: Tensor, top_k: int, choice: Choice, needs_trust: bool) -> tuple[Routes, Tensor]:
+    """`select`, `mixing_weights` and `trust` for the k chosen sources of each slot alone.
+
+    From flat logits [M, T, B, E] with E = n(n+1)/2: the routes, and the selected sources
+    [M, T, B, n, n] as `select` gives them. A stored choice must not hold more than k sources.
+    Sources lead the axes in here, since reducing a small last axis is slow.
+    """
+    members, tasks, samples, entries = logits.shape
+    n = math.isqrt(2 * entries)
+    rows, columns = slot_index(n, logits.device)
+    score = logits.detach()
+    if choice.how == "given":
+        assert choice.selected is not None
+        score = torch.where(choice.selected[..., rows, columns], 1.0, -torch.inf).to(score.dtype)
+        score = score.expand(logits.shape)
+    elif choice.how == "sampled":
+        assert choice.temperature is not None and choice.draws is not None
+        # The same draws as in `select`, of which half would fall on sources that do not exist.
+        draw = choice.draws.uniform(logits.new_empty(*logits.shape[:-1], n, n)).flatten(-2)
+        noise = gumbel(draw.index_select(-1, rows * n + columns))
+        score = score / choice.temperature[..., None, None] + noise
+    sources, real = largest(by_source(score), top_k)
+
+    slot = torch.arange(n, device=logits.device).unsqueeze(1)
+    entry = (slot * (slot + 1) // 2 + sources).movedim(2, 0).flatten(1)  # [N, k·n]
+    chosen = logits.view(-1, entries).gather(1, entry).t().view(sources.shape)
+    weights = torch.softmax(chosen.masked_fill(~real, -torch.inf), 0)
+    trusted = None
+    if needs_trust:
+        total = by_source(logits.detach()).logsumexp(0)
+        trusted = chosen.detach() > total - torch.log(slot + 2.0)
+
+    def slot_first(x: Tensor) -> Tensor:
+        return x.permute(1, 2, 0).reshape(n, members * tasks, samples, -1)
+
+    selected = torch.zeros(len(entry), n, n, dtype=torch.bool, device=logits.device)
+    selected.scatter_(2, sources.permute(2, 1, 0), True)
+    routes = Routes(
+        slot_first(sources),
+        slot_first(weights).contiguous(),
+        None if trusted is None else slot_first(trusted),
+    )
+    return routes, selected.view(members, tasks, samples, n, n)
+
+
+def by_source(flat: Tensor) -> Tensor:
+    """[M, T, B, n(n+1)/2] → [source, slot, N], −∞ where a slot lacks the source."""
+    entries = flat.shape[-1]
+    n = math.isqrt(2 * entries)
+    lanes = functional.pad(flat.reshape(-1, entries).t(), (0, 0, 0, 1), value=-torch.inf)
+    rows, columns = slot_index(n, flat.device)
+    lane = torch.full((n, n), entries, device=flat.device)
+    lane[columns, rows] = torch.arange(entries, device=flat.device)
+    return lanes.index_select(0, lane.flatten()).view(n, n, -1)
+
+
+def largest(score: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
+    """The k best sources [k, slot, N] of scores [source, slot, N], best first, and whether each
+    exists: in their place stands the best.
+
+    `topk` sorts every column by itself. The maximum over a leading axis is vectorised, but gives
+    no index: the index rides in the last bits of the score as float64, which a float32 leaves 0.
+    """
+    n = len(score)
+    lowest = torch.finfo(score.dtype).min
+    bits = (1 << n.bit_length()) - 1
+    source = torch.arange(n, device=score.device).view(-1, 1, 1)
+    key = score.clamp(min=lowest).double().view(torch.int64)
+    key = key.bitwise_and_(~bits).bitwise_or_(source).view(torch.float64)
+    found: list[Tensor] = []
+    exists: list[Tensor] = []
+    for rank in range(top_k):
+        best = key.amax(0)
+        real = best > lowest / 2
+        index = best.view(torch.int64) & bits
+        found.append(torch.where(real, index, found[0] if found else 0))
+        exists.append(real)
+        if rank + 1 < top_k:
+            key.masked_fill_(key == best, -torch.inf)
+    return torch.stack(found), torch.stack(exists)
 
 
 def mixing_weights(logits: Tensor, selected: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from algorithms.module_stack import ModuleStack, _RoutedStack, modules_in_use, slot_index
 from algorithms.networks import uniform
+from algorithms.wiring import Routes, wire
 
 T, B, H, IN = 2, 3, 4, 5
 
@@ -65,15 +66,108 @@ def test_values_and_gradients_are_those_of_autograd(
         torch.testing.assert_close(a, b, msg=lambda m, name=name: f"{name}: {m}")
 
 
+def random_routes(
+    n: int, rows: int, top_k: int, random: torch.Generator, trusted_share: float | None
+) -> tuple[Routes, Tensor, Tensor | None]:
+    """Routes, and the dense table and trust that say the same; gradients flow from the table."""
+    draws = torch.rand(n, n, rows, B, generator=random, dtype=torch.float64)
+    draws = draws.masked_fill(~torch.ones(n, n).tril().bool()[:, :, None, None], -1)
+    sources = draws.topk(min(top_k, n), dim=1).indices
+    real = draws.gather(1, sources) >= 0
+    slot = torch.arange(n).view(n, 1, 1, 1)
+    weights = torch.rand(sources.shape, generator=random, dtype=torch.float64) * real
+    weights = (weights / weights.sum(1, keepdim=True)).requires_grad_()
+    sources = sources.minimum(slot)
+    table = torch.zeros_like(draws).scatter_add(1, sources, weights)
+    trusted = dense = None
+    if trusted_share is not None:
+        dense = torch.rand(draws.shape, generator=random) < trusted_share
+        trusted = dense.gather(1, sources).movedim(1, -1)
+        dense = dense.double()
+    return Routes(sources.movedim(1, -1), weights.movedim(1, -1), trusted), table, dense
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 6])
+@pytest.mark.parametrize("members", [1, 2])
+@pytest.mark.parametrize("top_k", [1, 2, 3])
+@pytest.mark.parametrize("share", [None, 1.0, 0.5, 0.0])
+def test_routes_do_what_their_table_does(
+    n: int, members: int, top_k: int, share: float | None
+) -> None:
+    random = torch.Generator().manual_seed(10 * n + top_k)
+    stack = random_stack(members, n, random)
+    routes, table, trusted = random_routes(n, members * T, top_k, random, share)
+    x = torch.randn(members, T, B, IN, generator=random, dtype=torch.float64, requires_grad=True)
+    dense = table.detach().requires_grad_()
+    probe = torch.randn(members, T, B, H, generator=random, dtype=torch.float64)
+    results, gradients = [], []
+    for wired in ((routes,), (dense, trusted)):
+        result = stack(x, *wired)
+        results.append(result)
+        gradients.append(
+            torch.autograd.grad(
+                (result * probe).sum(),
+                [x, routes.weights if len(wired) == 1 else dense, *stack.parameters()],
+                allow_unused=True,
+                materialize_grads=True,
+            )
+        )
+        with torch.no_grad():
+            assert torch.equal(stack(x, *wired), result)
+    torch.testing.assert_close(*results)
+    (x_got, got, *others), (x_wanted, wanted, *wanted_others) = gradients
+    torch.testing.assert_close(x_got, x_wanted)
+    at = wanted.gather(1, routes.sources.movedim(-1, 1)).movedim(1, -1)
+    real = routes.weights.detach() > 0
+    torch.testing.assert_close(got[real], at[real])
+    torch.testing.assert_close(others, wanted_others)
+
+
+@pytest.mark.parametrize("members", [1, 2])
+@pytest.mark.parametrize("stages", [(3, 1), (1, 6), (2, 4), (6, 6), (5, 5)])
+def test_modules_above_a_tasks_stage_are_left_out_without_a_trace(
+    members: int, stages: tuple[int, int], reference_stack: Callable[..., Tensor]
+) -> None:
+    """Tables as `genetics.decode` makes them; with two members the second has stages swapped."""
+    random, n = torch.Generator().manual_seed(0), 6
+    stack = random_stack(members, n, random)
+    table = torch.zeros(n, n, members * T, 1, dtype=torch.float64)
+    for row, stage in enumerate(stages + stages[::-1] if members == 2 else stages):
+        part = random_table(stage, 1, 1, random)[..., 0, 0]
+        table[: stage - 1, :stage, row, 0] = part[:-1]
+        table[-1, :stage, row, 0] = part[-1]
+    x = torch.randn(members, T, B, IN, generator=random, dtype=torch.float64, requires_grad=True)
+    first = torch.stack(
+        [torch.relu(x[m] @ stack.first.weight[m] + stack.first.bias[m]) for m in range(members)]
+    )
+    expected = reference_stack(first.flatten(0, 1), stack.weight, stack.bias, table, None)
+    probe = torch.randn(members, T, B, H, generator=random, dtype=torch.float64)
+    wanted = torch.autograd.grad(
+        (expected.view(probe.shape) * probe).sum(), [x, *stack.parameters()]
+    )
+    # Whatever a pass before has left in memory must not leak into the modules that are left out.
+    full = random_table(n, members * T, 1, random) * torch.nan
+    torch.autograd.grad(stack(x, full).sum(), x)
+    for watch in (False, True):
+        if watch:
+            stack.units.register_forward_hook(lambda module, inputs, output: None)
+        actual = stack(x, table)
+        torch.testing.assert_close(actual.flatten(0, 1), expected)
+        got = torch.autograd.grad((actual * probe).sum(), [x, *stack.parameters()])
+        torch.testing.assert_close(got, wanted)
+
+
 @pytest.mark.parametrize("samples", [1, B])
 def test_backward_agrees_with_finite_differences(samples: int) -> None:
     random = torch.Generator().manual_seed(3)
     n, members = 3, 2
     stack = random_stack(members, n, random)
     table = random_table(n, members * T, samples, random).requires_grad_()
-    first = torch.rand(members * T, B, H, generator=random, dtype=torch.float64).requires_grad_()
+    first = torch.rand(members, T, B, H, generator=random, dtype=torch.float64).requires_grad_()
     assert torch.autograd.gradcheck(
-        lambda *inputs: _RoutedStack.apply(*inputs, None)[0],
+        lambda *inputs: _RoutedStack.apply(
+            *inputs, wire(inputs[3], None, members, T, skip=True)[0], True, False
+        )[0],
         (first, stack.weight, stack.bias, table),
     )
 
@@ -85,11 +179,12 @@ def test_resrouting_by_hand(first_trusted: bool, second_trusted: bool) -> None:
     x, w, c, a, b = 2.0, 3.0, 0.5, 0.25, 0.75
     first, weight, bias = (
         torch.tensor(value).view(shape).requires_grad_()
-        for value, shape in ((x, (1, 1, 1)), (w, (1, 1, 1, 1)), (c, (1, 1, 1, 1)))
+        for value, shape in ((x, (1, 1, 1, 1)), (w, (1, 1, 1, 1)), (c, (1, 1, 1, 1)))
     )
     table = torch.tensor([[1.0, 0.0], [a, b]]).view(2, 2, 1, 1).requires_grad_()
     trusted = torch.tensor([[1.0, 0.0], [float(first_trusted), float(second_trusted)]])
-    y = _RoutedStack.apply(first, weight, bias, table, trusted.view(2, 2, 1, 1))[0]
+    wiring, _ = wire(table, trusted.view(2, 2, 1, 1), 1, 1, skip=True)
+    y = _RoutedStack.apply(first, weight, bias, table, wiring, True, False)[0]
     y.backward()
     assert y.item() == a * x + b * (x + w * x + c)
     assert first.grad.item() == a * first_trusted + b + b * w * second_trusted

@@ -15,11 +15,13 @@ from torch import Tensor
 
 from algorithms.algorithm import Algorithm, Batch
 from algorithms.draws import Draws
-from algorithms.module_stack import modules_in_use
+from algorithms.module_stack import modules_in_use, slot_index
 from algorithms.routing import (
     Choice,
     RoutedNetwork,
     as_table,
+    choose,
+    largest,
     mixing_weights,
     pack,
     packed_bytes,
@@ -28,6 +30,7 @@ from algorithms.routing import (
     unpack,
 )
 from algorithms.settings import D2RSettings
+from algorithms.wiring import Routes
 
 T, B, IN, OUT = 3, 4, 5, 2
 SEGMENTS = [(k * (k - 1) // 2, k * (k + 1) // 2) for k in range(1, 20)]
@@ -265,6 +268,71 @@ def test_table_puts_slot_and_source_first() -> None:
     table = as_table(weights)
     assert table.shape == (3, 3, 2 * T, B)
     assert table[2, 1, T + 1, 3] == weights[1, 1, 3, 2, 1]
+
+
+@pytest.mark.parametrize("how", ["greedy", "sampled", "given"])
+@pytest.mark.parametrize("top_k", [1, 2, 3])
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 16])
+@pytest.mark.parametrize("members", [1, 2])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_routes_are_the_nonzero_entries_of_the_table(
+    how: Any, top_k: int, n: int, members: int, dtype: torch.dtype
+) -> None:
+    random = torch.Generator().manual_seed(n)
+    flat = torch.randn(members, T, B, n * (n + 1) // 2, generator=random, dtype=dtype) * 2
+    flat.requires_grad_()
+    logits = torch.full((members, T, B, n, n), -torch.inf, dtype=dtype)
+    rows, columns = slot_index(n, flat.device)
+    logits[..., rows, columns] = flat
+    temperature = torch.rand(members, T, generator=random) * 3 + 0.1
+
+    def fresh() -> Choice:
+        stored = None
+        if how == "given":
+            draws = Draws([torch.Generator().manual_seed(6)])
+            stored = select(logits[:1], top_k, Choice("sampled", temperature[:1], draws))
+        return Choice(how, temperature, Draws([torch.Generator().manual_seed(5)]), stored)
+
+    routes, selected = choose(flat, top_k, fresh(), needs_trust=True)
+    expected = select(logits, top_k, fresh())
+    assert torch.equal(selected, expected.expand(selected.shape))
+    assert routes.sources.shape == (n, members * T, B, top_k)
+    assert (routes.sources <= torch.arange(n).view(n, 1, 1, 1)).all()
+    assert choose(flat, top_k, fresh(), needs_trust=False)[0].trusted is None
+
+    table = as_table(mixing_weights(logits, expected))
+    index = routes.sources.movedim(-1, 1)
+    ours = torch.zeros_like(table).scatter_add(1, index, routes.weights.movedim(-1, 1))
+    torch.testing.assert_close(ours, table)
+    probe = torch.randn(table.shape, generator=random, dtype=dtype)
+    got, wanted = (torch.autograd.grad((t * probe).sum(), flat)[0] for t in (ours, table))
+    torch.testing.assert_close(got, wanted)
+    trusted = as_table(trust(logits)).gather(1, index).movedim(1, -1)
+    assert torch.equal(routes.trusted, trusted)
+
+
+def test_equal_scores_are_told_apart() -> None:
+    for value in (1.5, -1.5, 0.0):
+        score = torch.full((4, 4, 3), value).masked_fill(
+            ~torch.ones(4, 4).tril().bool().T.unsqueeze(-1), -torch.inf
+        )
+        sources, exists = largest(score, 3)
+        for slot in range(4):
+            found = sources[:, slot, 0][exists[:, slot, 0]].tolist()
+            assert len(set(found)) == len(found) == min(slot + 1, 3)
+
+
+def test_a_network_that_selects_every_source_takes_the_table() -> None:
+    net, x = network(), observations()
+    seen = []
+    net.stack.register_forward_pre_hook(lambda module, inputs: seen.append(type(inputs[1])))
+    wide = RoutedNetwork(
+        1, T, IN, OUT, 25, D2RSettings(modules=5, top_k=5), torch.Generator().manual_seed(0)
+    ).double()
+    wide.stack.register_forward_pre_hook(lambda module, inputs: seen.append(type(inputs[1])))
+    net(x, Choice("greedy"))
+    wide(x, Choice("greedy"))
+    assert seen == [Routes, Tensor]
 
 
 # Storing -------------------------------------------------------------------------------------
