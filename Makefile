@@ -79,7 +79,7 @@ verify-env: $(VENV)/.ready  ## Compare the fast engine with Meta-World, all task
 	$(RUN) -m suite.verify_env
 
 perf: $(VENV)/.ready  ## Run the benchmarks
-	OMP_WAIT_POLICY=PASSIVE $(RUN) -m pytest tests/perf --benchmark-only -s
+	$(RUN) -m pytest tests/perf --benchmark-only -s
 
 clean:  ## Remove the environment; results stay
 	rm -rf $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from suite.config import PRESETS, check
 from suite.messages import UserError, choose
 from suite.options import USAGE, parse
+from suite.process import prepare
 
 Arguments = Sequence[str]
 
@@ -64,9 +65,7 @@ COMMANDS: dict[str, tuple[Callable[[Arguments], int], str]] = {
 
 def main(arguments: Arguments | None = None) -> int:
     """Runs a command; returns the exit status."""
-    # Learner threads that spin while they wait take the cores from the env workers, which costs a
-    # factor of ten where there are no spare ones. Read once, when torch is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    prepare()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if not arguments or arguments[0] in ("-h", "--help"):
