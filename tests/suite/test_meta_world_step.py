@@ -141,9 +141,12 @@ def test_simulation_has_the_bits_of_the_unmodified_model():
     for _ in range(80):
         action = policy.get_action(observations[0])
         observations = [env.step(action)[0] for env in envs]
-        for field in ("qpos", "qvel", "qacc_warmstart", "efc_force", "site_xpos", "time"):
+        for field in ("qpos", "qvel", "qacc_warmstart", "efc_force", "time"):
             mine, theirs = (getattr(env.data, field) for env in reversed(envs))
             assert exact(mine) == exact(theirs), field
+        for name in ("goal", "leftEndEffector"):
+            mine, theirs = (env.data.site(name).xpos for env in reversed(envs))
+            assert exact(mine) == exact(theirs), name
 
 
 @pytest.mark.parametrize("field", ["qpos", "qvel"])
@@ -170,37 +173,6 @@ def test_a_state_gone_astray_is_left_to_mujoco(field, monkeypatch, tmp_path):
     monkeypatch.setattr(fast_env, "mj_step2", None)  # no stage may be reused
     results = [env.step(np.ones(4, np.float32)) for env in envs]
     assert exact(results[0]) == exact(results[1])
-
-
-@pytest.mark.parametrize("task", ["reach-v3", "hammer-v3", "box-close-v3", "stick-pull-v3"])
-def test_model_without_visuals_has_the_same_physics(task):
-    theirs = make_env(task, engine="metaworld").model
-    mine = make_env(task).model
-    drawn = ("geom_", "mesh_", "mat_", "tex_", "cam_", "light_", "name_", "bvh_", "body_bvh")
-    counts = ("body_geom", "body_con", "names", "ngeom", "nmesh", "nmat", "ntex", "ncam", "nlight",
-              "nbuffer", "nbvh", "nnames", "npath")  # fmt: skip
-    compared = 0
-    for field in dir(theirs):
-        value = getattr(theirs, field)
-        if field.startswith(drawn + counts) or not isinstance(value, (np.ndarray, int, float)):
-            continue
-        if not field.startswith("_") and field not in ("text_data", "paths", "signature"):
-            assert exact(getattr(mine, field)) == exact(value), field
-            compared += 1
-    assert compared > 150
-    assert mine.stat.meaninertia == theirs.stat.meaninertia
-    for option in ("timestep", "tolerance", "iterations", "solver", "cone", "disableflags"):
-        assert getattr(mine.opt, option) == getattr(theirs.opt, option)
-    # What is left of the geoms, in the same order.
-    bits = np.stack([theirs.geom_contype, theirs.geom_conaffinity])
-    meets = (bits[0][:, None] & bits[1]) | (bits[1][:, None] & bits[0])
-    np.fill_diagonal(meets, 0)
-    named = np.array([bool(theirs.geom(i).name) for i in range(theirs.ngeom)])
-    kept = meets.any(0) | named
-    assert mine.ngeom == kept.sum() < theirs.ngeom
-    for field in ("geom_bodyid", "geom_pos", "geom_quat", "geom_size", "geom_friction",
-                  "geom_solref", "geom_margin", "geom_type", "geom_rbound"):  # fmt: skip
-        assert exact(getattr(mine, field)) == exact(getattr(theirs, field)[kept]), field
 
 
 def test_every_model_has_what_the_step_assumes():
