@@ -92,6 +92,23 @@ def test_long_tail():
     assert fast_math.long_tail(5.0, 0.1, 0.2, 0.0) == 0.0
 
 
+def test_hamacher_product():
+    near_one = 1 - RNG.integers(0, 9, size=(2000, 2)) * 2.0**-53
+    for a, b in [*RNG.uniform(size=(2000, 2)), *near_one, (0, 0), (0, 1), (5e-324, 5e-324)]:
+        for kind in (float, np.float64, np.float32):
+            both(fast_math.hamacher_product, reward_utils.hamacher_product, kind(a), float(b))
+    both(fast_math.hamacher_product, reward_utils.hamacher_product, 1, 0.5)
+    for arguments in ((1.1, 0.5), (0.5, -0.1), (0.5, float("nan"))):
+        with pytest.raises(ValueError, match="must range"):
+            fast_math.hamacher_product(*arguments)
+
+
+def test_stand_ins_leave_their_modules_as_they_are():
+    assert fast_math.NUMPY.linalg.norm is fast_math.norm is not np.linalg.norm
+    assert fast_math.NUMPY.array is np.array
+    assert fast_math.REWARD_UTILS.tolerance is not reward_utils.tolerance
+
+
 def test_rotation():
     for quaternion in RNG.normal(size=(2000, 4)) * RNG.integers(0, 2, size=(2000, 4)):
         if quaternion.any():  # with zeros: half turns, where the choice of divisor has ties
