@@ -225,9 +225,9 @@ class FastStep(SawyerXYZEnv):
         bounds = self.sawyer_observation_space
         observation = _maximum(observation, bounds.low)
         _minimum(observation, bounds.high, out=observation)
-        self._last_stable_obs = observation
+        self._last_stable_obs = observation  # which nothing else reads
         self._tcp_center = self.tcp_center
         reward, info = self.evaluate_state(observation, action)
         self._tcp_center = None
         truncated = self.curr_path_length == self.max_path_length
-        return observation.copy(), reward, False, truncated, info
+        return observation, reward, False, truncated, info

@@ -200,35 +200,27 @@ class FastRotation:
     @staticmethod
     def from_matrix(matrix: Any) -> Any:
         """`matrix` is a float64 [3, 3]. SciPy orthogonalises a matrix whose Gramian is not the
-        identity within 1e-12; one that is not clearly within goes to SciPy.
+        identity within 1e-12; one that is not clearly within goes to SciPy. It is where two rows
+        have length 1 and a right angle, and the third is their cross product: a rotation.
         """
         (a, b, c), (d, e, f), (g, h, i) = matrix.tolist()
-        limit = 5e-13
+        limit = 5e-14
         if not (
-            -limit < a * d + b * e + c * f < limit
-            and -limit < a * g + b * h + c * i < limit
-            and -limit < d * g + e * h + f * i < limit
-            and -limit < a * a + b * b + c * c - 1 < limit
+            -limit < a * a + b * b + c * c - 1 < limit
             and -limit < d * d + e * e + f * f - 1 < limit
-            and -limit < g * g + h * h + i * i - 1 < limit
-            and a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g) > 0.5
+            and -limit < a * d + b * e + c * f < limit
+            and -limit < b * f - c * e - g < limit
+            and -limit < c * d - a * f - h < limit
+            and -limit < a * e - b * d - i < limit
         ):
             return _scipy_from_matrix(matrix)
         trace = a + e + i
         # The largest of (a, e, i, trace), the first of equals, is divided by: the stable choice.
-        largest = a
-        choice = 0
-        if e > largest:
-            largest = e
-            choice = 1
-        if i > largest:
-            largest = i
-            choice = 2
-        if trace > largest:
+        if trace > a and trace > e and trace > i:
             x, y, z, w = h - f, c - g, d - b, 1 + trace
-        elif choice == 0:
+        elif a >= e and a >= i:
             x, y, z, w = 1 - trace + 2 * a, d + b, g + c, h - f
-        elif choice == 1:
+        elif e >= i:
             x, y, z, w = b + d, 1 - trace + 2 * e, h + f, c - g
         else:
             x, y, z, w = c + g, f + h, 1 - trace + 2 * i, d - b

@@ -128,6 +128,11 @@ def test_rotation_leaves_what_must_be_orthogonalised_to_scipy():
         matrix = Rotation.from_quat([1, 2, 3, 4]).as_matrix() + noise * RNG.normal(size=(3, 3))
         mine = fast_math.FastRotation.from_matrix(matrix).as_quat()
         assert exact(mine) == exact(Rotation.from_matrix(matrix).as_quat())
+    off = [np.eye(3) + 1e-11 * entry for entry in np.eye(9).reshape(9, 3, 3)]
+    off += [np.diag([1 + 1e-11, 1, 1 + 1e-11]), np.diag([1, 1 + 1e-11, 1 + 1e-11])]
+    for matrix in off:  # every entry counts
+        mine = fast_math.FastRotation.from_matrix(matrix).as_quat()
+        assert exact(mine) == exact(Rotation.from_matrix(matrix).as_quat())
     with pytest.raises(ValueError, match="determinant"):
         fast_math.FastRotation.from_matrix(-np.eye(3))
 
