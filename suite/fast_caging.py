@@ -13,10 +13,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from suite.fast_math import REWARD_UTILS, flat_distance, long_tail, norm, plane_distance
+from suite.fast_math import flat_distance, hamacher_product, long_tail, norm, plane_distance
 
 Vector = NDArray[np.float64]
-_hamacher_product = REWARD_UTILS.hamacher_product
+
+
+def _since_the_reset(env: Any, initial: Vector, measure: Callable[[Vector, Vector], Any]) -> Any:
+    """`measure(initial, init_tcp)`, kept while neither changes, which they do at a reset."""
+    key = (measure, initial.tobytes(), env.init_tcp.tobytes())
+    kept = env._measured
+    if kept is None or kept[0] != key:
+        kept = env._measured = (key, measure(initial, env.init_tcp))
+    return kept[1]
+
+
+def _near_at_first(initial: Vector, init_tcp: Vector) -> tuple[float, float, float]:
+    """(y of the object, its distance from the gripper in the xz plane, and in space)."""
+    x, y, z = initial.tolist()
+    tcp_x, _, tcp_z = init_tcp.tolist()
+    return y, plane_distance(x - tcp_x, z - tcp_z), float(norm(initial - init_tcp))
+
+
+def _flat_at_first(initial: Vector, init_tcp: Vector) -> float:
+    x, _, z = initial.tolist()
+    tcp_x, _, tcp_z = init_tcp.tolist()
+    return flat_distance(x - tcp_x, z - tcp_z)
 
 
 def _near(
@@ -26,30 +47,27 @@ def _near(
 ) -> Any:  # fmt: skip
     if high_density and medium_density:
         raise ValueError("Can only be either high_density or medium_density")
+    initial_y, initial_xz, initial_distance = _since_the_reset(env, initial, _near_at_first)
     x, y, z = obj_pos.tolist()
-    initial_x, initial_y, initial_z = initial.tolist()
     thresh = pad_success_thresh
-    caged = []
-    for pad in ("leftpad", "rightpad"):
-        pad_y = env._views.body(pad).xpos.tolist()[1]
-        margin = abs(abs(pad_y - initial_y) - thresh)
-        caged.append(long_tail(abs(pad_y - y), obj_radius, thresh, margin))
-    caging_y = _hamacher_product(*caged)
-
+    left_y = env._left_pad_xpos.item(1)
+    right_y = env._right_pad_xpos.item(1)
+    left_margin = abs(abs(left_y - initial_y) - thresh)
+    right_margin = abs(abs(right_y - initial_y) - thresh)
+    caging_y = hamacher_product(
+        long_tail(abs(left_y - y), obj_radius, thresh, left_margin),
+        long_tail(abs(right_y - y), obj_radius, thresh, right_margin),
+    )
     tcp = env.tcp_center
     tcp_x, _, tcp_z = tcp.tolist()
-    initial_tcp_x, _, initial_tcp_z = env.init_tcp.tolist()
-    margin = plane_distance(initial_x - initial_tcp_x, initial_z - initial_tcp_z) - xz_thresh
-    caging_xz = long_tail(plane_distance(tcp_x - x, tcp_z - z), 0, xz_thresh, margin)
-
-    gripper_closed = min(max(0, action[-1]), effort) / effort
-    caging = _hamacher_product(caging_y, caging_xz)
-    gripping = gripper_closed if caging > 0.97 else 0.0
-    reward = _hamacher_product(caging, gripping)
+    xz = plane_distance(tcp_x - x, tcp_z - z)
+    caging = hamacher_product(caging_y, long_tail(xz, 0, xz_thresh, initial_xz - xz_thresh))
+    gripping = min(max(0, action[-1]), effort) / effort if caging > 0.97 else 0.0
+    reward = hamacher_product(caging, gripping)
     if high_density:
         reward = (reward + caging) / 2
     if medium_density:
-        margin = abs(float(norm(initial - env.init_tcp)) - object_reach_radius)
+        margin = abs(initial_distance - object_reach_radius)
         reach = long_tail(float(norm(obj_pos - tcp)), 0, object_reach_radius, margin)
         reward = (reward + reach) / 2
     return reward
@@ -87,27 +105,24 @@ def _between_pads(
     `init_left_pad` and `init_right_pad` are live views: their margins move with the pads.
     """
     x, y, z = obj_pos.tolist()
-    views = env._views
-    left = views.body("leftpad").xpos.tolist()[1] - y
-    right = y - views.body("rightpad").xpos.tolist()[1]
-    right_margin = abs(abs(y - env.init_right_pad.tolist()[1]) - 0.05)
-    left_margin = abs(abs(y - env.init_left_pad.tolist()[1]) - 0.05)
-    caging_y = _hamacher_product(
+    left = env._left_pad_xpos.item(1) - y
+    right = y - env._right_pad_xpos.item(1)
+    right_margin = abs(abs(y - env.init_right_pad.item(1)) - 0.05)
+    left_margin = abs(abs(y - env.init_left_pad.item(1)) - 0.05)
+    caging_y = hamacher_product(
         long_tail(right, radius, 0.05, right_margin), long_tail(left, radius, 0.05, left_margin)
     )
     gripping_y = None
     if grip_margin is not None:
-        gripping_y = _hamacher_product(
+        gripping_y = hamacher_product(
             long_tail(right, radius, grip_margin, right_margin),
             long_tail(left, radius, grip_margin, left_margin),
         )
     # Meta-World takes the norm of vectors whose y it has cancelled to zero.
     tcp_x, _, tcp_z = env.tcp_center.tolist()
-    initial_x, _, initial_z = env.obj_init_pos.tolist()
-    initial_tcp_x, _, initial_tcp_z = env.init_tcp.tolist()
-    margin = flat_distance(initial_x - initial_tcp_x, initial_z - initial_tcp_z) - xz_margin
+    margin = _since_the_reset(env, env.obj_init_pos, _flat_at_first) - xz_margin
     caging_xz = long_tail(flat_distance(tcp_x - x, tcp_z - z), 0, xz_margin, margin)
-    return _hamacher_product(caging_y, caging_xz), gripping_y
+    return hamacher_product(caging_y, caging_xz), gripping_y
 
 
 def _pick_place(
@@ -117,7 +132,7 @@ def _pick_place(
 ) -> Any:  # fmt: skip
     caging, _ = _between_pads(self, obj_pos, 0.015, None, 0.005)
     gripping = min(max(0, action[-1]), 1) if caging > 0.97 else 0.0
-    return (_hamacher_product(caging, gripping) + caging) / 2
+    return (hamacher_product(caging, gripping) + caging) / 2
 
 
 def _grip_by_distance(grip_margin: float, xz_margin: float) -> Callable[..., Any]:

@@ -69,7 +69,9 @@ def _rebuilt(function: FunctionType, namespace: dict[str, Any], owner: CellType)
     """`function` over the globals `namespace`; its `super()` starts from the class in `owner`."""
     code = function.__code__
     if function.__name__ in STEP_FUNCTIONS:
-        names = tuple("_views" if name == "data" else name for name in code.co_names)
+        # One task asks the model for its object's id.
+        read = ("data", "model") if function.__name__ == "_get_id_main_object" else ("data",)
+        names = tuple("_views" if name in read else name for name in code.co_names)
         code = code.replace(co_names=names)
     closure = tuple(
         owner if name == "__class__" else cell

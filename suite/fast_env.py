@@ -60,11 +60,15 @@ class FastStep(SawyerXYZEnv):
         self._left_claw_xpos = views.body("leftclaw").xpos
         self._right_finger_xpos = views.site("rightEndEffector").xpos
         self._left_finger_xpos = views.site("leftEndEffector").xpos
+        self._left_pad_xpos = views.body("leftpad").xpos
+        self._right_pad_xpos = views.body("rightpad").xpos
         self._left_pad_id = views.geom("leftpad_geom").id
         self._right_pad_id = views.geom("rightpad_geom").id
         self._gripper = np.empty(1)
         # While a step evaluates its reward, the centre that it reads several times.
         self._tcp_center: NDArray[np.float64] | None = None
+        # What the caging reward measured of the positions at the reset.
+        self._measured: tuple[Any, Any] | None = None
         # The state at which every stage of the physics is current, if any.
         self._current_at: bytes | None = None
         return model, data
@@ -98,16 +102,22 @@ class FastStep(SawyerXYZEnv):
         data = self.data
         if data.ncon < 2:  # one for each pad
             return False
-        left: Any = 0
-        right: Any = 0
-        left_pad, right_pad = self._left_pad_id, self._right_pad_id
-        for index, pair in enumerate(data.contact.geom.tolist()):
+        contact = data.contact
+        left, right = [], []
+        for index, pair in enumerate(contact.geom.tolist()):
             if object_geom_id in pair:
-                if left_pad in pair:
-                    left = left + data.efc_force[data.contact.efc_address[index]]
-                if right_pad in pair:
-                    right = right + data.efc_force[data.contact.efc_address[index]]
-        return bool(left > 0 and right > 0)
+                if self._left_pad_id in pair:
+                    left.append(index)
+                if self._right_pad_id in pair:
+                    right.append(index)
+        if not (left and right):
+            return False
+        rows, forces = contact.efc_address, data.efc_force
+        pressed = (sum(forces[rows[index]] for index in pad) for pad in (left, right))
+        return all(force > 0 for force in pressed)
+
+    def _get_id_main_object(self) -> int:
+        return self._views.geom("objGeom").id
 
     _gripper_caging_reward = caging_and_gripping
 
@@ -215,9 +225,9 @@ class FastStep(SawyerXYZEnv):
         bounds = self.sawyer_observation_space
         observation = _maximum(observation, bounds.low)
         _minimum(observation, bounds.high, out=observation)
-        self._last_stable_obs = observation
+        self._last_stable_obs = observation  # which nothing else reads
         self._tcp_center = self.tcp_center
         reward, info = self.evaluate_state(observation, action)
         self._tcp_center = None
         truncated = self.curr_path_length == self.max_path_length
-        return observation.copy(), reward, False, truncated, info
+        return observation, reward, False, truncated, info

@@ -10,7 +10,7 @@ library routine is called.
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ _numpy_abs = np.abs
 _numpy_clip = np.clip
 _numpy_hstack = np.hstack
 _numpy_norm = np.linalg.norm
+_original_product: Any = reward_utils.hamacher_product
 _original_tolerance: Any = reward_utils.tolerance
 _scipy_from_matrix = Rotation.from_matrix
 
@@ -151,6 +152,19 @@ def long_tail(x: float, lower: float, upper: float, margin: float) -> float:
     return 1 / (scaled**2 + 1)
 
 
+def hamacher_product(a: Any, b: Any) -> Any:
+    """`reward_utils.hamacher_product` of two Python floats between 0 and 1.
+
+    The product is at most half of a + b, rounded too, so Meta-World's check that the result is at
+    most 1 cannot fail.
+    """
+    if type(a) is float and type(b) is float and 0.0 <= a <= 1.0 and 0.0 <= b <= 1.0:
+        product = a * b
+        denominator = a + b - product
+        return product / denominator if denominator > 0.0 else 0
+    return _original_product(a, b)
+
+
 def plane_distance(dx: float, dz: float) -> float:
     """`np.linalg.norm` of the vector (dx, dz), through the same dot product."""
     plane = _empty(2)
@@ -186,35 +200,27 @@ class FastRotation:
     @staticmethod
     def from_matrix(matrix: Any) -> Any:
         """`matrix` is a float64 [3, 3]. SciPy orthogonalises a matrix whose Gramian is not the
-        identity within 1e-12; one that is not clearly within goes to SciPy.
+        identity within 1e-12; one that is not clearly within goes to SciPy. It is where two rows
+        have length 1 and a right angle, and the third is their cross product: a rotation.
         """
         (a, b, c), (d, e, f), (g, h, i) = matrix.tolist()
-        limit = 5e-13
+        limit = 5e-14
         if not (
-            -limit < a * d + b * e + c * f < limit
-            and -limit < a * g + b * h + c * i < limit
-            and -limit < d * g + e * h + f * i < limit
-            and -limit < a * a + b * b + c * c - 1 < limit
+            -limit < a * a + b * b + c * c - 1 < limit
             and -limit < d * d + e * e + f * f - 1 < limit
-            and -limit < g * g + h * h + i * i - 1 < limit
-            and a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g) > 0.5
+            and -limit < a * d + b * e + c * f < limit
+            and -limit < b * f - c * e - g < limit
+            and -limit < c * d - a * f - h < limit
+            and -limit < a * e - b * d - i < limit
         ):
             return _scipy_from_matrix(matrix)
         trace = a + e + i
         # The largest of (a, e, i, trace), the first of equals, is divided by: the stable choice.
-        largest = a
-        choice = 0
-        if e > largest:
-            largest = e
-            choice = 1
-        if i > largest:
-            largest = i
-            choice = 2
-        if trace > largest:
+        if trace > a and trace > e and trace > i:
             x, y, z, w = h - f, c - g, d - b, 1 + trace
-        elif choice == 0:
+        elif a >= e and a >= i:
             x, y, z, w = 1 - trace + 2 * a, d + b, g + c, h - f
-        elif choice == 1:
+        elif e >= i:
             x, y, z, w = b + d, 1 - trace + 2 * e, h + f, c - g
         else:
             x, y, z, w = c + g, f + h, 1 - trace + 2 * i, d - b
@@ -222,19 +228,19 @@ class FastRotation:
         return _Quaternion(_array((x / length, y / length, z / length, w / length)))
 
 
-def _numpy_with_scalars() -> SimpleNamespace:
-    stand_in = SimpleNamespace(**vars(np))
-    stand_in.linalg = SimpleNamespace(**{**vars(np.linalg), "norm": norm})
-    stand_in.abs = absolute
-    stand_in.clip = clip
-    stand_in.hstack = hstack
+def _stand_in(module: ModuleType, **replaced: Any) -> Any:
+    """A module of `module`'s names with some of them replaced; Python reads modules fastest."""
+    stand_in = ModuleType(module.__name__)
+    vars(stand_in).update(vars(module), **replaced)
     return stand_in
 
 
 # Stand-ins for the modules of the same name: what Meta-World's functions see as `np` and
 # `reward_utils` when the fast engine runs them. The modules themselves stay as they are.
-NUMPY = _numpy_with_scalars()
-REWARD_UTILS = SimpleNamespace(**{**vars(reward_utils), "tolerance": tolerance})
+NUMPY = _stand_in(
+    np, linalg=_stand_in(np.linalg, norm=norm), abs=absolute, clip=clip, hstack=hstack
+)
+REWARD_UTILS = _stand_in(reward_utils, hamacher_product=hamacher_product, tolerance=tolerance)
 
 
 def arithmetic_difference() -> str | None:

@@ -37,12 +37,12 @@ _SETTINGS = frozenset(
     {
         "_action_scale_float32", "_ctrl", "_freeze_rand_vec", "_frozen_goal_used", "_gripper",
         "_hand_xpos", "_just_reset", "_kept", "_last_rand_vec", "_left_claw_xpos",
-        "_left_finger_xpos", "_left_pad_id", "_mocap_pos", "_mocap_xpos", "_np_random",
-        "_np_random_seed", "_partially_observable", "_pristine", "_motion",
-        "_right_claw_xpos", "_right_finger_xpos", "_right_pad_id", "_set_task_called", "_settled",
-        "_settling", "_views", "action_space", "data", "max_path_length", "model",
-        "mujoco_renderer", "observation_space", "reward_function_version",
-        "sawyer_observation_space", "seeded_rand_vec",
+        "_left_finger_xpos", "_left_pad_id", "_left_pad_xpos", "_measured", "_mocap_pos",
+        "_mocap_xpos", "_motion", "_np_random", "_np_random_seed", "_partially_observable",
+        "_pristine", "_right_claw_xpos", "_right_finger_xpos", "_right_pad_id", "_right_pad_xpos",
+        "_set_task_called", "_settled", "_settling", "_views", "action_space", "data",
+        "max_path_length", "model", "mujoco_renderer", "observation_space",
+        "reward_function_version", "sawyer_observation_space", "seeded_rand_vec",
     }
 )  # fmt: skip
 

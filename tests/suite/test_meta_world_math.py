@@ -92,6 +92,23 @@ def test_long_tail():
     assert fast_math.long_tail(5.0, 0.1, 0.2, 0.0) == 0.0
 
 
+def test_hamacher_product():
+    near_one = 1 - RNG.integers(0, 9, size=(2000, 2)) * 2.0**-53
+    for a, b in [*RNG.uniform(size=(2000, 2)), *near_one, (0, 0), (0, 1), (5e-324, 5e-324)]:
+        for kind in (float, np.float64, np.float32):
+            both(fast_math.hamacher_product, reward_utils.hamacher_product, kind(a), float(b))
+    both(fast_math.hamacher_product, reward_utils.hamacher_product, 1, 0.5)
+    for arguments in ((1.1, 0.5), (0.5, -0.1), (0.5, float("nan"))):
+        with pytest.raises(ValueError, match="must range"):
+            fast_math.hamacher_product(*arguments)
+
+
+def test_stand_ins_leave_their_modules_as_they_are():
+    assert fast_math.NUMPY.linalg.norm is fast_math.norm is not np.linalg.norm
+    assert fast_math.NUMPY.array is np.array
+    assert fast_math.REWARD_UTILS.tolerance is not reward_utils.tolerance
+
+
 def test_rotation():
     for quaternion in RNG.normal(size=(2000, 4)) * RNG.integers(0, 2, size=(2000, 4)):
         if quaternion.any():  # with zeros: half turns, where the choice of divisor has ties
@@ -109,6 +126,12 @@ def test_rotation_chooses_as_scipy_does_among_equals():
 def test_rotation_leaves_what_must_be_orthogonalised_to_scipy():
     for noise in (1e-13, 1e-11, 1e-7, 1e-3):
         matrix = Rotation.from_quat([1, 2, 3, 4]).as_matrix() + noise * RNG.normal(size=(3, 3))
+        mine = fast_math.FastRotation.from_matrix(matrix).as_quat()
+        assert exact(mine) == exact(Rotation.from_matrix(matrix).as_quat())
+    off = [np.eye(3) + 1e-11 * entry for entry in np.eye(9).reshape(9, 3, 3)]
+    turned = Rotation.from_quat([1, 2, 3, 4]).as_matrix()
+    off += [np.diag(1 + 1e-4 * np.array(rows)) @ turned for rows in ((1, 0, 1), (0, 1, 1))]
+    for matrix in off:  # every entry counts
         mine = fast_math.FastRotation.from_matrix(matrix).as_quat()
         assert exact(mine) == exact(Rotation.from_matrix(matrix).as_quat())
     with pytest.raises(ValueError, match="determinant"):
