@@ -26,14 +26,14 @@ class Problem:
     """N, environments a task."""
     seed: int = 0
     """Root of every generator that the algorithm owns."""
-    together: tuple[int, ...] = ()
-    """Seeds that are trained side by side, `seed` the first; empty where it is alone."""
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     """Where weights, batches and generators live."""
     observation_size: int = 39
     """Floats in an observation, the goal included."""
     action_size: int = 4
     """Floats in an action, each in [−1, 1]."""
+    together: tuple[int, ...] = ()
+    """Seeds that are trained side by side, `seed` the first; empty where it is alone."""
 
     @property
     def seeds(self) -> tuple[int, ...]:

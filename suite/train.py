@@ -266,7 +266,11 @@ def build(
     task, execution, device = config.task, config.execution, torch.device(config.device)
     seeds = tuple(c.seed for c in configs)
     problem = Problem(
-        config.tasks, task.envs_per_task, config.seed, seeds if len(seeds) > 1 else (), device
+        config.tasks,
+        task.envs_per_task,
+        config.seed,
+        device,
+        together=seeds if len(seeds) > 1 else (),
     )
     algorithm = load(entry(config.algorithm).path)(config.settings, problem)
     replay = Replay(

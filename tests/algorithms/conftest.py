@@ -49,7 +49,7 @@ def build() -> Callable[..., Algorithm]:
         known = {f.name for f in dataclasses.fields(found.settings)}
         settings = found.settings(**{k: v for k, v in TINY.items() if k in known} | fields)
         names = tuple(f"task-{i}" for i in range(tasks))
-        return load(found.path)(settings, Problem(names, envs, seed, together))
+        return load(found.path)(settings, Problem(names, envs, seed, together=together))
 
     return make
 

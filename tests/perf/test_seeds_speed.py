@@ -31,9 +31,8 @@ def learner(
     """An algorithm with a preset's sizes, but for `fields`, on a filled replay."""
     config = preset(sizes, algorithm, "MT10")
     # As many envs as are acted for at once, below, to fill the replay.
-    problem = Problem(
-        config.tasks, 2000, seeds[0], seeds if len(seeds) > 1 else (), torch.device(device)
-    )
+    together = seeds if len(seeds) > 1 else ()
+    problem = Problem(config.tasks, 2000, seeds[0], torch.device(device), together=together)
     made = load(entry(algorithm).path)(replace(config.settings, **fields), problem)
     replay = Replay(10, 2000, made.extras, problem.device, Draws.of(problem, "replay"))
     replay.rows.normal_()

@@ -120,7 +120,7 @@ def learner(name: str, device: str, seeds: tuple[int, ...] = ()) -> Learner:
     found = entry(name)
     small = {"actor_width": 64, "critic_width": 64, "modules": 6, "episodes_per_individual": 1}
     settings = override(found.settings(), {**small, "window": 1, "success_threshold": 1.0})
-    problem = Problem(("a", "b", "c"), 2, 0, seeds, torch.device(device))
+    problem = Problem(("a", "b", "c"), 2, 0, torch.device(device), together=seeds)
     algorithm = load(found.path)(settings, problem)
     replay = Replay(3, 500, algorithm.extras, problem.device, Draws.of(problem, "replay"))
     random = torch.Generator().manual_seed(0)
