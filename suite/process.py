@@ -9,7 +9,7 @@ TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 """Parameters of mallopt(3)."""
 LARGEST_MMAP_THRESHOLD = 32 << 20
 """The largest that glibc takes."""
-SPINS = "10000"
+SPINS = "4000"
 """Looks that a waiting thread takes before it sleeps (GNU's OpenMP, torch's on Linux)."""
 KEPT = 512 << 20
 """Freed bytes that stay with the process."""
