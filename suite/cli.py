@@ -9,9 +9,10 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from suite.config import PRESETS, check
+from suite.checks import check
 from suite.messages import UserError, choose
 from suite.options import USAGE, parse
+from suite.presets import PRESETS
 from suite.process import prepare
 
 Arguments = Sequence[str]

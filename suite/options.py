@@ -10,18 +10,10 @@ from collections.abc import Sequence
 from dataclasses import field, fields, make_dataclass, replace
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-from suite.config import (
-    PRESETS,
-    EvaluationConfig,
-    ExecutionConfig,
-    RunConfig,
-    TaskConfig,
-    TrainingConfig,
-    check,
-    preset,
-    settings_of,
-)
+from suite.checks import check
+from suite.config import EvaluationConfig, ExecutionConfig, RunConfig, TaskConfig, TrainingConfig
 from suite.messages import UserError, choose
+from suite.presets import PRESETS, preset, settings_of
 
 PARTS: dict[str, type[Any]] = {
     "task": TaskConfig,

@@ -11,15 +11,9 @@ import torch
 
 from algorithms import entry, load
 from algorithms.algorithm import Algorithm, Problem
-from suite.config import (
-    EvaluationConfig,
-    ExecutionConfig,
-    RunConfig,
-    TaskConfig,
-    TrainingConfig,
-    settings_of,
-)
+from suite.config import EvaluationConfig, ExecutionConfig, RunConfig, TaskConfig, TrainingConfig
 from suite.messages import UserError
+from suite.presets import settings_of
 
 
 def stored_config(folder: Path) -> RunConfig:

@@ -18,9 +18,11 @@ from torch.overrides import TorchFunctionMode
 
 from algorithms import algorithm_names, entry, load
 from algorithms.algorithm import Algorithm, ParameterCounts, Problem
-from suite.config import RunConfig, check, preset
+from suite.checks import check
+from suite.config import RunConfig
 from suite.messages import UserError, choose
 from suite.options import parse, split
+from suite.presets import preset
 
 TOLERANCE = 0.01
 """Largest relative difference at which two sizes count as equal."""

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from algorithms import algorithm_names, entry, load
-from suite.config import RunConfig, check
+from suite.checks import check
+from suite.config import RunConfig
 from suite.messages import UserError, choose
 from suite.options import parse
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 from test_seeds_speed import learner
 
-from suite.config import preset
 from suite.learner import Learner
+from suite.presets import preset
 from suite.scale import matched
 
 pytest.importorskip("pytest_benchmark")

@@ -17,8 +17,8 @@ from test_update_speed import in_turns
 from algorithms import entry, load
 from algorithms.algorithm import Problem
 from algorithms.draws import Draws
-from suite.config import preset
 from suite.learner import Learner
+from suite.presets import preset
 from suite.replay import Replay
 
 pytest.importorskip("pytest_benchmark")

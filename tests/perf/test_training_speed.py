@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import torch
 
-from suite.config import preset
+from suite.presets import preset
 from suite.progress import Progress
 from suite.runs import RunDirectory
 from suite.train import Trainer, build

@@ -19,8 +19,8 @@ from conftest import Run, call, smoke_arguments
 from algorithms import ALGORITHMS
 from algorithms.algorithm import ParameterCounts
 from suite.cli import main
-from suite.config import preset
 from suite.estimate import checkpoint_bytes
+from suite.presets import preset
 from suite.replay import WIDTH
 
 Smoke = Callable[[str], Run]

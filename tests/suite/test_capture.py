@@ -14,8 +14,8 @@ from algorithms.algorithm import Outcomes, Problem
 from algorithms.draws import Draws
 from suite import capture
 from suite.capture import WARM_CALLS, Captured
-from suite.config import override
 from suite.learner import Learner, on_host, to_host
+from suite.presets import override
 from suite.replay import Replay
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

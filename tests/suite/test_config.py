@@ -10,19 +10,10 @@ import pytest
 
 from algorithms import ALGORITHMS
 from algorithms.settings import MTSACSettings
-from suite.config import (
-    HORIZON_LIMIT,
-    PRESETS,
-    EvaluationConfig,
-    ExecutionConfig,
-    RunConfig,
-    TaskConfig,
-    TrainingConfig,
-    check,
-    preset,
-    settings_of,
-)
+from suite.checks import HORIZON_LIMIT, check
+from suite.config import EvaluationConfig, ExecutionConfig, RunConfig, TaskConfig, TrainingConfig
 from suite.messages import UserError
+from suite.presets import PRESETS, preset, settings_of
 from suite.tasks import task_sets
 
 

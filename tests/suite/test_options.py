@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from algorithms import ALGORITHMS
 from suite import options
-from suite.config import PRESETS, RunConfig, preset
+from suite.config import RunConfig
 from suite.options import PARTS, command_line, parse
+from suite.presets import PRESETS, preset
 
 TASKS = ("MT10", "MT50", "MT1:reach-v3", "reach-v3,push-v3")
 

@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 from algorithms.algorithm import ParameterCounts
-from suite.config import ExecutionConfig, RunConfig, TaskConfig, preset
+from suite.config import ExecutionConfig, RunConfig, TaskConfig
 from suite.messages import UserError
+from suite.presets import preset
 from suite.rows import RowLog
 from suite.runs import RunDirectory, check_space, commit, flatten, provenance, version
 

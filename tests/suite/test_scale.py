@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from algorithms import ALGORITHMS, entry, load
 from algorithms.algorithm import Problem
 from suite.cli import main
-from suite.config import preset
 from suite.messages import UserError
 from suite.options import parse
+from suite.presets import preset
 from suite.scale import WIDEST, count, matched, nearest, number, target, without_memory
 from suite.tasks import task_names
 

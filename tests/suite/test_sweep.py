@@ -13,8 +13,8 @@ import pytest
 
 from algorithms import ALGORITHMS
 from suite.cli import main
-from suite.config import preset
 from suite.estimate import cost
+from suite.presets import preset
 from suite.scale import count
 from suite.sweep import FOLDERS, plan
 

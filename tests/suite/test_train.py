@@ -25,13 +25,7 @@ from algorithms.algorithm import (
     ParameterCounts,
 )
 from algorithms.draws import Draws
-from suite.config import (
-    EvaluationConfig,
-    ExecutionConfig,
-    RunConfig,
-    TaskConfig,
-    TrainingConfig,
-)
+from suite.config import EvaluationConfig, ExecutionConfig, RunConfig, TaskConfig, TrainingConfig
 from suite.interrupt import Interrupted
 from suite.metrics import TrainingDiverged
 from suite.progress import Progress
