@@ -46,8 +46,8 @@ class RoutedCritics(MultiTaskSAC):
 
     def sampled(self, draws: Draws, members: int = 1) -> Choice:
         """Routes drawn at the route-balancing temperatures, in networks of `members` a seed."""
-        temperature = self.task_weights().view(self.seeds, self.tasks)
-        return Choice("sampled", temperature.repeat_interleave(members, 0), draws)
+        temperature = self.task_weights().view(self.seeds, 1, self.tasks)
+        return Choice("sampled", temperature.expand(-1, members, -1).flatten(0, 1), draws)
 
 
 class D2R(RoutedCritics):

@@ -30,6 +30,7 @@ def clip(gradients: list[Tensor], largest: float, groups: int = 1) -> Tensor:
     if largest > 0:
         scale = (largest / (norms + 1e-6)).clamp(max=1.0)
         for g in gradients:
-            each = scale.repeat_interleave(len(g) // groups) if groups > 1 else scale
-            g.mul_(each.view(-1, *[1] * (g.dim() - 1)))
+            # Not repeat_interleave, which asks the host: a CUDA graph must not.
+            each = scale.unsqueeze(1).expand(-1, len(g) // groups) if groups > 1 else scale
+            g.mul_(each.reshape(-1, *[1] * (g.dim() - 1)))
     return norms

@@ -20,7 +20,7 @@ from suite.progress import Progress
 from suite.replay import Replay
 from suite.runs import PROGRESS, RunDirectory, check_space
 from suite.tracking import TrackedLog, Tracker, check_tracker, open_tracker
-from suite.train import build
+from suite.train import Trainer, build
 
 
 def bench(config: RunConfig) -> int:
@@ -127,22 +127,8 @@ def train(directories: Sequence[RunDirectory], at: int | None = None) -> int:
         name = f"{name.rpartition('-s')[0]}-s{','.join(map(str, seeds))}"
     where = directories[0].path if len(seeds) == 1 else directories[0].path.parent
     print(f"{name}: {total:,} env steps on {len(config.tasks)} tasks → {where}")
-
     progress = Progress(name, total, [directory.path / PROGRESS for directory in directories])
-    try:
-        trainer = build(configs, directories, progress)
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "alloc" not in str(error).lower():
-            raise
-        fewer = ", or train fewer seeds together" if len(seeds) > 1 else ""
-        raise UserError(
-            f"memory: this run's networks and replay do not fit on {config.device}; make "
-            f"--buffer-per-task or the widths smaller{fewer}"
-        ) from None
-    counts = trainer.algorithm.parameter_counts()
-    needed = checkpoint_bytes(config, trainer.algorithm.extras, counts)
-    check_space([directory.path for directory in directories], needed * len(seeds))
-    print(f"parameters: actor {counts.actor:,}, critics {counts.critic:,}")
+    trainer = built(directories, progress)
     trackers: list[Tracker] = []
     try:
         for line in trainer.restore(at):
@@ -154,10 +140,10 @@ def train(directories: Sequence[RunDirectory], at: int | None = None) -> int:
             run.log = TrackedLog(config.tasks, trackers[-1])
         progress.begin(trainer.env_step)
         evaluations = trainer.run()
-        timing = progress.timing(total)
-        results = [summary(c, e) for c, e in zip(configs, evaluations, strict=True)]
-        for directory, result in zip(directories, results, strict=True):
-            directory.finish(counts, result)
+        speed = progress.timing(total)["steps_per_second"]
+        counts = trainer.algorithm.parameter_counts()
+        for directory, evaluation in zip(directories, evaluations, strict=True):
+            directory.finish(counts, summary(directory.config, evaluation))
     except Interrupted as stop:
         progress.close()
         without = ", without --force," if config.execution.force else ""
@@ -169,13 +155,39 @@ def train(directories: Sequence[RunDirectory], at: int | None = None) -> int:
         trainer.evaluation_envs.close()
         for tracker in trackers:
             tracker.close()
-    for directory, result in zip(directories, results, strict=True):
-        if len(seeds) > 1:
-            print(f"seed {directory.config.seed}")
-        print(table(result))
-        print(f"rows: {directory.path / 'rows.parquet'}")
-    print(f"{len(seeds) * timing['steps_per_second']:,.0f} env steps/s in this session")
+    show(directories)
+    print(f"{len(seeds) * speed:,.0f} env steps/s in this session")
     return 0
+
+
+def built(directories: Sequence[RunDirectory], progress: Progress) -> Trainer:
+    """The parts of a run, or of several seeds. Raises UserError where memory or disk are short."""
+    configs = [directory.config for directory in directories]
+    config, seeds = configs[0], len(configs)
+    try:
+        trainer = build(configs, directories, progress)
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "alloc" not in str(error).lower():
+            raise
+        fewer = ", or train fewer seeds together" if seeds > 1 else ""
+        raise UserError(
+            f"memory: this run's networks and replay do not fit on {config.device}; make "
+            f"--buffer-per-task or the widths smaller{fewer}"
+        ) from None
+    counts = trainer.algorithm.parameter_counts()
+    needed = checkpoint_bytes(config, trainer.algorithm.extras, counts)
+    check_space([directory.path for directory in directories], needed * seeds)
+    print(f"parameters: actor {counts.actor:,}, critics {counts.critic:,}")
+    return trainer
+
+
+def show(directories: Sequence[RunDirectory]) -> None:
+    """Prints what each run ended with, and where its rows are."""
+    for directory in directories:
+        if len(directories) > 1:
+            print(f"seed {directory.config.seed}")
+        print(table(directory.result or {}))
+        print(f"rows: {directory.path / 'rows.parquet'}")
 
 
 def summary(config: RunConfig, evaluation: Evaluation) -> dict[str, Any]:

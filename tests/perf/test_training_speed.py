@@ -24,6 +24,8 @@ from suite.runs import RunDirectory
 from suite.train import Trainer, build
 
 pytest.importorskip("pytest_benchmark")
+HORIZON = 200
+"""That of the preset `quick`; a round of the other would take minutes."""
 
 
 class Clock:
@@ -48,8 +50,8 @@ def trainer(algorithm: str, sizes: str, folder: Path) -> Trainer:
     config = preset(sizes, algorithm, "MT10")
     config = replace(
         config,
-        task=replace(config.task, horizon=100),
-        training=replace(config.training, random_steps=100, buffer_per_task=2000),
+        task=replace(config.task, horizon=HORIZON),
+        training=replace(config.training, random_steps=HORIZON, buffer_per_task=2000),
         execution=replace(config.execution, results=str(folder)),
     )
     return build([config], [RunDirectory(config)], Progress("", 10**9))

@@ -62,7 +62,13 @@ def options() -> Iterator[Option]:
 
 
 OPTIONS = list(options())
-OTHER_STRINGS = {"tasks": "reach-v3,push-v3", "results": "a/b", "run_dir": "c", "device": "cuda:0"}
+OTHER_STRINGS = {
+    "seeds": "0,1",
+    "tasks": "reach-v3,push-v3",
+    "results": "a/b",
+    "run_dir": "c",
+    "device": "cuda:0",
+}
 OTHER_NUMBERS = {"goal_seed": 7, "target_entropy": -2.5, "max_log_temperature": 0.5}
 
 
