@@ -122,6 +122,7 @@ class Trainer:
         random_actions = [stream(seed, "random actions", self.round) for seed in self.seeds]
         self.progress.start_round()
 
+        self.envs.episode = f"the episode from env step {self.env_step:,} on"
         goals = [goal for run in self.runs for goal in run.goals.training(self.round, envs)]
         observations = as_batch(self.envs.reset(goals), tasks, envs, device)
         for step in range(c.task.horizon):
@@ -190,6 +191,7 @@ class Trainer:
         final = self.round == c.rounds
         episodes = c.evaluation.final_episodes if final else c.evaluation.eval_episodes
         self.progress.note("evaluating")
+        self.evaluation_envs.episode = f"an evaluation at env step {step:,}"
         whole = evaluate(
             self.algorithm,
             self.evaluation_envs,
@@ -302,7 +304,8 @@ def build(
         for run in runs
     ]
     names = config.tasks * len(runs)
-    engine = (task.reward_version, execution.engine, execution.workers)
+    labels = [f"{name} (seed {seed})" for seed in seeds for name in config.tasks]
+    engine = (task.reward_version, execution.engine, execution.workers, labels)
     return Trainer(
         runs,
         algorithm,

@@ -78,10 +78,15 @@ class VectorEnv:
         reward_version: str,
         engine: str,
         workers: int = 0,
+        labels: Sequence[str] = (),
     ) -> None:
+        """`names` are tasks; `labels`, one each, say in messages which they are."""
         self.names = [name for name in names for _ in range(envs_per_task)]
+        self.labels = [label for label in labels or names for _ in range(envs_per_task)]
         self.envs = len(self.names)
         self.steps = 0
+        self.episode = "the episode"
+        """What the steps are counted in, for messages."""
         # Anonymous memory by file descriptor: nothing to leak, whoever is killed.
         descriptor = os.memfd_create("mtscale")
         os.ftruncate(descriptor, Arrays.size(self.envs))
@@ -99,7 +104,7 @@ class VectorEnv:
                         os.getpid(),
                         descriptor,
                         self.envs,
-                        [(index, self.names[index]) for index in indices],
+                        [(index, self.names[index], self.labels[index]) for index in indices],
                         reward_version,
                         engine,
                     ),
@@ -146,16 +151,16 @@ class VectorEnv:
                 answer = connection.recv_bytes()
             except (EOFError, ConnectionResetError):
                 process.join(5)
-                tasks = ", ".join(dict.fromkeys(self.names[index] for index in indices))
+                tasks = ", ".join(dict.fromkeys(self.labels[index] for index in indices))
                 self.close()
                 raise SimulationError(
                     f"the worker process of {tasks} ended (exit status {process.exitcode}) in "
-                    f"step {self.steps} of the episode, perhaps out of memory; the same command "
+                    f"step {self.steps} of {self.episode}, perhaps out of memory; the same command "
                     "resumes from the last checkpoint"
                 ) from None
             if answer:
                 self.close()
-                raise SimulationError(f"{answer.decode()}, step {self.steps} of the episode")
+                raise SimulationError(f"{answer.decode()}, step {self.steps} of {self.episode}")
 
     def close(self) -> None:
         """Ends the workers."""
@@ -198,7 +203,7 @@ def serve(
     parent: int,
     descriptor: int,
     envs: int,
-    mine: list[tuple[int, str]],
+    mine: list[tuple[int, str, str]],
     reward_version: str,
     engine: str,
 ) -> None:
@@ -214,11 +219,14 @@ def serve(
         shared = os.open(f"/proc/{parent}/fd/{descriptor}", os.O_RDWR)
         arrays = Arrays(mmap.mmap(shared, Arrays.size(envs)), envs)
         os.close(shared)
-        built = [(index, name, make_env(name, reward_version, engine)) for index, name in mine]
+        built = [
+            (index, label, make_env(name, reward_version, engine)) for index, name, label in mine
+        ]
         # MuJoCo counts failures and silently resets the simulation: live views of the counts.
         failures = [env.data.warning.number[BAD] for _, _, env in built]
     except Exception as error:
-        connection.send_bytes(f"building {', '.join(n for _, n in mine)} failed: {error}".encode())
+        which = ", ".join(label for *_, label in mine)
+        connection.send_bytes(f"building {which} failed: {error}".encode())
         return
     connection.send_bytes(b"")
     while True:
@@ -229,18 +237,18 @@ def serve(
         if message == QUIT:
             return
         answer = b""
-        name = ""
+        label = ""
         try:
             if message == STEP:
-                for (index, name, env), failed in zip(built, failures, strict=True):
+                for (index, label, env), failed in zip(built, failures, strict=True):
                     observation, reward, _, _, info = env.step(arrays.actions[index])
                     arrays.observations[index] = observation
                     arrays.rewards[index] = reward
                     arrays.successes[index] = info["success"]
                     if failed.any() or not math.isfinite(reward):
-                        answer = f"the simulation of {name} diverged".encode()
+                        answer = f"the simulation of {label} diverged".encode()
             else:
-                for (index, name, env), goal in zip(built, pickle.loads(message), strict=True):  # noqa: B007 - named in errors
+                for (index, label, env), goal in zip(built, pickle.loads(message), strict=True):  # noqa: B007 - named in errors
                     if goal.vector is not None:
                         observation = reset_to_goal(env, goal.vector)
                     else:
@@ -248,5 +256,5 @@ def serve(
                         observation = reset_to_random_goal(env, stream(seed, *purpose))
                     arrays.observations[index] = observation
         except Exception as error:
-            answer = f"the simulation of {name} failed: {error}".encode()
+            answer = f"the simulation of {label} failed: {error}".encode()
         connection.send_bytes(answer)

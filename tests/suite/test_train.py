@@ -51,19 +51,19 @@ class WritingEnvs:
 
     def __init__(self, envs: int, diary: list[Any]) -> None:
         self.envs, self.diary = envs, diary
-        self.episode, self.step = -1, 0
+        self.episodes, self.step = -1, 0
         self.observations = np.zeros((envs, 39), np.float32)
 
     def write(self) -> np.ndarray:
         # Shared memory is overwritten in place: whoever keeps a view sees it change.
-        self.observations[:, 0] = self.episode
+        self.observations[:, 0] = self.episodes
         self.observations[:, 1] = self.step
         self.observations[:, 2] = np.arange(self.envs)
         return self.observations
 
     def reset(self, goals: list[Any]) -> np.ndarray:
         assert len(goals) == self.envs
-        self.episode, self.step = self.episode + 1, 0
+        self.episodes, self.step = self.episodes + 1, 0
         self.diary.append("reset")
         return self.write()
 
@@ -352,7 +352,7 @@ def test_the_last_evaluation_has_its_own_number_of_episodes(make: Make) -> None:
     assert evaluation.successes.shape == (2, 7)
     # 2 episodes fit into the 5 evaluation envs at once, 7 need two goes.
     evaluation_envs: Any = trainer.evaluation_envs
-    assert evaluation_envs.episode + 1 == 1 + 2
+    assert evaluation_envs.episodes + 1 == 1 + 2
     assert (evaluation_envs.actions == MODE_ACTION).all()
 
 

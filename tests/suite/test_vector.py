@@ -105,7 +105,9 @@ def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[VectorEnv]
     """reach in one worker, push in another."""
     monkeypatch.syspath_prepend(str(ROOT))
     monkeypatch.chdir(tmp_path)  # MuJoCo logs a diverged simulation where it runs
-    envs = VectorEnv(["reach-v3", "push-v3"], 1, "v2", "metaworld", 2)
+    labels = ["reach-v3 (seed 5)", "push-v3 (seed 5)"]
+    envs = VectorEnv(["reach-v3", "push-v3"], 1, "v2", "metaworld", 2, labels)
+    envs.episode = "the episode from env step 80 on"
     yield envs
     envs.close()
 
@@ -125,7 +127,8 @@ def test_a_killed_worker_is_reported_with_its_tasks_and_none_is_left(pair: Vecto
     with pytest.raises(SimulationError) as error:
         pair.receive()
     message = str(error.value)
-    assert "the worker process of push-v3 ended (exit status -9) in step 2 of the" in message
+    where = "in step 2 of the episode from env step 80 on"
+    assert f"the worker process of push-v3 (seed 5) ended (exit status -9) {where}" in message
     assert "reach-v3" not in message
     assert "resumes" in message
     assert "\n" not in message
@@ -138,7 +141,10 @@ def test_a_simulation_that_diverges_is_reported_with_its_task_and_step(pair: Vec
     pair.send(actions(0, 2))
     pair.receive()
     pair.send(np.array([[0, 0, 0, 0], [np.nan, 0, 0, 0]], np.float32))
-    with pytest.raises(SimulationError, match=r"^the simulation of push-v3 diverged, step 2 of"):
+    with pytest.raises(
+        SimulationError,
+        match=r"^the simulation of push-v3 \(seed 5\) diverged, step 2 of .* 80 on$",
+    ):
         pair.receive()
     assert gone(workers)
 
