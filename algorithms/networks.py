@@ -175,8 +175,13 @@ class MLP(nn.Module):
 
 
 def side_by_side(networks: Sequence[nn.Module]) -> nn.Module:
-    """One network of the members of several that are built alike, those of the first one first."""
+    """One network of the members of several that are built alike, those of the first one first.
+
+    A parameter must have one owner: of several networks, shared ones would come apart.
+    """
     joint = networks[0]
+    if len(networks) == 1:
+        return joint
     for module, *others in zip(*(network.modules() for network in networks), strict=True):
         for name, parameter in list(module.named_parameters(recurse=False)):
             parts = [parameter, *(getattr(other, name) for other in others)]

@@ -59,8 +59,8 @@ class MultiTaskSAC(Algorithm):
         self.log_temperature = nn.Parameter(start.to(problem.device))
         self.exploration = Draws.of(problem, "exploration")
         self.noise = Draws.of(problem, "update")
-        on_gpu = problem.device.type == "cuda"
-        adam: Any = {"eps": settings.adam_epsilon, "fused": True, "capturable": on_gpu}
+        captured = problem.device.type == "cuda" and self.says("capturable")
+        adam: Any = {"eps": settings.adam_epsilon, "fused": True, "capturable": captured}
         self.optimisers = {
             "actor": torch.optim.Adam(
                 self.actor.parameters(), lr=settings.actor_learning_rate, **adam
@@ -343,5 +343,7 @@ class MultiTaskSAC(Algorithm):
             self.log_temperature.copy_(joined([state["log_temperature"] for state in states]))
         for name, optimiser in self.optimisers.items():
             # Adam would go on to write into the very tensors that it is given.
-            own = copy.deepcopy([state["optimisers"][name] for state in states])
-            optimiser.load_state_dict(joined(own))
+            own = joined(copy.deepcopy([state["optimisers"][name] for state in states]))
+            for group, mine in zip(own["param_groups"], optimiser.param_groups, strict=True):
+                group["capturable"] = mine["capturable"]
+            optimiser.load_state_dict(own)

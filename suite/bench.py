@@ -11,7 +11,7 @@ import torch
 
 from algorithms import entry, load
 from suite.config import RunConfig
-from suite.estimate import checkpoint_bytes, network_bytes, size
+from suite.estimate import checkpoint_bytes, network_bytes
 from suite.evaluate import Evaluation
 from suite.interrupt import Interrupted
 from suite.messages import UserError
@@ -19,6 +19,7 @@ from suite.meta_world import EngineError, check_engine
 from suite.progress import Progress
 from suite.replay import Replay
 from suite.runs import PROGRESS, RunDirectory, check_space
+from suite.scale import without_memory
 from suite.tracking import TrackedLog, Tracker, check_tracker, open_tracker
 from suite.train import Trainer, build
 
@@ -45,9 +46,10 @@ def bench(config: RunConfig) -> int:
 def check_fits(config: RunConfig, seeds: int) -> None:
     """Raises UserError, with the bytes needed, where replay and networks exceed the memory."""
     try:
-        counts, extras = size(config)
-    except UserError:
-        return  # it cannot be counted without memory: building it will tell
+        built = without_memory(config.algorithm, config.settings, config.tasks)
+    except Exception:
+        return  # a user's algorithm that cannot be counted without memory: building it will tell
+    counts, extras = built.parameter_counts(), built.extras
     replay = seeds * Replay.bytes(len(config.tasks), config.training.buffer_per_task, extras)
     networks = seeds * network_bytes(counts)
     have = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -119,6 +121,8 @@ def train(directories: Sequence[RunDirectory], at: int | None = None) -> int:
     torch.set_float32_matmul_precision(
         "highest" if config.training.precision == "float32" else "high"
     )
+    if config.device.startswith("cuda"):
+        torch.cuda.set_device(config.device)
     for directory in directories:
         directory.begin_session(seeds)
     total = config.rounds * config.steps_per_round

@@ -163,7 +163,6 @@ class CheckpointStore:
         damaged: list[str] = []
         for path, round_ in zip(self.manifests(), self.rounds(), strict=True):
             if at is not None and round_ > at:
-                path.unlink()
                 continue
             try:
                 return self.load_from(path, damaged)

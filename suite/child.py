@@ -38,11 +38,12 @@ class Share(NamedTuple):
 def within(config: RunConfig, share: Share) -> RunConfig:
     """The run with threads and workers of its share, where neither was chosen for it.
 
-    A run that has begun keeps its threads, on which the rounding of sums depends.
+    A run that has begun keeps its threads, on which the rounding of sums depends; seeds that join
+    it take as many.
     """
     execution = config.execution
-    begun = any((folder / "provenance.json").exists() for folder in folders(config))
-    threads = execution.threads or (0 if begun else share.cores)
+    begun = [run for run in config.each_seed() if RunDirectory(run).sessions()]
+    threads = execution.threads or (RunDirectory(begun[0]).threads() if begun else share.cores)
     workers = execution.workers or share.cores
     return replace(config, execution=replace(execution, threads=threads, workers=workers))
 

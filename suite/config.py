@@ -14,6 +14,8 @@ from typing import Any, Literal
 from suite.messages import UserError
 from suite.tasks import task_names
 
+MOST_SEEDS = 10_000
+
 
 @dataclass(frozen=True)
 class TaskConfig:
@@ -150,6 +152,8 @@ class RunConfig:
                 f"seeds: {given!r} is neither a number of seeds nor a list such as 0,1,2"
             ) from None
         counted = "," not in given
+        if counted and listed[0] > MOST_SEEDS:
+            raise UserError(f"seeds: {given} are too many; for the one seed {given}, give --seed")
         seeds = range(self.seed, self.seed + listed[0]) if counted else listed
         if not seeds or len(set(seeds)) < len(seeds):
             raise UserError(f"seeds: {given!r} names {'a seed twice' if seeds else 'no seed'}")

@@ -18,7 +18,7 @@ from suite.estimate import Cost
 from suite.interrupt import Interrupt
 from suite.overview import Overview, failures
 from suite.state import state
-from suite.sweep import Plan, together
+from suite.sweep import Plan, of_seeds, together
 
 PAUSE = 0.5
 """Seconds between two looks at the launcher."""
@@ -67,7 +67,7 @@ class Supervisor:
         self.at_once = launcher.at_once * len(plan.runs) // len(started)
         self.active: dict[str, RunConfig] = {}
         self.failed: set[str] = set()
-        self.starts: Counter[str] = Counter()
+        self.starts: Counter[tuple[str, str]] = Counter()
         self.looked: dict[str, float] = {}
 
     def run(self) -> int:
@@ -115,9 +115,11 @@ class Supervisor:
             self.todo.remove(config)
             if not self.left(config):
                 continue
-            self.starts[config.name()] += 1
-            self.active[config.name()] = config
-            self.launcher.start(config)
+            # Seeds that are done take no part in what is shared out.
+            left = of_seeds(self.left(config))
+            self.starts[key(left)] += 1
+            self.active[left.name()] = left
+            self.launcher.start(left)
 
     def due(self, name: str, seconds: float) -> bool:
         """Whether the run was last looked at so long ago; if so, it is looked at now."""
@@ -133,12 +135,16 @@ class Supervisor:
             name = config.name()
             del self.active[name]
             self.read(config)
-            lives = LIVES - self.starts[name]
+            lives = LIVES - self.starts[key(config)]
+            left = self.left(config)
             if status in (BUSY, STOPPED) or (status < 0 and lives > 0):
                 self.todo.append(config)
+            elif status == DONE and 0 < len(left) < len(config.each_seed()):
+                # A queue still held a run of fewer seeds.
+                self.todo.append(of_seeds(left))
             elif status != DONE and len(config.each_seed()) > 1:
                 # One seed that fails must not stop the others: each goes on by itself.
-                self.todo += self.left(config)
+                self.todo += left
             elif status != DONE:
                 self.failed.add(name)
 
@@ -163,3 +169,8 @@ class Supervisor:
             print(f"the same command {verb} the sweep")
             return 130
         return 0 if done == len(states) else 1
+
+
+def key(started: RunConfig) -> tuple[str, str]:
+    """Tells a run from the same run beside other seeds."""
+    return started.name(), started.execution.seeds

@@ -125,7 +125,8 @@ class SlurmLauncher:
 
     def note(self, config: RunConfig) -> Path:
         """The file with the number of the run's job."""
-        return self.folder / f"{config.name()}.job"
+        others = f"+{config.execution.seeds}" if config.execution.seeds else ""
+        return self.folder / f"{config.name()}{others}.job"
 
     def submit(self) -> None:
         """Submits what has been started since the last time, as one array."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,9 @@ from algorithms.algorithm import Algorithm, Decision
 from suite.capture import Captured, Results
 from suite.replay import Replay
 
+WHOLE = ""
+"""Among results that are named by the algorithm: all metrics in one tensor, or the actions."""
+
 
 class Learner:
     """An algorithm at work on a replay."""
@@ -22,6 +26,8 @@ class Learner:
         self.algorithm, self.replay, self.batch_per_task = algorithm, replay, batch_per_task
         self.device = replay.rows.device
         self.captures = algorithm.says("capturable") and self.device.type == "cuda"
+        # The first calls are plain on purpose.
+        warnings.filterwarnings("ignore", "This instance was constructed with capturable=True")
         self.layout: list[tuple[str, torch.Size]] = []
         """Names and shapes of the metrics that stand one behind the other."""
         self.seen = torch.empty(0)
@@ -36,7 +42,7 @@ class Learner:
         """One gradient step on a batch from the replay; returns its metrics."""
         if not self.captures:
             return self.algorithm.update(self.replay.sample(self.batch_per_task))
-        whole = self.learning()["metrics"].clone()  # the next step writes to the same memory
+        whole = self.learning()[WHOLE].clone()  # the next step writes to the same memory
         parts = torch.split(whole, [shape.numel() for _, shape in self.layout])
         named = zip(self.layout, parts, strict=True)
         return {name: part.view(shape) for (name, shape), part in named}
@@ -45,7 +51,8 @@ class Learner:
         """The step itself, with all metrics in one tensor."""
         metrics = self.algorithm.update(self.replay.sample(self.batch_per_task))
         self.layout = [(name, value.shape) for name, value in metrics.items()]
-        return {"metrics": torch.cat([value.flatten() for value in metrics.values()])}
+        whole = torch.cat([value.flatten() for value in metrics.values()])
+        return {WHOLE: whole, **metrics}
 
     def act(self, observations: Tensor) -> Decision:
         """Explores: see `Algorithm.act`. What it returns is valid until the next call."""
@@ -55,12 +62,12 @@ class Learner:
             self.seen = torch.empty_like(observations)
         self.seen.copy_(observations)
         results = dict(self.acting())
-        return Decision(results.pop("actions"), results)
+        return Decision(results.pop(WHOLE), results)
 
     def decide(self) -> Results:
         """`act` on the observations in their place."""
         decision = self.algorithm.act(self.seen, explore=True)
-        return {"actions": decision.actions, **decision.extras}
+        return {WHOLE: decision.actions, **decision.extras}
 
     def drawn(self) -> list[Tensor]:
         """How far each generator is."""

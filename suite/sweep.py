@@ -67,11 +67,13 @@ def together(runs: Sequence[RunConfig]) -> list[RunConfig]:
     for run in runs:
         batched = run.execution.batched and load(entry(run.algorithm).path).says("seeds_together")
         started.setdefault(replace(run, seed=0).name() if batched else run.name(), []).append(run)
-    return [group[0] if len(group) == 1 else of_seeds(group) for group in started.values()]
+    return [of_seeds(group) for group in started.values()]
 
 
 def of_seeds(runs: Sequence[RunConfig]) -> RunConfig:
     """Runs that differ in their seeds alone as one, of which `each_seed` gives them again."""
+    if len(runs) == 1:
+        return runs[0]
     seeds = ",".join(str(run.seed) for run in runs)
     return replace(runs[0], execution=replace(runs[0].execution, seeds=seeds))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -103,7 +104,7 @@ def sweep(arguments: Sequence[str]) -> int:
     print(describe(planned, costs, at_once))
     if options.dry_run:
         return 0
-    check_disk(planned, costs, at_once)
+    check_disk(planned, costs, runs_at_once(planned, at_once))
     return Supervisor(planned, costs, launcher(options, planned, costs, cores)).run()
 
 
@@ -115,6 +116,11 @@ def division_of(options: Options, planned: Plan) -> tuple[int, int]:
     cuda = any(config.device == "cuda" for config in planned.runs)
     cores = options.cores or (CLUSTER_CORES_GPU if cuda else CLUSTER_CORES)
     return options.jobs or len(started), cores
+
+
+def runs_at_once(planned: Plan, processes: int) -> int:
+    """Runs that go on together in so many processes, where seeds may be batched."""
+    return math.ceil(processes * len(planned.runs) / len(together(planned.runs)))
 
 
 def launcher(options: Options, planned: Plan, costs: Sequence[Cost], cores: int) -> Launcher:
@@ -171,7 +177,8 @@ def describe(planned: Plan, costs: Sequence[Cost], at_once: int) -> str:
     states = [state(config) for config in planned.runs]
     done = sum(s.phase == "done" for s in states)
     kept = sum(c.kept for c in costs)
-    peak = kept + sum(sorted((c.disk for c in costs), reverse=True)[:at_once])
+    growing = runs_at_once(planned, at_once)
+    peak = kept + sum(sorted((c.disk for c in costs), reverse=True)[:growing])
     lines = [f"sweep {planned.name}: {planned.about}"] if planned.about else []
     lines += aligned(rows)
     left = about(sweep_seconds(states, costs, at_once))

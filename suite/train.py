@@ -19,10 +19,12 @@ import torch
 from algorithms import entry, load
 from algorithms.algorithm import Algorithm, Batch, Outcomes, Problem
 from algorithms.draws import Draws
+from suite.checkpoint import Loaded
 from suite.config import RunConfig
 from suite.evaluate import Evaluation, evaluate
 from suite.interrupt import Interrupt, Interrupted
 from suite.learner import Learner, on_host, to_device, to_host
+from suite.messages import UserError
 from suite.metrics import UpdateMetrics, all_finite, check_state
 from suite.plasticity import measure
 from suite.probe_batch import probe_batch
@@ -237,12 +239,32 @@ class Trainer:
                 run.directory.part(self.round, run.log),
             )
 
+    def load(self, at: int | None) -> list[Loaded]:
+        """The checkpoints of one round, of every run; none where no run has any.
+
+        Raises UserError where the runs share none, for one of them is damaged.
+        """
+        while True:
+            found = [run.directory.checkpoints.load(at) for run in self.runs]
+            loaded = [one for one in found if one is not None]
+            if not loaded:
+                return []
+            oldest = min(one.state["round"] for one in loaded)
+            if len(loaded) < len(found) or (oldest == at and not same_round(loaded)):
+                missing = self.seeds[found.index(None)] if None in found else self.seeds[0]
+                raise UserError(
+                    f"seeds: the checkpoints of {self.seeds} are not of one step, and seed "
+                    f"{missing} has no older one; train the seeds one by one, without --batched"
+                )
+            if same_round(loaded):
+                return loaded
+            at = oldest
+
     def restore(self, at: int | None = None) -> list[str]:
         """Loads the newest whole checkpoint, or that of round `at`, of every run; returns a line
         for each damaged one.
         """
-        found = [run.directory.checkpoints.load(at) for run in self.runs]
-        loaded = [one for one in found if one is not None]
+        loaded = self.load(at)
         if loaded:
             self.algorithm.load_state_by_seed([one.state["algorithm"] for one in loaded])
         for index, one in enumerate(loaded):
@@ -253,6 +275,11 @@ class Trainer:
         for run in self.runs:
             run.directory.forget_parts_after_checkpoint()
         return [line for one in loaded for line in one.damaged]
+
+
+def same_round(loaded: Sequence[Loaded]) -> bool:
+    """Whether checkpoints are of one round."""
+    return len({one.state["round"] for one in loaded}) == 1
 
 
 def as_batch(flat: Any, tasks: int, envs: int, device: torch.device) -> torch.Tensor:

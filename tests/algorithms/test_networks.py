@@ -19,6 +19,7 @@ from algorithms.networks import (
     fan_out_uniform,
     he_uniform,
     sample_tanh_gaussian,
+    side_by_side,
     uniform,
 )
 
@@ -171,6 +172,22 @@ def test_fan_out_uniform_is_bounded_by_the_outputs(random: torch.Generator) -> N
     largest = layer.weight.abs().max().item()
     assert 0.95 / 4 < largest <= 1 / 4
     assert torch.equal(layer.bias, torch.full_like(layer.bias, 0.1))
+
+
+def test_one_network_stays_as_it_was_built() -> None:
+    """Parameters that a user's network shares, or lists, are still its own."""
+    net = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    net[1].weight = net[0].weight
+    assert side_by_side([net]) is net
+    assert net[1].weight is net[0].weight
+
+
+def test_networks_side_by_side_are_members_in_order(random: torch.Generator) -> None:
+    nets = [Linear(2, 3, 4, fan_out_uniform(random), constant(0.1)) for _ in range(3)]
+    x = torch.randn(2, 5, 3, generator=random)
+    expected = torch.cat([net(x) for net in nets])
+    joint = side_by_side(nets)
+    assert torch.equal(joint(x.expand(6, 2, 5, 3)), expected)
 
 
 def tanh_gaussian(mean: Tensor, log_std: Tensor, seed: int) -> tuple[Tensor, Tensor]:

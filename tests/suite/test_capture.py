@@ -88,12 +88,48 @@ def test_a_recorded_step_goes_on_where_the_plain_ones_were(
 def test_a_recording_with_other_results_is_not_used_and_changes_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    graphs = recorder(monkeypatch, wrong_by=0.01)
+    graphs = recorder(monkeypatch, wrong_by=0.05)
     assert totals(Counter(), 10) == plain_totals(10)
     assert graphs[0].replays == 1
     warning = capsys.readouterr().err
     assert warning.count("\n") == 1
-    assert "the test runs without a CUDA graph, and slower: its results differ by 0.01" in warning
+    assert "the test runs without a CUDA graph, and slower: its results differ by 0.05" in warning
+
+
+@pytest.mark.parametrize("ran", [True, False])
+def test_a_graph_that_does_nothing_is_not_used(ran: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the recording itself was carried out, so that all looks as it should once."""
+
+    class Empty:
+        def replay(self) -> None: ...
+
+    def record(function: Any, generators: Any) -> Any:
+        return Empty(), function() if ran else {"total": torch.zeros(())}
+
+    monkeypatch.setattr(capture, "record", record)
+    assert totals(Counter(), 10) == plain_totals(10)
+
+
+def test_a_graph_that_returns_the_right_and_changes_nothing_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Reading(FakeGraph):
+        def __init__(self, counter: Counter) -> None:
+            super().__init__(counter, 0.0)
+            self.counter = counter
+
+        def replay(self) -> None:
+            state = self.counter.snapshot()
+            super().replay()
+            self.counter.restore(state)
+
+    def record(function: Any, generators: Any) -> Any:
+        graph = Reading(function)
+        return graph, graph.results
+
+    monkeypatch.setattr(capture, "record", record)
+    assert totals(Counter(), 10) == plain_totals(10)
+    assert "without a CUDA graph" in capsys.readouterr().err
 
 
 def test_a_recording_that_fails_is_said_once_and_the_plain_step_goes_on(

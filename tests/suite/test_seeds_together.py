@@ -142,6 +142,27 @@ def test_runs_go_on_together_from_the_newest_round_that_they_share(tmp_path: Pat
     assert ahead.checkpoints.rounds() == [4], "what came after is made again"
 
 
+def test_a_damaged_checkpoint_of_one_seed_takes_all_back_to_the_round_before(
+    tmp_path: Path,
+) -> None:
+    def start(results: Path, die_at: int) -> int:
+        command = arguments("mtsac", results, seeds="2", batched="True")
+        return subprocess.run(
+            [sys.executable, str(SCRIPT), str(die_at), "before", *command],
+            env=os.environ | {"PYTHONPATH": "."},
+            capture_output=True,
+        ).returncode
+
+    assert start(tmp_path / "whole", 0) == 0
+    assert start(tmp_path / "run", 40) == -signal.SIGKILL
+    newest = max((tmp_path / "run").glob("*-s0-*/checkpoints/state-*.pt"))
+    newest.write_bytes(newest.read_bytes()[:-7] + b"garbage")
+    assert start(tmp_path / "run", 0) == 0
+    whole = {p.parent.name: p.read_bytes() for p in tmp_path.glob("whole/*/rows.parquet")}
+    again = {p.parent.name: p.read_bytes() for p in tmp_path.glob("run/*/rows.parquet")}
+    assert len(whole) == 2 and again == whole
+
+
 def test_runs_that_began_with_other_threads_stay_apart(tmp_path: Path) -> None:
     one, other = directory(tmp_path, 0, [2]), directory(tmp_path, 1, [2], threads=2)
     config = parse(arguments("mtsac", tmp_path, threads="0")[1:])
@@ -157,6 +178,7 @@ def test_runs_that_began_with_other_threads_stay_apart(tmp_path: Path) -> None:
     [
         ({"seeds": "0"}, "seeds: '0' names no seed"),
         ({"seeds": "1,1"}, "seeds: '1,1' names a seed twice"),
+        ({"seeds": "99999999999"}, "seeds: 99999999999 are too many; for the one seed"),
         ({"seeds": "a"}, "seeds: 'a' is neither a number of seeds nor a list"),
         ({"seeds": "-1,2"}, "seed: -1 does not lie between"),
         ({"seeds": "2", "run_dir": "x"}, "run-dir: several seeds have a directory each"),
@@ -187,6 +209,20 @@ def test_an_algorithm_that_takes_one_seed_at_a_time_says_so(
     given = {"alg": "lonely:Lonely,mtsac", "preset": "smoke", "tasks": "reach", "seed": "0,1"}
     runs = planned({**given, "batched": "True", "results": str(results)}).runs
     assert [len(run.each_seed()) for run in together(runs)] == [1, 2, 1]
+
+
+def test_settings_need_not_be_hashable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "listing.py").write_text(
+        "from dataclasses import dataclass, field\n"
+        "from algorithms.mtsac import MTSAC\n"
+        "from algorithms.settings import MTSACSettings\n"
+        "@dataclass(frozen=True)\n"
+        "class Listed(MTSACSettings):\n"
+        "    layers: list[int] = field(default_factory=lambda: [1])\n"
+        "class Listing(MTSAC):\n    Settings = Listed\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert call(arguments("listing:Listing", tmp_path / "results"))[0] == 0
 
 
 # Sweeps --------------------------------------------------------------------------------------

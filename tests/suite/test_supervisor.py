@@ -20,7 +20,7 @@ from suite.overview import cells, failures, summary
 from suite.progress import Progress
 from suite.runs import Busy, RunDirectory, locked
 from suite.state import State, state
-from suite.sweep import Plan, plan
+from suite.sweep import Plan, of_seeds, plan
 
 GB = 10**9
 COST = Cost(100.0, GB, 0, GB, GB)
@@ -117,6 +117,25 @@ def test_seeds_that_fail_together_go_on_one_by_one(tmp_path: Path) -> None:
     finish(runs.runs[2])
     assert supervised(runs, {0: [1, 1]}) == (1, [0, 0, 1])
     assert [state(run).phase for run in runs.runs] == ["failed", "done", "done"]
+
+
+def test_seeds_that_are_killed_together_have_three_lives_again_alone(tmp_path: Path) -> None:
+    given = {"alg": ["mtsac"], "preset": ["smoke"], "tasks": ["reach"], "seed": ["0", "1"]}
+    runs = plan("", {**given, "results": [str(tmp_path)], "batched": ["True"]})
+    killed = -signal.SIGKILL
+    assert supervised(runs, {0: [killed] * 6}) == (1, [0, 0, 0, 0, 1, 0, 0])
+
+
+def test_seeds_that_are_done_take_no_part_in_what_goes_on(tmp_path: Path) -> None:
+    given = {"alg": ["mtsac"], "preset": ["smoke"], "tasks": ["reach"], "seed": ["0", "1", "2"]}
+    runs = plan("", {**given, "results": [str(tmp_path)], "batched": ["True"]})
+    finish(runs.runs[0])
+    assert supervised(runs, {}) == (0, [1])
+    started = of_seeds(runs.runs)
+    share = Share(4)
+    assert within(started, share).execution.threads == 4
+    (folder(runs.runs[2]) / "provenance.json").write_text('[{"threads": 3}]')
+    assert within(started, share).execution.threads == 3
 
 
 @pytest.mark.parametrize("status", [BUSY, 130])
@@ -251,7 +270,7 @@ def test_a_run_keeps_the_threads_that_it_began_with(runs: Plan) -> None:
     fresh = within(config, Share(3)).execution
     assert (fresh.threads, fresh.workers) == (3, 3)
     (folder(config) / "provenance.json").write_text(json.dumps([{"threads": 1}]))
-    assert within(config, Share(3)).execution.threads == 0
+    assert within(config, Share(3)).execution.threads == 1
     chosen = replace(config, execution=replace(config.execution, threads=2, workers=5))
     assert within(chosen, Share(3)) == chosen
 
