@@ -18,7 +18,6 @@ import pytest
 import torch
 from real_sweeps import begin, ended, fields, planned, rows
 
-from algorithms import ALGORITHMS
 from suite.bench import standing_together
 from suite.cli import main
 from suite.options import command_line, parse
@@ -57,7 +56,7 @@ def tables(results: Path) -> dict[str, pd.DataFrame]:
     return {p.parent.name: pd.read_parquet(p) for p in sorted(results.glob("*/rows.parquet"))}
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", ["mtsac", "mega"])
 def test_rows_are_those_of_single_runs_up_to_rounding(algorithm: str, tmp_path: Path) -> None:
     """Goals, actions and evaluations included; only sums may be rounded otherwise."""
     status, _ = call(arguments(algorithm, tmp_path / "together", seeds="4,0", batched="True"))
@@ -80,45 +79,61 @@ def test_rows_are_those_of_single_runs_up_to_rounding(algorithm: str, tmp_path: 
 
 
 def test_done_seeds_are_shown_and_the_others_trained(tmp_path: Path) -> None:
-    assert call(arguments("mtsac", tmp_path, seed="1"))[0] == 0
-    (path,) = tmp_path.glob("*/rows.parquet")
-    before = path.read_bytes()
-    status, output = call(arguments("mtsac", tmp_path, seeds="3", batched="True"))
+    status, output = call(arguments("mtsac", tmp_path, seeds="1,3"))
     assert status == 0
-    assert "this run is done" in output and "-s0,2: 320 env steps" in output
-    assert path.read_bytes() == before
-    assert len(tables(tmp_path)) == 3
-
-
-def test_seeds_that_are_not_batched_are_trained_one_after_the_other(tmp_path: Path) -> None:
-    status, output = call(arguments("mtsac", tmp_path, seeds="2"))
-    assert status == 0
+    # Without --batched, one after the other.
     assert output.count("320 env steps on 2 tasks") == 2
-    assert len(tables(tmp_path)) == 2
+    before = row_files(tmp_path)
+    status, output = call(arguments("mtsac", tmp_path, seeds="4", batched="True"))
+    assert status == 0
+    assert output.count("this run is done") == 2 and "-s0,2: 320 env steps" in output
+    assert len(tables(tmp_path)) == 4
+    assert before.items() <= row_files(tmp_path).items()
 
 
-def test_killed_at_any_moment_and_resumed_equals_uninterrupted_to_the_bit(tmp_path: Path) -> None:
-    """Also where the kill comes between the checkpoints of two seeds."""
+def start(results: Path, die_at: int = 0, where: str = "before") -> int:
+    """Two seeds together in a process that may kill itself; returns its exit status."""
+    command = arguments("mtsac", results, seeds="2", batched="True")
+    return subprocess.run(
+        [sys.executable, str(SCRIPT), str(die_at), where, *command],
+        env=os.environ | {"PYTHONPATH": "."},
+        capture_output=True,
+    ).returncode
 
-    def start(results: Path, die_at: int, where: str) -> int:
-        command = arguments("mtsac", results, seeds="3", batched="True")
-        process = subprocess.run(
-            [sys.executable, str(SCRIPT), str(die_at), where, *command],
-            env=os.environ | {"PYTHONPATH": "."},
-            capture_output=True,
-        )
-        return process.returncode
 
-    assert start(tmp_path / "whole", 0, "before") == 0
-    moments = random.Random(0)
-    for where in ("before", "during"):
-        # Each round writes a dozen files, a third of them for each seed.
-        deadly = moments.randrange(14, 60)
-        assert start(tmp_path / "killed", deadly, where) == -signal.SIGKILL
-    assert start(tmp_path / "killed", 0, "before") == 0
-    whole = {p.parent.name: p.read_bytes() for p in tmp_path.glob("whole/*/rows.parquet")}
-    killed = {p.parent.name: p.read_bytes() for p in tmp_path.glob("killed/*/rows.parquet")}
-    assert len(whole) == 3 and killed == whole
+def row_files(results: Path) -> dict[str, bytes]:
+    return {p.parent.name: p.read_bytes() for p in results.glob("*/rows.parquet")}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The rows of two seeds that nothing has disturbed."""
+    results = tmp_path_factory.mktemp("whole")
+    assert start(results) == 0
+    assert len(row_files(results)) == 2
+    return row_files(results)
+
+
+@pytest.mark.parametrize("where", ["before", "during"])
+def test_killed_at_any_moment_and_resumed_equals_uninterrupted_to_the_bit(
+    where: str, whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    """Also where the kill comes between the checkpoints of the two."""
+    # Each round writes eight files, half of them for each seed.
+    deadly = random.Random(where).randrange(10, 40)
+    assert start(tmp_path, deadly, where) == -signal.SIGKILL
+    assert start(tmp_path) == 0
+    assert row_files(tmp_path) == whole
+
+
+def test_a_damaged_checkpoint_of_one_seed_takes_all_back_to_the_round_before(
+    whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    assert start(tmp_path, 40) == -signal.SIGKILL
+    newest = max(tmp_path.glob("*-s0-*/checkpoints/state-*.pt"))
+    newest.write_bytes(newest.read_bytes()[:-7] + b"garbage")
+    assert start(tmp_path) == 0
+    assert row_files(tmp_path) == whole
 
 
 def directory(results: Path, seed: int, rounds: list[int], threads: int = 1) -> RunDirectory:
@@ -140,27 +155,6 @@ def test_runs_go_on_together_from_the_newest_round_that_they_share(tmp_path: Pat
     loaded = ahead.checkpoints.load(4)
     assert loaded is not None and loaded.state["round"] == 4
     assert ahead.checkpoints.rounds() == [4], "what came after is made again"
-
-
-def test_a_damaged_checkpoint_of_one_seed_takes_all_back_to_the_round_before(
-    tmp_path: Path,
-) -> None:
-    def start(results: Path, die_at: int) -> int:
-        command = arguments("mtsac", results, seeds="2", batched="True")
-        return subprocess.run(
-            [sys.executable, str(SCRIPT), str(die_at), "before", *command],
-            env=os.environ | {"PYTHONPATH": "."},
-            capture_output=True,
-        ).returncode
-
-    assert start(tmp_path / "whole", 0) == 0
-    assert start(tmp_path / "run", 40) == -signal.SIGKILL
-    newest = max((tmp_path / "run").glob("*-s0-*/checkpoints/state-*.pt"))
-    newest.write_bytes(newest.read_bytes()[:-7] + b"garbage")
-    assert start(tmp_path / "run", 0) == 0
-    whole = {p.parent.name: p.read_bytes() for p in tmp_path.glob("whole/*/rows.parquet")}
-    again = {p.parent.name: p.read_bytes() for p in tmp_path.glob("run/*/rows.parquet")}
-    assert len(whole) == 2 and again == whole
 
 
 def test_runs_that_began_with_other_threads_stay_apart(tmp_path: Path) -> None:
