@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from algorithms import entry, load
+from suite.build import build
 from suite.config import RunConfig
 from suite.estimate import checkpoint_bytes, network_bytes
 from suite.evaluate import Evaluation
@@ -21,7 +22,7 @@ from suite.replay import Replay
 from suite.runs import PROGRESS, RunDirectory, check_space
 from suite.scale import without_memory
 from suite.tracking import TrackedLog, Tracker, check_tracker, open_tracker
-from suite.train import Trainer, build
+from suite.train import Trainer
 
 
 def bench(config: RunConfig) -> int:

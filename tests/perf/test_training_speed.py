@@ -18,10 +18,11 @@ from typing import Any
 import pytest
 import torch
 
+from suite.build import build
 from suite.presets import preset
 from suite.progress import Progress
 from suite.runs import RunDirectory
-from suite.train import Trainer, build
+from suite.train import Trainer
 
 pytest.importorskip("pytest_benchmark")
 HORIZON = 200
