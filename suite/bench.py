@@ -1,4 +1,4 @@
-"""`bench`: carries one run out from start, or from where it stopped, to its table of results."""
+"""`bench`: carries a run, or several seeds of it, from where they stand to their results."""
 
 from __future__ import annotations
 
