@@ -12,13 +12,14 @@ B is 1 where a whole task shares its weights.
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from algorithms.compiled_stack import CompiledStack, Layout, compilable
 from algorithms.networks import Init, Linear
+from algorithms.scratch import scratch
 from algorithms.wiring import Routes, Wiring, wire
 
 _mask = torch.ops.aten.threshold_backward.grad_input
@@ -28,25 +29,6 @@ def slot_index(modules: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Rows and columns of the table at which the n(n+1)/2 segment entries stand, in order."""
     rows, columns = torch.tril_indices(modules, modules, device=device)
     return rows, columns
-
-
-_buffers = threading.local()
-
-
-def scratch(name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """Memory that holds nothing between two passes, kept on CPU.
-
-    The C library hands large blocks back to the system when they are freed, and getting them again
-    costs more than filling them: a page fault for every few kilobytes.
-    """
-    if like.is_cuda:
-        return like.new_empty(shape)
-    known = vars(_buffers).setdefault(name, {})
-    key = (shape, like.dtype)
-    if key not in known:
-        known[key] = like.new_empty(shape)
-    buffer: Tensor = known[key]
-    return buffer
 
 
 class _RoutedStack(torch.autograd.Function):
@@ -170,16 +152,23 @@ class ModuleStack(nn.Module):
             each = (*table.shape[:3], first.shape[2])
             table, trusted = table.expand(each), trusted.expand(each)
         mixing = table.weights if isinstance(table, Routes) else table
-        wiring, order = wire(table, trusted, members, tasks, skip=not watched)
+        compiled = not watched and compilable(table, trusted, first)
+        if compiled:
+            layout, order = Layout(table), None
+        else:
+            wiring, order = wire(table, trusted, members, tasks, skip=not watched)
         if order is not None:
             first = first.flatten(0, 1)[order].view(first.shape)
         later = len(mixing) - 1
         weight, bias = self.weight[:, :later], self.bias[:, :later]
         keep = watched or torch.is_grad_enabled()
         result: Tensor
-        result, transformed = _RoutedStack.apply(  # type: ignore[no-untyped-call]
-            first, weight, bias, mixing, wiring, keep, watched
-        )
+        if compiled:
+            result = CompiledStack.apply(first, weight, bias, mixing, layout, keep)
+        else:
+            result, transformed = _RoutedStack.apply(
+                first, weight, bias, mixing, wiring, keep, watched
+            )
         if watched:
             self.units(transformed)
         if order is not None:
