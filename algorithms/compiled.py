@@ -16,32 +16,53 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-SOURCE = Path(__file__).with_name("stack.c")
+SOURCES = [str(Path(__file__).with_name(name)) for name in ("stack.c", "routes.c")]
 REALS = {torch.float32: ("float", "sgemm_"), torch.float64: ("double", "dgemm_")}
 """What C calls a type, and BLAS its matrix product."""
-# Without contraction w₁x₁ + w₂x₂ has the same bits in either order.
-FLAGS = ["-O3", "-march=native", "-ffp-contract=off", "-fopenmp", "-shared", "-fPIC"]
+FLAGS = ["-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-lm"]
+
+
+def fields(integers: str, pointers: str) -> list[tuple[str, Any]]:
+    """Those of a struct of 64-bit integers and then of pointers."""
+    return [
+        *((name, ctypes.c_int64) for name in integers.split()),
+        *((name, ctypes.c_void_p) for name in pointers.split()),
+    ]
+
+
+class Struct(ctypes.Structure):
+    """What our C takes: one argument a call."""
+
+    def point(self, **tensors: Tensor | None) -> None:
+        """Sets pointers to contiguous tensors, which the caller keeps."""
+        for name, tensor in tensors.items():
+            setattr(self, name, None if tensor is None else tensor.data_ptr())
 
 
 @functools.cache
 def library(dtype: torch.dtype) -> tuple[ctypes.CDLL, Any] | None:
-    """stack.c for numbers of this type and the BLAS product that it calls; None without them."""
+    """Our C for numbers of this type and the BLAS product that it calls; None without them."""
     real, product = REALS[dtype]
     try:
-        # The products are torch's own, or they would not be as fast.
-        gemm = getattr(ctypes.CDLL(str(Path(torch.__file__).parent / "lib/libtorch_cpu.so")), product)
+        # The products are torch's own: nothing else on the machine need be as fast.
+        torch_code = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
+        gemm = ctypes.cast(getattr(torch_code, product), ctypes.c_void_p)
         compiler = shutil.which("gcc") or shutil.which("cc")
         if compiler is None:
-            raise OSError("no C compiler was found (install gcc)")
+            raise OSError("there is no C compiler: install gcc")
         with tempfile.TemporaryDirectory() as folder:
             target = str(Path(folder) / "stack.so")
-            command = [compiler, *FLAGS, f"-DREAL={real}", str(SOURCE), "-o", target]
+            command = [compiler, f"-DREAL={real}", *SOURCES, *FLAGS, "-o", target]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
                 first, *_ = [*done.stderr.strip().splitlines(), "no reason given"]
                 raise OSError(f"{compiler}: {first}")
-            return ctypes.CDLL(target), ctypes.cast(gemm, ctypes.c_void_p)
+            return ctypes.CDLL(target), gemm
     except (OSError, AttributeError) as error:
-        print(f"warning: module stacks run without compiled code, and slower: {error}", file=sys.stderr)
+        print(
+            f"warning: modules run without compiled code, several times slower: {error}",
+            file=sys.stderr,
+        )
         return None

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from algorithms.compiled import REALS, library
+from algorithms.compiled import REALS, Struct, fields, library
+from algorithms.compiled_routes import Routes
 from algorithms.scratch import scratch
-from algorithms.wiring import Routes
 
 CHUNK_BYTES = 1 << 20
 """Outputs of all modules for the rows that go through them at a time: what a core's cache holds."""
@@ -24,43 +24,27 @@ FEWEST_ROWS = 16
 MOST = 1024
 """Vectors that stack.c mixes at once."""
 
-_INTEGERS = (
-    *("slots", "members", "rows", "samples", "units", "sources"),
-    *("chunk", "threads", "weight_stride", "bias_stride"),
-)
-_POINTERS = (
-    *("gemm", "depth", "mixing", "source", "trusted", "weight", "bias", "first"),
-    *("outputs", "inputs", "active", "result"),
-    *("gradient", "first_gradient", "masked", "mixing_gradient"),
-    *("weight_gradient", "bias_gradient", "scratch"),
-)
 
-
-class Stack(ctypes.Structure):
+class Stack(Struct):
     """The struct of that name in stack.c."""
 
-    _fields_ = (
-        *((name, ctypes.c_int64) for name in _INTEGERS),
-        *((name, ctypes.c_void_p) for name in _POINTERS),
+    _fields_ = fields(
+        "slots members rows samples units sources chunk threads weight_stride bias_stride",
+        "gemm depth mixing source trusted weight bias first outputs inputs active result "
+        "gradient first_gradient masked mixing_gradient weight_gradient bias_gradient scratch",
     )
-
-    def point(self, **tensors: Tensor | None) -> None:
-        """Sets pointers; the caller keeps the tensors."""
-        for name, tensor in tensors.items():
-            setattr(self, name, None if tensor is None else tensor.data_ptr())
 
 
 class Layout:
     """A wiring as stack.c reads it, row by row."""
 
     def __init__(self, table: Tensor | Routes) -> None:
-        self.source = self.trusted = None
+        self.source: Tensor | None = None
+        self.trusted: Tensor | None = None
         if isinstance(table, Routes):
-            self.mixing = self.by_row(table.weights.detach())
-            self.source = self.by_row(table.sources).to(torch.uint8)
-            if table.trusted is not None:
-                self.trusted = self.by_row(table.trusted).view(torch.uint8)
-            self.slots, rows = table.weights.shape[:2]
+            self.mixing, self.source = table.weights.detach(), table.sources
+            self.trusted = table.trusted
+            rows, _, self.slots, _ = self.mixing.shape
             self.depth = torch.full((rows,), self.slots)
         else:
             self.slots = n = len(table)
@@ -69,24 +53,12 @@ class Layout:
             module = torch.arange(1, n + 1)
             self.depth = ((self.mixing != 0).any(1) * module).amax(1).clamp(min=1)
 
-    @staticmethod
-    def by_row(x: Tensor) -> Tensor:
-        """[n, M·T, B, k] → [M·T, B, n, k]."""
-        return x.permute(1, 2, 0, 3).contiguous()
 
-
-def compilable(table: Tensor | Routes, trusted: Tensor | None, like: Tensor) -> bool:
-    """Whether stack.c has this case and can be had."""
+def compilable(like: Tensor, slots: int, sources: int = 1) -> bool:
+    """Whether stack.c can be had for rows like these, for tables or for k sources a slot."""
     if like.device.type != "cpu" or like.dtype not in REALS:
         return False
-    if isinstance(table, Routes):
-        n, entries = len(table.weights), table.weights[:, 0, 0].numel()
-    else:
-        n = entries = len(table)
-        # Tables that learn, or are a sample's own, are rare on a CPU.
-        if table.requires_grad or table.shape[3] > 1 or trusted is not None:
-            return False
-    return n < 256 and entries <= MOST and library(like.dtype) is not None
+    return slots < 256 and slots * sources <= MOST and library(like.dtype) is not None
 
 
 def chunk_rows(rows: int, row_bytes: int, threads: int) -> int:
@@ -157,7 +129,7 @@ class CompiledStack(torch.autograd.Function):
         code.forward(ctypes.byref(stack))
         if keep:
             ctx.save_for_backward(weight, bias, outputs, inputs, active)
-            ctx.stack, ctx.layout, ctx.mixing = stack, layout, mixing.shape
+            ctx.stack, ctx.layout = stack, layout
         return result
 
     @staticmethod
@@ -173,9 +145,7 @@ class CompiledStack(torch.autograd.Function):
         by_first = torch.empty_like(gradient)
         by_mixing = None if outputs is None else torch.empty_like(layout.mixing)
         n, units = layout.slots, gradient.shape[-1]
-        memory = scratch(
-            "stack", (stack.threads, stack.chunk, 2 * n + 2, units), gradient
-        )
+        memory = scratch("stack", (stack.threads, stack.chunk, 2 * n + 2, units), gradient)
         stack.point(
             weight=weight,
             outputs=outputs,
@@ -193,6 +163,20 @@ class CompiledStack(torch.autograd.Function):
             by_weight, by_bias = (x.new_empty(x.shape) for x in (weight, bias))
             stack.point(weight_gradient=by_weight, bias_gradient=by_bias)
             code.learn(ctypes.byref(stack))
-        if by_mixing is not None:
-            by_mixing = by_mixing.permute(2, 0, 1, 3).reshape(ctx.mixing)
         return by_first, by_weight, by_bias, by_mixing, None, None
+
+
+def compiled_stack(first: Tensor, weight: Tensor, bias: Tensor, table: Tensor | Routes) -> Tensor:
+    """Units [M, T, B, H] of the first module → input of the head, as module_stack.py defines it.
+
+    With weights [M, n-1, H, H] and biases [M, n-1, 1, H] of the others. A table [d, d, M·T, 1]
+    must not require a gradient; where d < n it runs the first d modules. Modules above the last
+    that a task reads are not computed for it. Ask `compilable` first.
+    """
+    mixing = table.weights if isinstance(table, Routes) else table
+    layout = Layout(table)
+    later = layout.slots - 1
+    result: Tensor = CompiledStack.apply(  # type: ignore[no-untyped-call]
+        first, weight[:, :later], bias[:, :later], mixing, layout, torch.is_grad_enabled()
+    )
+    return result

@@ -17,10 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from algorithms.compiled_stack import CompiledStack, Layout, compilable
+from algorithms.compiled_routes import Routes
+from algorithms.compiled_stack import compilable, compiled_stack
 from algorithms.networks import Init, Linear
 from algorithms.scratch import scratch
-from algorithms.wiring import Routes, Wiring, wire
+from algorithms.wiring import Wiring, wire
 
 _mask = torch.ops.aten.threshold_backward.grad_input
 
@@ -63,9 +64,7 @@ class _RoutedStack(torch.autograd.Function):
         for j in range(later):
             z = wiring.mixture(j, outputs)
             r = torch.baddbmm(bias[:, j], z.flatten(1, 2), weight[:, j]).relu_().view(z.shape)
-            tasks = z.shape[1]
-            torch.add(z, r, out=outputs[j + 1, :, :tasks])
-            outputs[j + 1, :, tasks:] = 0
+            torch.add(z, r, out=outputs[j + 1])
             if keep:
                 inputs.append(z)
                 transformed.append(r)
@@ -95,23 +94,20 @@ class _RoutedStack(torch.autograd.Function):
         # slot and not by its shortcut; for the head, all of it.
         totals = scratch("totals", outputs.shape, grad)
         throughs = scratch("throughs", outputs.shape, grad) if wiring.distrusts else totals
-        masked = scratch("masked", grad.shape, grad)
+        pre = scratch("pre", grad.shape, grad)
+        rows = pre.flatten(1, 2)
         totals[n - 1] = grad
         throughs[n - 1] = grad
         for i in range(n - 1, 0, -1):
             shortcut, transform = wiring.pull(i, totals, throughs)
-            tasks = shortcut.shape[1]
-            pre = masked[:, :tasks]
             _mask(transform, transformed[i - 1], 0, grad_input=pre)
-            pre = pre.flatten(1, 2)
             if grad_weight is not None and grad_bias is not None:
                 z = inputs[i - 1].flatten(1, 2)
-                torch.bmm(z.transpose(1, 2), pre, out=grad_weight[:, i - 1])
-                torch.sum(pre, 1, keepdim=True, out=grad_bias[:, i - 1])
-            through = throughs[i - 1, :, :tasks]
-            torch.bmm(pre, weight[:, i - 1].transpose(1, 2), out=through.flatten(1, 2))
-            torch.add(through, shortcut, out=totals[i - 1, :, :tasks])
-            totals[i - 1, :, tasks:] = 0
+                torch.bmm(z.transpose(1, 2), rows, out=grad_weight[:, i - 1])
+                torch.sum(rows, 1, keepdim=True, out=grad_bias[:, i - 1])
+            through = throughs[i - 1]
+            torch.bmm(rows, weight[:, i - 1].transpose(1, 2), out=through.flatten(1, 2))
+            torch.add(through, shortcut, out=totals[i - 1])
         _, grad_first = wiring.pull(0, totals, throughs)
         if need_mixing:
             grad_mixing = wiring.weight_gradient(outputs, totals).view(ctx.mixing)
@@ -138,6 +134,11 @@ class ModuleStack(nn.Module):
         self.activation = nn.ReLU()
         self.units = StackUnits()
 
+    def takes_routes(self, x: Tensor, top_k: int) -> bool:
+        """Whether `forward` takes routes of k sources for this input."""
+        watched = bool(self.units._forward_hooks)
+        return not watched and compilable(x, self.weight.shape[1] + 1, top_k)
+
     def forward(self, x: Tensor, table: Tensor | Routes, trusted: Tensor | None = None) -> Tensor:
         """X [M, T, B, in] → [M, T, B, H], wired by a table [d, d, M·T, B or 1] or by routes.
 
@@ -145,34 +146,31 @@ class ModuleStack(nn.Module):
         `trusted` is D2R's ResRouting for a table, 1 where a slot trusts a source and else 0.
         """
         first = self.activation(self.first(x))
-        members, tasks = first.shape[:2]
+        if isinstance(table, Routes):
+            return compiled_stack(first, self.weight, self.bias, table)
+        members, tasks, samples = first.shape[:3]
         # Whoever looks at the units wants to see those of all tasks and modules.
         watched = bool(self.units._forward_hooks)
-        if trusted is not None and isinstance(table, Tensor):
-            each = (*table.shape[:3], first.shape[2])
+        shared = table.shape[3] == 1 and trusted is None
+        # Tables that learn, or are a sample's own, are not worth code of their own on a CPU.
+        if shared and not watched and not table.requires_grad and compilable(first, len(table)):
+            return compiled_stack(first, self.weight, self.bias, table)
+        if trusted is not None:
+            each = (*table.shape[:3], samples)
             table, trusted = table.expand(each), trusted.expand(each)
-        mixing = table.weights if isinstance(table, Routes) else table
-        compiled = not watched and compilable(table, trusted, first)
-        if compiled:
-            layout, order = Layout(table), None
-        else:
-            wiring, order = wire(table, trusted, members, tasks, skip=not watched)
-        if order is not None:
-            first = first.flatten(0, 1)[order].view(first.shape)
-        later = len(mixing) - 1
-        weight, bias = self.weight[:, :later], self.bias[:, :later]
-        keep = watched or torch.is_grad_enabled()
+        later = len(table) - 1
         result: Tensor
-        if compiled:
-            result = CompiledStack.apply(first, weight, bias, mixing, layout, keep)
-        else:
-            result, transformed = _RoutedStack.apply(
-                first, weight, bias, mixing, wiring, keep, watched
-            )
+        result, transformed = _RoutedStack.apply(  # type: ignore[no-untyped-call]
+            first,
+            self.weight[:, :later],
+            self.bias[:, :later],
+            table,
+            wire(table, trusted, members, tasks),
+            watched or torch.is_grad_enabled(),
+            watched,
+        )
         if watched:
             self.units(transformed)
-        if order is not None:
-            result = result.flatten(0, 1)[order.argsort()].view(first.shape)
         return result
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from algorithms.compiled_routes import Routes, compiled_routes
 from algorithms.draws import Draws
 from algorithms.module_stack import ModuleStack, slot_index
 from algorithms.networks import (
@@ -24,7 +25,6 @@ from algorithms.networks import (
     uniform,
 )
 from algorithms.settings import ModuleSettings
-from algorithms.wiring import Routes
 
 
 class Base(nn.Module):
@@ -113,7 +113,7 @@ class RoutedNetwork(nn.Module):
         features = self.base(x)
         top_k, resrouting = self.settings.top_k, self.settings.resrouting
         body = self.activation(features)
-        if top_k < self.settings.modules and not x.is_cuda:
+        if top_k < self.settings.modules and self.stack.takes_routes(body, top_k):
             # Trust concerns gradients alone.
             needs_trust = resrouting and torch.is_grad_enabled()
             routes, selected = choose(self.flat_logits(features), top_k, choice, needs_trust)
@@ -169,83 +169,24 @@ def gumbel(uniform_draw: Tensor) -> Tensor:
 def choose(logits: Tensor, top_k: int, choice: Choice, needs_trust: bool) -> tuple[Routes, Tensor]:
     """`select`, `mixing_weights` and `trust` for the k chosen sources of each slot alone.
 
-    From flat logits [M, T, B, E] with E = n(n+1)/2: the routes, and the selected sources
-    [M, T, B, n, n] as `select` gives them. A stored choice must not hold more than k sources.
-    Sources lead the axes in here, since reducing a small last axis is slow.
+    From flat logits [M, T, B, n(n+1)/2]: the routes, and the selected sources [M, T, B, n, n].
     """
-    members, tasks, samples, entries = logits.shape
-    n = math.isqrt(2 * entries)
-    rows, columns = slot_index(n, logits.device)
-    score = logits.detach()
-    if choice.how == "given":
-        assert choice.selected is not None
-        score = torch.where(choice.selected[..., rows, columns], 1.0, -torch.inf).to(score.dtype)
-        score = score.expand(logits.shape)
-    elif choice.how == "sampled":
+    n = math.isqrt(2 * logits.shape[-1])
+    temperature = noise = None
+    if choice.how == "sampled":
         assert choice.temperature is not None and choice.draws is not None
-        # The same draws as in `select`, of which half would fall on sources that do not exist.
-        draw = choice.draws.uniform(logits.new_empty(*logits.shape[:-1], n, n)).flatten(-2)
-        noise = gumbel(draw.index_select(-1, rows * n + columns))
-        score = score / choice.temperature[..., None, None] + noise
-    sources, real = largest(by_source(score), top_k)
-
-    slot = torch.arange(n, device=logits.device).unsqueeze(1)
-    entry = (slot * (slot + 1) // 2 + sources).movedim(2, 0).flatten(1)  # [N, k·n]
-    chosen = logits.view(-1, entries).gather(1, entry).t().view(sources.shape)
-    weights = torch.softmax(chosen.masked_fill(~real, -torch.inf), 0)
-    trusted = None
-    if needs_trust:
-        total = by_source(logits.detach()).logsumexp(0)
-        trusted = chosen.detach() > total - torch.log(slot + 2.0)
-
-    def slot_first(x: Tensor) -> Tensor:
-        return x.permute(1, 2, 0).reshape(n, members * tasks, samples, -1)
-
-    selected = torch.zeros(len(entry), n, n, dtype=torch.bool, device=logits.device)
-    selected.scatter_(2, sources.permute(2, 1, 0), True)
-    routes = Routes(
-        slot_first(sources),
-        slot_first(weights).contiguous(),
-        None if trusted is None else slot_first(trusted),
+        # The same draws as in `select`, of which half fall on sources that do not exist.
+        noise = gumbel(choice.draws.uniform(logits.new_empty(*logits.shape[:-1], n, n)))
+        temperature = choice.temperature
+    return compiled_routes(
+        logits,
+        n,
+        top_k,
+        temperature=temperature,
+        noise=noise,
+        given=choice.selected,
+        needs_trust=needs_trust,
     )
-    return routes, selected.view(members, tasks, samples, n, n)
-
-
-def by_source(flat: Tensor) -> Tensor:
-    """[M, T, B, n(n+1)/2] → [source, slot, N], −∞ where a slot lacks the source."""
-    entries = flat.shape[-1]
-    n = math.isqrt(2 * entries)
-    lanes = functional.pad(flat.reshape(-1, entries).t(), (0, 0, 0, 1), value=-torch.inf)
-    rows, columns = slot_index(n, flat.device)
-    lane = torch.full((n, n), entries, device=flat.device)
-    lane[columns, rows] = torch.arange(entries, device=flat.device)
-    return lanes.index_select(0, lane.flatten()).view(n, n, -1)
-
-
-def largest(score: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
-    """The k best sources [k, slot, N] of scores [source, slot, N], best first, and whether each
-    exists: in their place stands the best.
-
-    `topk` sorts every column by itself. The maximum over a leading axis is vectorised, but gives
-    no index: the index rides in the last bits of the score as float64, which a float32 leaves 0.
-    """
-    n = len(score)
-    lowest = torch.finfo(score.dtype).min
-    bits = (1 << n.bit_length()) - 1
-    source = torch.arange(n, device=score.device).view(-1, 1, 1)
-    key = score.clamp(min=lowest).double().view(torch.int64)
-    key = key.bitwise_and_(~bits).bitwise_or_(source).view(torch.float64)
-    found: list[Tensor] = []
-    exists: list[Tensor] = []
-    for rank in range(top_k):
-        best = key.amax(0)
-        real = best > lowest / 2
-        index = best.view(torch.int64) & bits
-        found.append(torch.where(real, index, found[0] if found else 0))
-        exists.append(real)
-        if rank + 1 < top_k:
-            key.masked_fill_(key == best, -torch.inf)
-    return torch.stack(found), torch.stack(exists)
 
 
 def mixing_weights(logits: Tensor, selected: Tensor) -> Tensor:

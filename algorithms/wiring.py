@@ -6,35 +6,19 @@ memory, so each kind of wiring has its own way to touch less of it:
 
 - `Shared`: one weight for all samples of a task. A few slots at a time are one matrix product.
 - `PerSample`: any weights of each sample. Reads every source of every slot.
-- `Sparse`: k sources a slot, chosen for each sample. Reads k rows a sample.
 
 Shapes: M members of T tasks with B samples each; all rows together N = M·T·B, of H units.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import pairwise
 from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 BLOCK = 4
 """Slots that `Shared` fills at a time; their common sources are read once for all of them."""
-
-
-@dataclass(frozen=True)
-class Routes:
-    """The k sources that each slot mixes; a slot with fewer repeats some at weight 0."""
-
-    sources: Tensor
-    """[n, M·T, B, k], integers; those of slot j are at most j."""
-    weights: Tensor
-    """[n, M·T, B, k]."""
-    trusted: Tensor | None = None
-    """[n, M·T, B, k] bool: ResRouting's trust, all of it if None."""
 
 
 class Wiring(Protocol):
@@ -94,22 +78,15 @@ class PerSample:
 
 
 class Shared:
-    """A table [n, n, M, T] of weights that all samples of a task share.
-
-    `alive[j]` says how many tasks, which must stand first, read module j; the rest is left out.
-    """
+    """A table [n, n, M, T] of weights that all samples of a task share."""
 
     distrusts = False
 
-    def __init__(self, table: Tensor, alive: list[int] | None) -> None:
-        self.table, self.alive = table, alive
+    def __init__(self, table: Tensor) -> None:
+        self.table = table
         self.slots = table.shape[0]
         # [M, T, slot, source], for matrix products over many slots and sources of a task.
         self.by_task = table.permute(2, 3, 0, 1).contiguous()
-
-    def tasks(self, module: int) -> int:
-        """How many tasks read the module."""
-        return self.alive[module] if self.alive else self.table.shape[3]
 
     def blend(self, weights: Tensor, tensors: Tensor) -> Tensor:
         """[M, T, targets, k] by [k, M, T, B, H] → [targets, M, T, B, H]."""
@@ -127,29 +104,25 @@ class Shared:
         """See `Wiring.mixture`."""
         if slot == self.slots - 1:
             return self.blend(self.by_task[:, :, slot:], outputs)[0]
-        start, tasks = slot - slot % BLOCK, self.tasks(slot + 1)
+        start = slot - slot % BLOCK
         if slot == start:
             stop = min(start + BLOCK, self.slots - 1)
-            weights = self.by_task[:, :tasks, start:stop, : start + 1]
-            self.block = self.blend(weights, outputs[: start + 1, :, :tasks])
-        z = self.block[slot - start, :, :tasks]
+            self.block = self.blend(self.by_task[:, :, start:stop, : slot + 1], outputs[: slot + 1])
+        z = self.block[slot - start]
         for source in range(start + 1, slot + 1):
-            weight = self.table[slot, source, :, :tasks, None, None]
-            z.addcmul_(outputs[source, :, :tasks], weight)
+            z.addcmul_(outputs[source], self.table[slot, source, :, :, None, None])
         return z
 
     def pull(self, source: int, totals: Tensor, throughs: Tensor) -> tuple[Tensor, Tensor]:
         """See `Wiring.pull`."""
-        start, tasks = source - source % BLOCK, self.tasks(source)
+        start = source - source % BLOCK
         last = min(start + BLOCK, self.slots) - 1
         if source == last:
-            most = self.tasks(start)
-            weights = self.by_task[:, :most, last:, start : last + 1].transpose(2, 3)
-            self.block = self.blend(weights, totals[last:, :, :most])
-        shortcut = self.block[source - start, :, :tasks]
+            weights = self.by_task[:, :, last:, start : last + 1].transpose(2, 3)
+            self.block = self.blend(weights, totals[last:])
+        shortcut = self.block[source - start]
         for slot in range(source, last):
-            weight = self.table[slot, source, :, :tasks, None, None]
-            shortcut.addcmul_(totals[slot, :, :tasks], weight)
+            shortcut.addcmul_(totals[slot], self.table[slot, source, :, :, None, None])
         return shortcut, shortcut
 
     def weight_gradient(self, outputs: Tensor, totals: Tensor) -> Tensor:
@@ -159,143 +132,11 @@ class Shared:
         return products.reshape(self.table.shape)
 
 
-def deepest_first(table: Tensor) -> tuple[Tensor, list[int] | None, Tensor | None]:
-    """Sorts each member's tasks so that those which read the latest modules stand first.
-
-    From a table [n, n, M, T]: the table in that order, how many tasks read each module (at most,
-    over the members), and the order as indices of the M·T rows; None where there is nothing to
-    gain. Asks the values of the table, so not for a captured graph.
-    """
-    n, _, members, tasks = table.shape
-    module = torch.arange(1, n + 1).view(n, 1, 1)
-    depth = ((table != 0).any(0) * module).amax(0)
-    alive = [int((depth > j).sum(1).max()) for j in range(n)]
-    if alive[-1] == tasks:
-        return table, None, None
-    alive[0] = tasks
-    order = depth.sort(dim=1, stable=True, descending=True).indices
-    table = table.gather(3, order.expand(n, n, members, tasks))
-    return table, alive, (order + torch.arange(members).view(-1, 1) * tasks).flatten()
-
-
-class Sparse:
-    """Routes: every mixture gathers its k rows, and every gradient gathers the rows that read it.
-
-    `embedding_bag` is a fused gather and weighted sum. Backward, the readers of an output differ
-    in number from row to row: the entries (slot, row, rank) are sorted by the output that they
-    read, (source, row), and each output's readers are a bag.
-    """
-
-    def __init__(self, routes: Routes, members: int) -> None:
-        self.n, rows, samples, self.k = routes.sources.shape
-        self.shape = (members, rows // members, samples)
-        self.rows = rows * samples
-        row = torch.arange(self.rows, device=routes.sources.device)
-        index = routes.sources.view(self.n, self.rows, self.k) * self.rows + row.unsqueeze(-1)
-        # 32 bits halve what a gather reads of its index.
-        self.index = index.int()
-        # Weights that still require a gradient would make the gather prepare for one.
-        self.weights = routes.weights.detach().view(index.shape)
-        self.trusted, self.distrusts = routes.trusted, routes.trusted is not None
-
-    def mixture(self, slot: int, outputs: Tensor) -> Tensor:
-        """See `Wiring.mixture`."""
-        units = outputs.shape[-1]
-        z = functional.embedding_bag(
-            self.index[slot],
-            outputs.view(-1, units),
-            per_sample_weights=self.weights[slot],
-            mode="sum",
-        )
-        return z.view(*self.shape, units)
-
-    def sort(self) -> None:
-        """Finds the readers of each output."""
-        total = self.n * self.rows
-        order = self.index.flatten().sort(stable=True).indices
-        weights = self.weights.flatten()[order]
-        counts = torch.bincount(self.index.flatten(), minlength=total)
-        ends = functional.pad(counts.cumsum(0), (1, 0))
-        self.readers = self.bag(order, weights, ends)
-        if self.trusted is not None:
-            distrust = self.trusted.flatten().logical_not()[order]
-            ends = functional.pad(distrust.cumsum(0), (1, 0))[ends]
-            kept = distrust.nonzero().squeeze(1)
-            self.blocked = self.bag(order[kept], weights[kept], ends)
-
-    def bag(self, order: Tensor, weights: Tensor, ends: Tensor) -> list[tuple[Tensor, ...]]:
-        """For each source, which slots' rows [readers] its rows sum, how weighted, and where each
-        row's readers begin [N + 1].
-        """
-        index, ends = (order // self.k).int(), ends.int()
-        borders = ends[:: self.rows].tolist()
-        starts = ends[:-1].view(self.n, self.rows)
-        offsets = functional.pad(starts - starts[:, :1], (0, 1))
-        offsets[:, -1] = ends[self.rows :: self.rows] - starts[:, 0]
-        return [
-            (index[begin:end], weights[begin:end], offsets[source])
-            for source, (begin, end) in enumerate(pairwise(borders))
-        ]
-
-    def summed(self, bag: tuple[Tensor, ...], slots: Tensor) -> Tensor:
-        """Each row's weighted sum over its bag, [M, T, B, H]."""
-        index, weights, offsets = bag
-        units = slots.shape[-1]
-        total = functional.embedding_bag(
-            index,
-            slots.view(-1, units),
-            offsets,
-            per_sample_weights=weights,
-            mode="sum",
-            include_last_offset=True,
-        )
-        return total.view(*self.shape, units)
-
-    def pull(self, source: int, totals: Tensor, throughs: Tensor) -> tuple[Tensor, Tensor]:
-        """See `Wiring.pull`."""
-        if source == self.n - 1:
-            self.sort()
-        shortcut = self.summed(self.readers[source], totals)
-        if not self.distrusts:
-            return shortcut, shortcut
-        if not len(self.blocked[source][0]):
-            return shortcut, shortcut
-        return shortcut, shortcut - self.summed(self.blocked[source], throughs)
-
-    def weight_gradient(self, outputs: Tensor, totals: Tensor) -> Tensor:
-        """See `Wiring.weight_gradient`."""
-        units = outputs.shape[-1]
-        entries = torch.arange(self.index.numel(), dtype=torch.int32, device=outputs.device)
-        products = torch.ops.aten._embedding_bag_per_sample_weights_backward(
-            totals.view(-1, units),
-            outputs.view(-1, units),
-            self.index.flatten(),
-            entries[:: self.k],
-            entries // self.k,
-            0,
-        )
-        rows = self.shape[0] * self.shape[1]
-        gradient: Tensor = products.view(self.n, rows, self.shape[2], self.k)
-        return gradient
-
-
-def wire(
-    table: Tensor | Routes, trusted: Tensor | None, members: int, tasks: int, skip: bool
-) -> tuple[Wiring, Tensor | None]:
-    """The wiring for routes or a table [n, n, M·T, B or 1], and the order of the M·T rows, or None.
-
-    With `skip`, modules that no task or not all tasks read are left out where that costs nothing:
-    the tasks must then be put in the order that is returned.
-    """
-    if isinstance(table, Routes):
-        return Sparse(table, members), None
+def wire(table: Tensor, trusted: Tensor | None, members: int, tasks: int) -> Wiring:
+    """The wiring of a table [n, n, M·T, B or 1], and of what is trusted, 0 or 1 alike."""
     n, samples = len(table), table.shape[3]
     values = table.detach().reshape(n, n, members, tasks, samples)
     if samples > 1 or trusted is not None:
         shape = values.shape
-        return PerSample(values, None if trusted is None else trusted.reshape(shape)), None
-    # Weights that learn need a gradient at 0 too, and looking at values stops the GPU.
-    if skip and not table.requires_grad and not table.is_cuda:
-        ordered, alive, order = deepest_first(values.squeeze(-1))
-        return Shared(ordered, alive), order
-    return Shared(values.squeeze(-1), None), None
+        return PerSample(values, None if trusted is None else trusted.reshape(shape))
+    return Shared(values.squeeze(-1))

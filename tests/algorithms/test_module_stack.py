@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor
 
+from algorithms.compiled import library
+from algorithms.compiled_routes import Routes
+from algorithms.compiled_stack import chunk_rows
 from algorithms.module_stack import ModuleStack, _RoutedStack, modules_in_use, slot_index
 from algorithms.networks import uniform
-from algorithms.wiring import Routes, wire
+from algorithms.wiring import wire
 
 T, B, H, IN = 2, 3, 4, 5
 
@@ -66,40 +70,58 @@ def test_values_and_gradients_are_those_of_autograd(
         torch.testing.assert_close(a, b, msg=lambda m, name=name: f"{name}: {m}")
 
 
+compiles = pytest.mark.skipif(
+    not (shutil.which("gcc") or shutil.which("cc")), reason="there is no C compiler"
+)
+
+
 def random_routes(
-    n: int, rows: int, top_k: int, random: torch.Generator, trusted_share: float | None
+    n: int, rows: int, samples: int, top_k: int, random: torch.Generator, share: float | None
 ) -> tuple[Routes, Tensor, Tensor | None]:
     """Routes, and the dense table and trust that say the same; gradients flow from the table."""
-    draws = torch.rand(n, n, rows, B, generator=random, dtype=torch.float64)
+    draws = torch.rand(n, n, rows, samples, generator=random, dtype=torch.float64)
     draws = draws.masked_fill(~torch.ones(n, n).tril().bool()[:, :, None, None], -1)
     sources = draws.topk(min(top_k, n), dim=1).indices
     real = draws.gather(1, sources) >= 0
     slot = torch.arange(n).view(n, 1, 1, 1)
     weights = torch.rand(sources.shape, generator=random, dtype=torch.float64) * real
-    weights = (weights / weights.sum(1, keepdim=True)).requires_grad_()
+    weights = weights / weights.sum(1, keepdim=True)
     sources = sources.minimum(slot)
     table = torch.zeros_like(draws).scatter_add(1, sources, weights)
+
+    def by_row(x: Tensor) -> Tensor:
+        return x.permute(2, 3, 0, 1).contiguous()
+
     trusted = dense = None
-    if trusted_share is not None:
-        dense = torch.rand(draws.shape, generator=random) < trusted_share
-        trusted = dense.gather(1, sources).movedim(1, -1)
+    if share is not None:
+        dense = torch.rand(draws.shape, generator=random) < share
+        trusted = by_row(dense.gather(1, sources)).to(torch.uint8)
         dense = dense.double()
-    return Routes(sources.movedim(1, -1), weights.movedim(1, -1), trusted), table, dense
+    routes = Routes(by_row(sources).to(torch.uint8), by_row(weights).requires_grad_(), trusted)
+    return routes, table, dense
 
 
+# What there is of rows and units: less than a chunk and a vector, and several with a remainder.
+SIZES = [(B, H), (19, 83)]
+
+
+@compiles
 @pytest.mark.parametrize("n", [1, 2, 3, 5, 6])
 @pytest.mark.parametrize("members", [1, 2])
 @pytest.mark.parametrize("top_k", [1, 2, 3])
 @pytest.mark.parametrize("share", [None, 1.0, 0.5, 0.0])
+@pytest.mark.parametrize(("samples", "units"), SIZES)
 def test_routes_do_what_their_table_does(
-    n: int, members: int, top_k: int, share: float | None
+    n: int, members: int, top_k: int, share: float | None, samples: int, units: int
 ) -> None:
     random = torch.Generator().manual_seed(10 * n + top_k)
-    stack = random_stack(members, n, random)
-    routes, table, trusted = random_routes(n, members * T, top_k, random, share)
-    x = torch.randn(members, T, B, IN, generator=random, dtype=torch.float64, requires_grad=True)
-    dense = table.detach().requires_grad_()
-    probe = torch.randn(members, T, B, H, generator=random, dtype=torch.float64)
+    scale = uniform(random, 2 / units**0.5)
+    stack = ModuleStack(members, IN, n, units, scale, uniform(random, 0.5)).double()
+    routes, table, trusted = random_routes(n, members * T, samples, top_k, random, share)
+    x = torch.randn(members, T, samples, IN, generator=random, dtype=torch.float64)
+    x.requires_grad_()
+    dense = table.requires_grad_()
+    probe = torch.randn(members, T, samples, units, generator=random, dtype=torch.float64)
     results, gradients = [], []
     for wired in ((routes,), (dense, trusted)):
         result = stack(x, *wired)
@@ -117,10 +139,97 @@ def test_routes_do_what_their_table_does(
     torch.testing.assert_close(*results)
     (x_got, got, *others), (x_wanted, wanted, *wanted_others) = gradients
     torch.testing.assert_close(x_got, x_wanted)
-    at = wanted.gather(1, routes.sources.movedim(-1, 1)).movedim(1, -1)
+    at = wanted.permute(2, 3, 0, 1).gather(3, routes.sources.long())
     real = routes.weights.detach() > 0
     torch.testing.assert_close(got[real], at[real])
     torch.testing.assert_close(others, wanted_others)
+
+
+@compiles
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("members", [1, 3])
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize(("samples", "units"), SIZES)
+def test_compiled_tables_are_those_of_torch(
+    dtype: torch.dtype,
+    members: int,
+    threads: int,
+    samples: int,
+    units: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also for one thread and for several, and after a pass that left memory behind."""
+    random, n, tasks = torch.Generator().manual_seed(0), 6, 5
+    scale = uniform(random, 2 / units**0.5)
+    stack = ModuleStack(members, IN, n, units, scale, uniform(random, 0.5)).to(dtype)
+    table = random_table(n, members * tasks, 1, random).to(dtype)
+    for row in range(members * tasks):  # stages 1 to 6, in no order
+        stage = 1 + 7 * row % n
+        table[stage - 1 : -1, :, row] = 0
+        table[:, stage:, row] = 0
+    x = torch.randn(members, tasks, samples, IN, generator=random, dtype=dtype, requires_grad=True)
+    probe = torch.randn(members, tasks, samples, units, generator=random, dtype=dtype)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        torch.autograd.grad(stack(x, torch.full_like(table, torch.nan)).sum(), x)
+        ours = stack(x, table)
+        got = torch.autograd.grad((ours * probe).sum(), [x, *stack.parameters()])
+    finally:
+        torch.set_num_threads(before)
+    monkeypatch.setattr("algorithms.module_stack.compilable", lambda *_: False)
+    theirs = stack(x, table)
+    wanted = torch.autograd.grad((theirs * probe).sum(), [x, *stack.parameters()])
+    assert type(ours.grad_fn).__name__ != type(theirs.grad_fn).__name__
+    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(got, wanted)
+
+
+@compiles
+def test_not_a_number_is_handed_on() -> None:
+    """A run that diverges must be seen to: ReLU keeps what is not a number, as torch's does."""
+    stack = random_stack(1, 3, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        stack.bias[:, 0, 0, 0] = torch.nan
+    table = random_table(3, T, 1, torch.Generator().manual_seed(0))
+    x = torch.zeros(1, T, B, IN, dtype=torch.float64)
+    assert stack(x, table).isnan().any()
+
+
+@pytest.mark.parametrize(
+    ("rows", "row_bytes", "threads", "expected"),
+    [
+        (1280, 8192, 2, 128),  # five chunks of what a cache holds for each thread
+        (2560, 8192, 16, 80),  # two a thread would be 128 and 32
+        (10, 8192, 2, 16),  # acting: one chunk
+        (1280, 1 << 20, 2, 16),  # never fewer, however wide
+    ],
+)
+def test_chunks(rows: int, row_bytes: int, threads: int, expected: int) -> None:
+    assert chunk_rows(rows, row_bytes, threads) == expected
+
+
+@pytest.mark.parametrize("compiler", [None, "/bin/false"])
+def test_without_a_compiler_torch_does_it_with_one_warning(
+    compiler: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    random = torch.Generator().manual_seed(0)
+    stack, table = random_stack(1, 4, random), random_table(4, T, 1, random)
+    x = torch.randn(1, T, B, IN, generator=random, dtype=torch.float64)
+    expected = stack(x, table)
+    capsys.readouterr()
+    monkeypatch.setattr("shutil.which", lambda name: compiler)
+    library.cache_clear()
+    try:
+        for _ in range(2):
+            torch.testing.assert_close(stack(x, table), expected)
+            assert not stack.takes_routes(x, 2)
+    finally:
+        library.cache_clear()
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("warning: modules run without compiled code")
+    assert ("install gcc" if compiler is None else "/bin/false: no reason given") in lines[0]
 
 
 @pytest.mark.parametrize("members", [1, 2])
@@ -165,9 +274,9 @@ def test_backward_agrees_with_finite_differences(samples: int) -> None:
     table = random_table(n, members * T, samples, random).requires_grad_()
     first = torch.rand(members, T, B, H, generator=random, dtype=torch.float64).requires_grad_()
     assert torch.autograd.gradcheck(
-        lambda *inputs: _RoutedStack.apply(
-            *inputs, wire(inputs[3], None, members, T, skip=True)[0], True, False
-        )[0],
+        lambda *inputs: _RoutedStack.apply(*inputs, wire(inputs[3], None, members, T), True, False)[
+            0
+        ],
         (first, stack.weight, stack.bias, table),
     )
 
@@ -183,7 +292,7 @@ def test_resrouting_by_hand(first_trusted: bool, second_trusted: bool) -> None:
     )
     table = torch.tensor([[1.0, 0.0], [a, b]]).view(2, 2, 1, 1).requires_grad_()
     trusted = torch.tensor([[1.0, 0.0], [float(first_trusted), float(second_trusted)]])
-    wiring, _ = wire(table, trusted.view(2, 2, 1, 1), 1, 1, skip=True)
+    wiring = wire(table, trusted.view(2, 2, 1, 1), 1, 1)
     y = _RoutedStack.apply(first, weight, bias, table, wiring, True, False)[0]
     y.backward()
     assert y.item() == a * x + b * (x + w * x + c)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from algorithms.algorithm import Algorithm, Batch
+from algorithms.compiled_routes import Routes
 from algorithms.draws import Draws
 from algorithms.module_stack import modules_in_use, slot_index
 from algorithms.routing import (
@@ -21,7 +22,6 @@ from algorithms.routing import (
     RoutedNetwork,
     as_table,
     choose,
-    largest,
     mixing_weights,
     pack,
     packed_bytes,
@@ -30,7 +30,6 @@ from algorithms.routing import (
     unpack,
 )
 from algorithms.settings import D2RSettings
-from algorithms.wiring import Routes
 
 T, B, IN, OUT = 3, 4, 5, 2
 SEGMENTS = [(k * (k - 1) // 2, k * (k + 1) // 2) for k in range(1, 20)]
@@ -296,30 +295,40 @@ def test_routes_are_the_nonzero_entries_of_the_table(
     routes, selected = choose(flat, top_k, fresh(), needs_trust=True)
     expected = select(logits, top_k, fresh())
     assert torch.equal(selected, expected.expand(selected.shape))
-    assert routes.sources.shape == (n, members * T, B, top_k)
-    assert (routes.sources <= torch.arange(n).view(n, 1, 1, 1)).all()
+    assert routes.sources.shape == (members * T, B, n, top_k)
+    assert (routes.sources <= torch.arange(n).view(n, 1)).all()
     assert choose(flat, top_k, fresh(), needs_trust=False)[0].trusted is None
 
     table = as_table(mixing_weights(logits, expected))
-    index = routes.sources.movedim(-1, 1)
-    ours = torch.zeros_like(table).scatter_add(1, index, routes.weights.movedim(-1, 1))
+    index = routes.sources.long().permute(2, 3, 0, 1)
+    ours = torch.zeros_like(table).scatter_add(1, index, routes.weights.permute(2, 3, 0, 1))
     torch.testing.assert_close(ours, table)
     probe = torch.randn(table.shape, generator=random, dtype=dtype)
     got, wanted = (torch.autograd.grad((t * probe).sum(), flat)[0] for t in (ours, table))
     torch.testing.assert_close(got, wanted)
-    trusted = as_table(trust(logits)).gather(1, index).movedim(1, -1)
-    assert torch.equal(routes.trusted, trusted)
+    trusted = as_table(trust(logits)).gather(1, index).permute(2, 3, 0, 1)
+    real = routes.weights > 0
+    assert torch.equal(routes.trusted.bool()[real], trusted[real])
 
 
 def test_equal_scores_are_told_apart() -> None:
-    for value in (1.5, -1.5, 0.0):
-        score = torch.full((4, 4, 3), value).masked_fill(
-            ~torch.ones(4, 4).tril().bool().T.unsqueeze(-1), -torch.inf
-        )
-        sources, exists = largest(score, 3)
+    for value in (1.5, -1.5, 0.0, torch.nan):
+        flat = torch.full((1, 1, 3, 10), value)
+        routes, selected = choose(flat, 3, Choice("greedy"), needs_trust=False)
+        assert selected.sum(-1).tolist() == [[[[1, 2, 3, 3]] * 3]]
         for slot in range(4):
-            found = sources[:, slot, 0][exists[:, slot, 0]].tolist()
-            assert len(set(found)) == len(found) == min(slot + 1, 3)
+            found = routes.sources[0, 0, slot, : slot + 1].tolist()
+            assert len(set(found)) == min(slot + 1, 3)
+
+
+def test_sources_far_below_the_best_still_weigh_one_in_sum() -> None:
+    """Routes that are given may hold none of the likely sources."""
+    flat = torch.tensor([0.0, 200.0, -200.0, 0.0, 500.0, -500.0]).view(1, 1, 1, 6)
+    given = torch.tensor([[1, 0, 0], [0, 1, 0], [1, 0, 1]]).bool().view(1, 1, 1, 3, 3)
+    routes, _ = choose(flat, 2, Choice("given", selected=given), needs_trust=True)
+    assert routes.sources[0, 0].tolist() == [[0, 0], [1, 0], [0, 2]]
+    assert routes.weights[0, 0].tolist() == [[1, 0], [1, 0], [1, 0]]
+    assert routes.trusted[0, 0].tolist() == [[1, 0], [0, 0], [0, 0]]
 
 
 def test_a_network_that_selects_every_source_takes_the_table() -> None:

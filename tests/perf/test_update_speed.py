@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from algorithms.algorithm import Problem
+from algorithms.compiled_routes import Routes
 from algorithms.d2r import D2R
 from algorithms.draws import Draws
 from algorithms.mega import MEGA
@@ -27,7 +28,6 @@ from algorithms.mtsac import MTSAC
 from algorithms.networks import constant, fan_out_uniform
 from algorithms.routing import Choice, choose
 from algorithms.settings import D2RSettings, MEGASettings, MTSACSettings
-from algorithms.wiring import Routes
 from suite.replay import Replay
 from suite.tasks import task_names
 
