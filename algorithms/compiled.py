@@ -49,9 +49,9 @@ def library(dtype: torch.dtype) -> tuple[ctypes.CDLL, Any] | None:
         # The products are torch's own: nothing else on the machine need be as fast.
         torch_code = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
         gemm = ctypes.cast(getattr(torch_code, product), ctypes.c_void_p)
-        compiler = shutil.which("gcc") or shutil.which("cc")
+        compiler = shutil.which("gcc")
         if compiler is None:
-            raise OSError("there is no C compiler: install gcc")
+            raise OSError("install gcc")
         with tempfile.TemporaryDirectory() as folder:
             target = str(Path(folder) / "stack.so")
             command = [compiler, f"-DREAL={real}", *SOURCES, *FLAGS, "-o", target]

@@ -310,7 +310,7 @@ def provenance(config: RunConfig, threads: int, seeds: Sequence[int]) -> dict[st
     """Where and with what a session runs."""
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {name: version(name) for name in PACKAGES},
+        "versions": {name: version(name) for name in PACKAGES} | {"gcc": compiler_version()},
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": processor(),
@@ -321,6 +321,15 @@ def provenance(config: RunConfig, threads: int, seeds: Sequence[int]) -> dict[st
         "threads": threads,
         "seeds_together": list(seeds),
     }
+
+
+def compiler_version() -> str:
+    """That of the C compiler which the module stacks ask for, or "none": they round differently."""
+    try:
+        command = ["gcc", "-dumpfullversion"]
+        return subprocess.run(command, capture_output=True, text=True, timeout=5).stdout.strip()
+    except (OSError, subprocess.TimeoutExpired):
+        return "none"
 
 
 def processor() -> str:

@@ -70,9 +70,7 @@ def test_values_and_gradients_are_those_of_autograd(
         torch.testing.assert_close(a, b, msg=lambda m, name=name: f"{name}: {m}")
 
 
-compiles = pytest.mark.skipif(
-    not (shutil.which("gcc") or shutil.which("cc")), reason="there is no C compiler"
-)
+compiles = pytest.mark.skipif(not shutil.which("gcc"), reason="there is no C compiler: install gcc")
 
 
 def random_routes(
@@ -165,8 +163,8 @@ def test_compiled_tables_are_those_of_torch(
     table = random_table(n, members * tasks, 1, random).to(dtype)
     for row in range(members * tasks):  # stages 1 to 6, in no order
         stage = 1 + 7 * row % n
-        table[stage - 1 : -1, :, row] = 0
-        table[:, stage:, row] = 0
+        table[:, stage:, row] = 0  # some slots still mix for modules that nothing reads
+        table[stage - 1 : -1, :, row] *= row % 2
     x = torch.randn(members, tasks, samples, IN, generator=random, dtype=dtype, requires_grad=True)
     probe = torch.randn(members, tasks, samples, units, generator=random, dtype=dtype)
     before = torch.get_num_threads()
