@@ -1,18 +1,21 @@
-"""Our own C, compiled where it runs: a few hundred milliseconds once a process.
+"""Our own code for processors: C for CPUs, Triton for GPUs, compiled where it runs.
 
-It does what torch's operations do, which go on where there is no compiler: then one warning says
-so. It is compiled for the very processor, so nothing of it is kept for the next one.
+It does what torch's operations do, which go on where it can't be compiled: then one warning says
+so. C takes a few hundred milliseconds once a process and is compiled for the very processor, so
+nothing of it is kept for the next one.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
+import importlib
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -61,8 +64,26 @@ def library(dtype: torch.dtype) -> tuple[ctypes.CDLL, Any] | None:
                 raise OSError(f"{compiler}: {first}")
             return ctypes.CDLL(target), gemm
     except (OSError, AttributeError) as error:
-        print(
-            f"warning: modules run without compiled code, several times slower: {error}",
-            file=sys.stderr,
-        )
+        warn(error)
         return None
+
+
+@functools.cache
+def gpu_code() -> ModuleType | None:
+    """algorithms.gpu_stack if its kernels can be compiled and launched, else None."""
+    try:
+        code = importlib.import_module("algorithms.gpu_stack")
+        code.try_out(torch.device("cuda"))
+        return code
+    except Exception as error:  # Triton has its own, and passes on those of its compilers
+        warn(error)
+        return None
+
+
+def warn(error: Exception) -> None:
+    """Says that torch's operations go on."""
+    reason, *_ = [*str(error).strip().splitlines(), type(error).__name__]
+    print(
+        f"warning: modules run without compiled code, several times slower: {reason}",
+        file=sys.stderr,
+    )

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from algorithms.compiled import Struct, fields, library
+from algorithms.compiled import Struct, fields, gpu_code, library
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,10 @@ def compiled_routes(
     The k sources of a slot are those of highest logit / temperature + noise, with temperature
     [M or 1, T] and noise [M, T, B, n, n]; or those of a stored selection [M or 1, T, B, n, n].
     """
-    weights, sources, trusted, selected = _Route.apply(  # type: ignore[no-untyped-call]
+    function: Any = _Route
+    if logits.is_cuda and (gpu := gpu_code()):
+        function = gpu.GpuRoutes
+    weights, sources, trusted, selected = function.apply(
         logits, slots, top_k, temperature, noise, given, needs_trust
     )
     return Routes(sources, weights, trusted if needs_trust else None), selected

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from algorithms.compiled import REALS, Struct, fields, library
+from algorithms.compiled import REALS, Struct, fields, gpu_code, library
 from algorithms.compiled_routes import Routes
 from algorithms.scratch import scratch
 
@@ -55,10 +55,12 @@ class Layout:
 
 
 def compilable(like: Tensor, slots: int, sources: int = 1) -> bool:
-    """Whether stack.c can be had for rows like these, for tables or for k sources a slot."""
-    if like.device.type != "cpu" or like.dtype not in REALS:
+    """Whether there is compiled code for rows like these, for tables or for k sources a slot."""
+    if slots > 255 or slots * sources > MOST:
         return False
-    return slots < 256 and slots * sources <= MOST and library(like.dtype) is not None
+    if like.is_cuda:
+        return like.dtype == torch.float32 and gpu_code() is not None
+    return like.device.type == "cpu" and like.dtype in REALS and library(like.dtype) is not None
 
 
 def chunk_rows(rows: int, row_bytes: int, threads: int) -> int:
@@ -173,6 +175,9 @@ def compiled_stack(first: Tensor, weight: Tensor, bias: Tensor, table: Tensor | 
     must not require a gradient; where d < n it runs the first d modules. Modules above the last
     that a task reads are not computed for it. Ask `compilable` first.
     """
+    if first.is_cuda and (gpu := gpu_code()):
+        on_gpu: Tensor = gpu.gpu_stack(first, weight, bias, table)
+        return on_gpu
     mixing = table.weights if isinstance(table, Routes) else table
     layout = Layout(table)
     later = layout.slots - 1
