@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from algorithms.algorithm import Batch, Decision, Problem
 from algorithms.draws import Draws
 from algorithms.module_stack import modules_in_use
-from algorithms.networks import sample_tanh_gaussian
 from algorithms.routing import (
     Choice,
     RoutedNetwork,
@@ -28,6 +27,7 @@ from algorithms.routing import (
 )
 from algorithms.sac import CRITICS, MultiTaskSAC, Phase
 from algorithms.settings import D2RSettings, ModuleSettings
+from algorithms.tanh_gaussian import sample_tanh_gaussian
 
 
 class RoutedCritics(MultiTaskSAC):

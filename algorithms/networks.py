@@ -13,9 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from algorithms.draws import Draws
 from algorithms.fused_mlp import hidden_layers
 
 Init = Callable[[Tensor, int, int], None]
@@ -187,17 +185,3 @@ def side_by_side(networks: Sequence[nn.Module]) -> nn.Module:
             parts = [parameter, *(getattr(other, name) for other in others)]
             setattr(module, name, nn.Parameter(torch.cat([part.detach() for part in parts])))
     return joint
-
-
-def sample_tanh_gaussian(mean: Tensor, log_std: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
-    """Reparametrised action a = tanh(u), u ~ N(mean, std), and its log density.
-
-    mean, log_std: [T, B, A]. Returns the action [T, B, A] and log π(a) [T, B]. The change of
-    variables uses log(1 − tanh²u) = 2 (log 2 − u − softplus(−2u)), exact where tanh saturates
-    (SAC, arXiv 1801.01290, appendix C).
-    """
-    noise = draws.normal(mean)
-    pre_tanh = mean + log_std.exp() * noise
-    log_density = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
-    log_jacobian = 2 * (math.log(2) - pre_tanh - functional.softplus(-2 * pre_tanh))
-    return torch.tanh(pre_tanh), (log_density - log_jacobian).sum(-1)

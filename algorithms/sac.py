@@ -30,10 +30,11 @@ from algorithms.algorithm import (
 )
 from algorithms.draws import Draws, generator
 from algorithms.gradients import clip, frozen
-from algorithms.networks import sample_tanh_gaussian, side_by_side
+from algorithms.networks import side_by_side
 from algorithms.probe import by_member, recorded
 from algorithms.seeds import joined, part_of
 from algorithms.settings import SACSettings
+from algorithms.tanh_gaussian import sample_tanh_gaussian
 
 Phase = Literal["explore", "evaluate", "target", "critic", "policy"]
 """Why a network is run: to act (explore, evaluate), for the TD target, or for one of the losses."""
