@@ -84,6 +84,6 @@ def warn(error: Exception) -> None:
     """Says that torch's operations go on."""
     reason, *_ = [*str(error).strip().splitlines(), type(error).__name__]
     print(
-        f"warning: modules run without compiled code, several times slower: {reason}",
+        f"warning: modules run without compiled code, and slower: {reason}",
         file=sys.stderr,
     )

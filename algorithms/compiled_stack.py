@@ -20,7 +20,7 @@ from algorithms.scratch import scratch
 CHUNK_BYTES = 1 << 20
 """Outputs of all modules for the rows that go through them at a time: what a core's cache holds."""
 FEWEST_ROWS = 16
-"""Of a chunk: below, products are slow."""
+"""A chunk is a multiple of this: of fewer rows, products are slow."""
 MOST = 1024
 """Vectors that stack.c mixes at once."""
 
@@ -42,8 +42,9 @@ class Layout:
         self.source: Tensor | None = None
         self.trusted: Tensor | None = None
         if isinstance(table, Routes):
-            self.mixing, self.source = table.weights.detach(), table.sources
-            self.trusted = table.trusted
+            self.mixing = table.weights.detach().contiguous()
+            self.source = table.sources.contiguous()
+            self.trusted = None if table.trusted is None else table.trusted.contiguous()
             rows, _, self.slots, _ = self.mixing.shape
             self.depth = torch.full((rows,), self.slots)
         else:
@@ -67,11 +68,13 @@ def chunk_rows(rows: int, row_bytes: int, threads: int) -> int:
     """Rows of a chunk: as many as the cache holds, and as many chunks for one thread as for all."""
     most = max(FEWEST_ROWS, CHUNK_BYTES // row_bytes)
     share = math.ceil(rows / threads)
-    return max(FEWEST_ROWS, math.ceil(share / math.ceil(share / most)))
+    # Of so many rows, so that all threads find their memory aligned alike: products depend on it.
+    even = math.ceil(share / math.ceil(share / most))
+    return math.ceil(even / FEWEST_ROWS) * FEWEST_ROWS
 
 
 class CompiledStack(torch.autograd.Function):
-    """`module_stack.RoutedStack` of units that nobody watches."""
+    """`module_stack._RoutedStack` of units that nobody watches."""
 
     @staticmethod
     def forward(
@@ -108,10 +111,11 @@ class CompiledStack(torch.autograd.Function):
         )
         outputs = inputs = active = None
         if keep:
-            if mixing.requires_grad:
+            if ctx.needs_input_grad[3]:
                 outputs = first.new_empty(all_rows, n, units)
-            inputs = first.new_empty(n - 1, all_rows, units)
-            active = first.new_empty(inputs.shape, dtype=torch.uint8)
+            if ctx.needs_input_grad[1]:
+                inputs = first.new_empty(n - 1, all_rows, units)
+            active = first.new_empty(n - 1, all_rows, units, dtype=torch.uint8)
         result = torch.empty_like(first)
         memory = scratch("stack", (threads, chunk, 2 * n + 2, units), first)
         stack.point(
@@ -130,22 +134,21 @@ class CompiledStack(torch.autograd.Function):
         )
         code.forward(ctypes.byref(stack))
         if keep:
-            ctx.save_for_backward(weight, bias, outputs, inputs, active)
+            ctx.save_for_backward(weight, bias, outputs, inputs, active, layout.mixing)
             ctx.stack, ctx.layout = stack, layout
         return result
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
-        weight, bias, outputs, inputs, active = ctx.saved_tensors
+        weight, bias, outputs, inputs, active, mixing = ctx.saved_tensors
         stack, layout = ctx.stack, ctx.layout
         found = library(gradient.dtype)
         assert found is not None
         code, _ = found
         gradient = gradient.contiguous()
-        learns = ctx.needs_input_grad[1]
-        masked = scratch("masked", inputs.shape, gradient) if learns else None
+        masked = None if inputs is None else scratch("masked", inputs.shape, gradient)
         by_first = torch.empty_like(gradient)
-        by_mixing = None if outputs is None else torch.empty_like(layout.mixing)
+        by_mixing = None if outputs is None else torch.empty_like(mixing)
         n, units = layout.slots, gradient.shape[-1]
         memory = scratch("stack", (stack.threads, stack.chunk, 2 * n + 2, units), gradient)
         stack.point(
@@ -161,7 +164,7 @@ class CompiledStack(torch.autograd.Function):
         )
         code.backward(ctypes.byref(stack))
         by_weight = by_bias = None
-        if learns:
+        if inputs is not None:
             by_weight, by_bias = (x.new_empty(x.shape) for x in (weight, bias))
             stack.point(weight_gradient=by_weight, bias_gradient=by_bias)
             code.learn(ctypes.byref(stack))
@@ -172,16 +175,24 @@ def compiled_stack(first: Tensor, weight: Tensor, bias: Tensor, table: Tensor | 
     """Units [M, T, B, H] of the first module → input of the head, as module_stack.py defines it.
 
     With weights [M, n-1, H, H] and biases [M, n-1, 1, H] of the others. A table [d, d, M·T, 1]
-    must not require a gradient; where d < n it runs the first d modules. Modules above the last
-    that a task reads are not computed for it. Ask `compilable` first.
+    must not require a gradient; where d < n it runs the first d modules. On a CPU, modules above
+    the last that any task of a chunk of rows reads are left out. Ask `compilable` first.
+
+    Raises TypeError for weights of another type than the units', and ValueError for a table that
+    requires a gradient.
     """
+    weights = table.weights if isinstance(table, Routes) else table
+    if not first.dtype == weights.dtype == weight.dtype == bias.dtype:
+        found = (first.dtype, weights.dtype, weight.dtype, bias.dtype)
+        raise TypeError(f"units, mixing weights, weights and biases differ in type: {found}")
+    if weights is table and weights.requires_grad:
+        raise ValueError("a compiled table does not learn")
     if first.is_cuda and (gpu := gpu_code()):
         on_gpu: Tensor = gpu.gpu_stack(first, weight, bias, table)
         return on_gpu
-    mixing = table.weights if isinstance(table, Routes) else table
     layout = Layout(table)
     later = layout.slots - 1
     result: Tensor = CompiledStack.apply(  # type: ignore[no-untyped-call]
-        first, weight[:, :later], bias[:, :later], mixing, layout, torch.is_grad_enabled()
+        first, weight[:, :later], bias[:, :later], weights, layout, torch.is_grad_enabled()
     )
     return result

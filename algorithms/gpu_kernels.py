@@ -173,7 +173,6 @@ def route(
     sources,  # [N, n, K]
     weights,  # [N, n, K]
     trusted,  # [N, n, K]
-    rows,
     n,
     samples,
     K: tl.constexpr,

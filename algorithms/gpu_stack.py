@@ -26,9 +26,10 @@ class Wired:
     def __init__(self, table: Tensor | Routes, first: Tensor, bias: Tensor) -> None:
         members, tasks, samples, units = first.shape
         if isinstance(table, Routes):
-            self.mixing, self.sources = table.weights.detach().contiguous(), table.sources
+            self.mixing = table.weights.detach().contiguous()
+            self.sources = table.sources.contiguous()
             # Where a kernel is told not to look, anything will do.
-            self.trusted = self.sources if table.trusted is None else table.trusted
+            self.trusted = self.sources if table.trusted is None else table.trusted.contiguous()
             self.trust, self.k, self.n = table.trusted is not None, *self.sources.shape[:1:-1]
         else:
             self.mixing = table[..., 0].contiguous()
@@ -51,7 +52,7 @@ class Wired:
 
 
 class GpuStack(torch.autograd.Function):
-    """`module_stack.RoutedStack` of units that nobody watches."""
+    """`module_stack._RoutedStack` of units that nobody watches."""
 
     @staticmethod
     def forward(
@@ -174,7 +175,6 @@ class GpuRoutes(torch.autograd.Function):
             sources,
             weights,
             trusted,
-            members * tasks * samples,
             slots,
             samples,
             K=top_k,

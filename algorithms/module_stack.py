@@ -8,6 +8,9 @@ module i and w[j, i] mixing weights,
 
 Weights are a lower-triangular table [n, n, M·T, B]: row j < n feeds module j + 1, row n the head.
 B is 1 where a whole task shares its weights.
+
+This is the reference, and what runs where there is no compiled code (`compiled_stack`). That passes
+over sources of weight 0 also where they are not a number.
 """
 
 from __future__ import annotations

@@ -32,6 +32,7 @@ static void choose(const Router *r, int64_t row, int64_t slot, const REAL *logit
     for (int64_t i = 0; i <= slot; i++) {
         REAL score = logits[i] / temperature;
         if (r->noise) score += r->noise[(row * n + slot) * n + i];
+        if (isnan(score)) score = INFINITY; /* chosen, it shows in the weights */
         if (found == k && !(score > best[k - 1])) continue;
         int64_t place = found < k ? found++ : k - 1;
         for (; place > 0 && score > best[place - 1]; place--)

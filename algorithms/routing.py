@@ -157,7 +157,7 @@ def select(logits: Tensor, top_k: int, choice: Choice) -> Tensor:
         score = score / choice.temperature[..., None, None, None] + noise
     best = score.topk(min(top_k, n), dim=-1).indices
     selected = torch.zeros_like(score, dtype=torch.bool).scatter_(-1, best, True)
-    allowed: Tensor = selected & (logits > -torch.inf)
+    allowed: Tensor = selected & (logits != -torch.inf)  # what is not a number is a source
     return allowed
 
 
@@ -172,8 +172,11 @@ def choose(logits: Tensor, top_k: int, choice: Choice, needs_trust: bool) -> tup
     From flat logits [M, T, B, n(n+1)/2]: the routes, and the selected sources [M, T, B, n, n].
     """
     n = math.isqrt(2 * logits.shape[-1])
-    temperature = noise = None
-    if choice.how == "sampled":
+    temperature = noise = given = None
+    if choice.how == "given":
+        assert choice.selected is not None
+        given = choice.selected
+    elif choice.how == "sampled":
         assert choice.temperature is not None and choice.draws is not None
         # The same draws as in `select`, of which half fall on sources that do not exist.
         noise = gumbel(choice.draws.uniform(logits.new_empty(*logits.shape[:-1], n, n)))
@@ -184,7 +187,7 @@ def choose(logits: Tensor, top_k: int, choice: Choice, needs_trust: bool) -> tup
         top_k,
         temperature=temperature,
         noise=noise,
-        given=choice.selected,
+        given=given,
         needs_trust=needs_trust,
     )
 

@@ -2,7 +2,7 @@
 
    The recursion is that of module_stack.py; compiled_stack.py calls this. Rows do not depend on
    each other, so a chunk of them goes through all modules while what it reads is still in the
-   cache, and a row's result does not depend on the number of threads. REAL is float or double. */
+   cache. REAL is float or double. */
 
 #include <omp.h>
 #include <stdint.h>
@@ -128,13 +128,13 @@ static void forward_chunk(const Stack *s, Chunk c) {
             const REAL *weight = s->weight + c.member * s->weight_stride + (j - 1) * units * units;
             product(s, input, 'N', weight, 'N', 0, hidden, c.rows, units, units);
         }
-        const REAL *bias = s->bias + c.member * s->bias_stride + (j - 1) * units;
         REAL *before = input;
         const int head = j == c.depth - 1;
         if (s->inputs && !head) input = s->inputs + (j * all + c.start) * units;
         for (int64_t r = 0; r < c.rows; r++) {
             REAL *own = outputs + r * n * units;
             if (j) {
+                const REAL *bias = s->bias + c.member * s->bias_stride + (j - 1) * units;
                 REAL *output = own + j * units;
                 const REAL *x = hidden + r * units, *z = before + r * units;
                 for (int64_t h = 0; h < units; h++) {

@@ -324,12 +324,13 @@ def provenance(config: RunConfig, threads: int, seeds: Sequence[int]) -> dict[st
 
 
 def compiler_version() -> str:
-    """That of the C compiler which the module stacks ask for, or "none": they round differently."""
+    """That of the C compiler which the module stacks ask for, or "none": then torch rounds."""
     try:
         command = ["gcc", "-dumpfullversion"]
-        return subprocess.run(command, capture_output=True, text=True, timeout=5).stdout.strip()
+        found = subprocess.run(command, capture_output=True, text=True, timeout=5)
     except (OSError, subprocess.TimeoutExpired):
         return "none"
+    return found.stdout.strip() or "none"
 
 
 def processor() -> str:

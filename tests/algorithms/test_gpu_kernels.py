@@ -117,7 +117,7 @@ def test_stack(
 
 def test_what_is_no_number_is_handed_on() -> None:
     logits = torch.zeros(1, 1, 2, 6, device=DEVICE)
-    logits[..., 0, 4] = torch.nan
+    logits[..., 0, 5] = torch.nan
     weights, *_ = GpuRoutes.apply(logits, 3, 2, None, None, None, False)
     assert weights[0, 0, 2].isnan().any()
     assert not weights[0, 1].isnan().any()

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from algorithms.compiled import library
 from algorithms.compiled_routes import Routes
-from algorithms.compiled_stack import chunk_rows
+from algorithms.compiled_stack import chunk_rows, compiled_stack
 from algorithms.module_stack import ModuleStack, _RoutedStack, modules_in_use, slot_index
 from algorithms.networks import uniform
 from algorithms.wiring import wire
@@ -173,6 +173,10 @@ def test_compiled_tables_are_those_of_torch(
         torch.autograd.grad(stack(x, torch.full_like(table, torch.nan)).sum(), x)
         ours = stack(x, table)
         got = torch.autograd.grad((ours * probe).sum(), [x, *stack.parameters()])
+        stack.requires_grad_(False)
+        (frozen,) = torch.autograd.grad((stack(x, table) * probe).sum(), x)
+        stack.requires_grad_(True)
+        torch.testing.assert_close(frozen, got[0])
     finally:
         torch.set_num_threads(before)
     monkeypatch.setattr("algorithms.module_stack.compilable", lambda *_: False)
@@ -181,6 +185,33 @@ def test_compiled_tables_are_those_of_torch(
     assert type(ours.grad_fn).__name__ != type(theirs.grad_fn).__name__
     torch.testing.assert_close(ours, theirs)
     torch.testing.assert_close(got, wanted)
+
+
+@compiles
+def test_passes_repeat_to_the_bit_whichever_thread_takes_a_chunk() -> None:
+    """Rows of 9 units stand askew in memory, where products round otherwise."""
+    random, n, units = torch.Generator().manual_seed(0), 4, 9
+    init = uniform(random, 1.0)
+    stack, table = ModuleStack(1, IN, n, units, init, init), random_table(n, 1, 1, random).float()
+    x = torch.randn(1, 1, 401, IN, generator=random)
+    torch.set_num_threads(2)
+    try:
+        results = [stack(x, table) for _ in range(100)]
+    finally:
+        torch.set_num_threads(1)
+    assert all(torch.equal(result, results[0]) for result in results)
+
+
+@compiles
+def test_what_c_would_misread_is_refused() -> None:
+    stack = random_stack(1, 3, torch.Generator().manual_seed(0))
+    x = torch.randn(1, T, B, IN, dtype=torch.float64)
+    table = random_table(3, T, 1, torch.Generator().manual_seed(0))
+    with pytest.raises(TypeError, match="differ in type"):
+        stack(x, table.float())
+    units = torch.rand(1, T, B, H, dtype=torch.float64)
+    with pytest.raises(ValueError, match="does not learn"):
+        compiled_stack(units, stack.weight, stack.bias, table.requires_grad_())
 
 
 @compiles
@@ -199,6 +230,7 @@ def test_not_a_number_is_handed_on() -> None:
     [
         (1280, 8192, 2, 128),  # five chunks of what a cache holds for each thread
         (2560, 8192, 16, 80),  # two a thread would be 128 and 32
+        (401, 180, 2, 208),  # a multiple of 16
         (10, 8192, 2, 16),  # acting: one chunk
         (1280, 1 << 20, 2, 16),  # never fewer, however wide
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -31,6 +32,7 @@ from algorithms.routing import (
 )
 from algorithms.settings import D2RSettings
 
+compiles = pytest.mark.skipif(not shutil.which("gcc"), reason="there is no C compiler: install gcc")
 T, B, IN, OUT = 3, 4, 5, 2
 SEGMENTS = [(k * (k - 1) // 2, k * (k + 1) // 2) for k in range(1, 20)]
 
@@ -269,6 +271,7 @@ def test_table_puts_slot_and_source_first() -> None:
     assert table[2, 1, T + 1, 3] == weights[1, 1, 3, 2, 1]
 
 
+@compiles
 @pytest.mark.parametrize("how", ["greedy", "sampled", "given"])
 @pytest.mark.parametrize("top_k", [1, 2, 3])
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 16])
@@ -311,6 +314,7 @@ def test_routes_are_the_nonzero_entries_of_the_table(
     assert torch.equal(routes.trusted.bool()[real], trusted[real])
 
 
+@compiles
 def test_equal_scores_are_told_apart() -> None:
     for value in (1.5, -1.5, 0.0, torch.nan):
         flat = torch.full((1, 1, 3, 10), value)
@@ -321,6 +325,24 @@ def test_equal_scores_are_told_apart() -> None:
             assert len(set(found)) == min(slot + 1, 3)
 
 
+@compiles
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_logit_that_is_no_number_is_chosen_and_shows(place: int) -> None:
+    """Else a router that has diverged would be passed over."""
+    logits = torch.full((1, 1, 1, 3, 3), -torch.inf)
+    rows, columns = slot_index(3, logits.device)
+    flat = torch.tensor([1.0, 1.0, 2.0, 5.0, 6.0, 7.0])
+    flat[3 + place] = torch.nan
+    logits[..., rows, columns] = flat
+    routes, selected = choose(flat.view(1, 1, 1, 6), 2, Choice("greedy"), needs_trust=False)
+    expected = select(logits, 2, Choice("greedy"))
+    assert torch.equal(selected, expected)
+    assert selected[..., 2, place].all()
+    assert routes.weights[0, 0, 2].isnan().all()
+    assert mixing_weights(logits, expected)[0, 0, 0, 2].isnan().any()
+
+
+@compiles
 def test_sources_far_below_the_best_still_weigh_one_in_sum() -> None:
     """Routes that are given may hold none of the likely sources."""
     flat = torch.tensor([0.0, 200.0, -200.0, 0.0, 500.0, -500.0]).view(1, 1, 1, 6)
@@ -331,6 +353,7 @@ def test_sources_far_below_the_best_still_weigh_one_in_sum() -> None:
     assert routes.trusted[0, 0].tolist() == [[1, 0], [0, 0], [0, 0]]
 
 
+@compiles
 def test_a_network_that_selects_every_source_takes_the_table() -> None:
     net, x = network(), observations()
     seen = []
