@@ -46,8 +46,9 @@ def on_device(*tensors: Tensor | None) -> list[Any]:
 
 
 @pytest.mark.parametrize(("n", "k", "members", "tasks", "samples", "units"), SIZES)
-@pytest.mark.parametrize("how", ["greedy", "sampled", "given"])
-@pytest.mark.parametrize("trusts", [True, False])
+@pytest.mark.parametrize(
+    ("how", "trusts"), [("greedy", True), ("greedy", False), ("sampled", True), ("given", True)]
+)
 def test_routes(
     n: int, k: int, members: int, tasks: int, samples: int, units: int, how: str, trusts: bool
 ) -> None:
