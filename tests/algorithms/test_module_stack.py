@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from algorithms.compiled import library
+from algorithms.compiled import gpu_code, library
 from algorithms.compiled_routes import Routes
 from algorithms.compiled_stack import chunk_rows, compiled_stack
 from algorithms.module_stack import ModuleStack, _RoutedStack, modules_in_use, slot_index
@@ -294,6 +294,17 @@ def test_modules_above_a_tasks_stage_are_left_out_without_a_trace(
         torch.testing.assert_close(actual.flatten(0, 1), expected)
         got = torch.autograd.grad((actual * probe).sum(), [x, *stack.parameters()])
         torch.testing.assert_close(got, wanted)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_kernels_that_cannot_be_launched_are_left_with_one_warning(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    gpu_code.cache_clear()
+    assert gpu_code() is None
+    assert gpu_code() is None
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: modules run without compiled code, and slower: ")
 
 
 @pytest.mark.parametrize("samples", [1, B])
