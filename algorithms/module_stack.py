@@ -155,7 +155,7 @@ class ModuleStack(nn.Module):
         # Whoever looks at the units wants to see those of all tasks and modules.
         watched = bool(self.units._forward_hooks)
         shared = table.shape[3] == 1 and trusted is None
-        # Tables that learn, or are a sample's own, are not worth code of their own on a CPU.
+        # Tables that learn, or are a sample's own, are too rare for code of their own.
         if shared and not watched and not table.requires_grad and compilable(first, len(table)):
             return compiled_stack(first, self.weight, self.bias, table)
         if trusted is not None:

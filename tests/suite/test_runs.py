@@ -299,6 +299,24 @@ def test_fixed_goals_are_evaluated_once_and_the_columns_say_so(tmp_path: Path) -
     assert "fixed goals, 1 final episodes" in protocol
 
 
+@pytest.mark.parametrize(("script", "expected"), [("echo 12.3", "12.3"), ("exit 1", "none")])
+def test_a_run_that_resumes_with_another_compiler_says_so(
+    script: str,
+    expected: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "gcc").write_text(f"#!/bin/sh\n{script}\n")
+    (tmp_path / "gcc").chmod(0o755)
+    with monkeypatch.context() as before:
+        before.setattr("suite.runs.compiler_version", lambda: "9.9")
+        started(tmp_path / "run")
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    opened(tmp_path / "run").begin_session([0])
+    assert f"began with gcc 9.9, now {expected}" in capsys.readouterr().err
+
+
 def test_every_session_adds_its_versions_and_machine(tmp_path: Path) -> None:
     started(tmp_path / "run")
     directory = opened(tmp_path / "run")
