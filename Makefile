@@ -76,7 +76,7 @@ check: $(VENV)/.ready  ## Lint, types and tests
 	$(MAKE) test
 
 verify-env: $(VENV)/.ready  ## Compare the fast engine with Meta-World, all tasks, bit for bit
-	$(RUN) -m suite.verify_env
+	$(RUN) -m suite.envs.verify_env
 
 perf: $(VENV)/.ready  ## Run the benchmarks
 	$(RUN) -m pytest tests/perf --benchmark-only -s

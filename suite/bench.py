@@ -10,19 +10,19 @@ from typing import Any
 import torch
 
 from algorithms import entry, load
-from suite.build import build
 from suite.config import RunConfig
+from suite.envs.meta_world import EngineError, check_engine
 from suite.estimate import checkpoint_bytes, network_bytes
-from suite.evaluate import Evaluation
 from suite.interrupt import Interrupted
 from suite.messages import UserError
-from suite.meta_world import EngineError, check_engine
-from suite.progress import Progress
-from suite.replay import Replay
-from suite.runs import PROGRESS, RunDirectory, check_space
-from suite.scale import without_memory
-from suite.tracking import TrackedLog, Tracker, check_tracker, open_tracker
-from suite.train import Trainer
+from suite.runs.directory import PROGRESS, RunDirectory, check_space
+from suite.runs.progress import Progress
+from suite.runs.tracking import TrackedLog, Tracker, check_tracker, open_tracker
+from suite.sizes import without_memory
+from suite.training.build import build
+from suite.training.evaluate import Evaluation
+from suite.training.replay import Replay
+from suite.training.train import Trainer
 
 
 def bench(config: RunConfig) -> int:

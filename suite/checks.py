@@ -9,8 +9,8 @@ from typing import Any
 
 from algorithms import ALGORITHMS
 from suite.config import RunConfig
+from suite.envs.tasks import PRESET_GOALS
 from suite.messages import UserError, choose
-from suite.tasks import PRESET_GOALS
 
 TRANSITION_BYTES = 4 * 84
 """A transition in the replay: 84 floats."""

@@ -36,14 +36,14 @@ def scale(arguments: Arguments) -> int:
 
 def sweep(arguments: Arguments) -> int:
     """A grid of runs, carried out here or on a cluster."""
-    from suite.sweep_cli import sweep
+    from suite.sweeps.command import sweep
 
     return sweep(arguments)
 
 
 def status(arguments: Arguments) -> int:
     """Where a sweep stands."""
-    from suite.sweep_cli import status
+    from suite.sweeps.command import status
 
     return status(arguments)
 

@@ -11,8 +11,8 @@ import math
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+from suite.envs.tasks import task_names
 from suite.messages import UserError
-from suite.tasks import task_names
 
 MOST_SEEDS = 10_000
 

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 from algorithms.algorithm import ParameterCounts
 from suite.config import RunConfig
-from suite.replay import Extras, Replay
-from suite.scale import without_memory
-from suite.state import State
+from suite.runs.state import State
+from suite.sizes import without_memory
+from suite.training.replay import Extras, Replay
 
 CORE_FLOPS = 40e9
 """Useful float32 operations a second of one core in a gradient step."""

@@ -24,14 +24,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from algorithms.algorithm import Algorithm
-from suite.checkpoint import write_atomically
 from suite.config import RunConfig
+from suite.envs.meta_world import make_env, reset_to_goal, reset_to_random_goal
+from suite.envs.tasks import Goal, Goals
+from suite.envs.vector import OBSERVATION_SIZE
 from suite.messages import UserError
-from suite.meta_world import make_env, reset_to_goal, reset_to_random_goal
 from suite.randomness import stream
-from suite.rebuild import stored_config, trained
-from suite.tasks import Goal, Goals
-from suite.vector import OBSERVATION_SIZE
+from suite.runs.checkpoint import write_atomically
+from suite.runs.rebuild import stored_config, trained
 
 Picture = NDArray[np.uint8]
 """[SIZE, SIZE, 3]."""

@@ -50,7 +50,7 @@ def parse(arguments: Sequence[str]) -> RunConfig:
         config = parsed_by_tyro(start, given, arguments)
     if "match" in given:
         check(config, here=False)
-        from suite.scale import matched
+        from suite.sizes import matched  # loads torch
 
         config = matched(config, given["match"], given.get("preset", "quick"))
     return config

@@ -7,8 +7,8 @@ from typing import Any
 
 from algorithms import algorithm_names, entry
 from suite.config import EvaluationConfig, ExecutionConfig, RunConfig, TaskConfig, TrainingConfig
+from suite.envs.tasks import task_names
 from suite.messages import UserError, choose
-from suite.tasks import task_names
 
 PRESETS = {
     "smoke": "seconds: shows that everything runs, learns nothing",

@@ -14,7 +14,7 @@ import pytest
 from analysis.parquet_rows import configuration
 from analysis.rows import RowsError, load, runs
 from analysis.scores import curves, success_matrix
-from suite.rows import RowLog, consolidate
+from suite.runs.rows import RowLog, consolidate
 
 WriteRun = Callable[..., Path]
 RELEASED = Path(__file__).parents[2] / "results" / "release" / "easy3"

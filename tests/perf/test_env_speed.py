@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS, MT10_V3
 
-from suite.meta_world import make_env, preset_goals, reset_to_goal, reset_to_random_goal
+from suite.envs.meta_world import make_env, preset_goals, reset_to_goal, reset_to_random_goal
 
 pytest.importorskip("pytest_benchmark")
 STEPS = 50  # of a turn
@@ -108,8 +108,8 @@ def test_reset_to_a_new_goal(benchmark):
 @pytest.mark.parametrize("cached", [False, True])
 @pytest.mark.parametrize("count", [10, 50])
 def test_building_envs_and_goals(benchmark, tmp_path, count, cached):
-    from suite.fast_class import fast_class
-    from suite.fast_model import _compiled
+    from suite.envs.fast.model import _compiled
+    from suite.envs.fast.twin import fast_class
 
     tasks = list(MT10_V3) if count == 10 else list(ALL_V3_ENVIRONMENTS)
 

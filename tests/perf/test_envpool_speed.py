@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS, MT10_V3
 
-from suite.meta_world import make_env, reset_to_random_goal
+from suite.envs.meta_world import make_env, reset_to_random_goal
 
 envpool = pytest.importorskip("envpool", reason="envpool is not installed")
 ENVS = 8

@@ -13,9 +13,9 @@ import pytest
 import torch
 from test_seeds_speed import learner
 
-from suite.learner import Learner
 from suite.presets import preset
-from suite.scale import matched
+from suite.sizes import matched
+from suite.training.learner import Learner
 
 pytest.importorskip("pytest_benchmark")
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

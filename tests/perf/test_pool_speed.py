@@ -14,8 +14,8 @@ import gymnasium as gym
 import metaworld  # noqa: F401 - registers Meta-World's vector envs
 import numpy as np
 
-from suite.tasks import Goals
-from suite.vector import VectorEnv
+from suite.envs.tasks import Goals
+from suite.envs.vector import VectorEnv
 
 STEPS = 100
 TURNS = 7

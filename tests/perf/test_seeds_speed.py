@@ -17,9 +17,9 @@ from test_update_speed import in_turns
 from algorithms import entry, load
 from algorithms.algorithm import Problem
 from algorithms.draws import Draws
-from suite.learner import Learner
 from suite.presets import preset
-from suite.replay import Replay
+from suite.training.learner import Learner
+from suite.training.replay import Replay
 
 pytest.importorskip("pytest_benchmark")
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]

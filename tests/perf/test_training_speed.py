@@ -18,11 +18,11 @@ from typing import Any
 import pytest
 import torch
 
-from suite.build import build
 from suite.presets import preset
-from suite.progress import Progress
-from suite.runs import RunDirectory
-from suite.train import Trainer
+from suite.runs.directory import RunDirectory
+from suite.runs.progress import Progress
+from suite.training.build import build
+from suite.training.train import Trainer
 
 pytest.importorskip("pytest_benchmark")
 HORIZON = 200

@@ -28,8 +28,8 @@ from algorithms.mtsac import MTSAC
 from algorithms.networks import constant, fan_out_uniform
 from algorithms.routing import Choice, choose
 from algorithms.settings import D2RSettings, MEGASettings, MTSACSettings
-from suite.replay import Replay
-from suite.tasks import task_names
+from suite.envs.tasks import task_names
+from suite.training.replay import Replay
 
 pytest.importorskip("pytest_benchmark")
 BATCH = 128  # of a task

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from suite.checkpoint import CheckpointStore
-from suite.state import State, state
-from suite.sweep import Plan, plan
+from suite.runs.checkpoint import CheckpointStore
+from suite.runs.state import State, state
+from suite.sweeps.plan import Plan, plan
 
 ROOT = Path(__file__).parents[2]
 STEPS = "1600"

@@ -9,8 +9,8 @@ import signal
 import sys
 from pathlib import Path
 
-from suite import checkpoint, runs
 from suite.cli import main
+from suite.runs import checkpoint, directory
 
 
 def die() -> None:
@@ -30,5 +30,5 @@ if __name__ == "__main__":
             die()
         return write(path, data)
 
-    checkpoint.write_atomically = runs.write_atomically = counted
+    checkpoint.write_atomically = directory.write_atomically = counted
     raise SystemExit(main(sys.argv[3:]))

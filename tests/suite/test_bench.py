@@ -14,14 +14,14 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import Run, call, smoke_arguments
+from smoke_runs import Run, call, smoke_arguments
 
 from algorithms import ALGORITHMS
 from algorithms.algorithm import ParameterCounts
 from suite.cli import main
 from suite.estimate import checkpoint_bytes
 from suite.presets import preset
-from suite.replay import WIDTH
+from suite.training.replay import WIDTH
 
 Smoke = Callable[[str], Run]
 TASKS = {"reach-v3", "push-v3"}
@@ -152,7 +152,7 @@ def test_a_finished_run_keeps_its_last_weights_and_nothing_that_only_resuming_ne
 ) -> None:
     files = {p.relative_to(run.path).as_posix() for p in run.path.rglob("*") if p.is_file()}
     files = {name for name in files if not name.startswith("tensorboard/")}
-    # The files that the docstring of suite.runs promises.
+    # The files that the docstring of suite.runs.directory promises.
     assert files == {
         *("config.json", "provenance.json", "rows.parquet", "timing.parquet", "result.json"),
         *("lock", "checkpoints/state-000000010.pt"),

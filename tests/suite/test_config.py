@@ -12,9 +12,9 @@ from algorithms import ALGORITHMS
 from algorithms.settings import MTSACSettings
 from suite.checks import HORIZON_LIMIT, check
 from suite.config import EvaluationConfig, ExecutionConfig, RunConfig, TaskConfig, TrainingConfig
+from suite.envs.tasks import task_sets
 from suite.messages import UserError
 from suite.presets import PRESETS, preset, settings_of
-from suite.tasks import task_sets
 
 
 def run(**changes: Any) -> RunConfig:

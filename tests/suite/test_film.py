@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from smoke_runs import Run
 
 from suite import film
 from suite.cli import main
-from suite.evaluate import evaluate
+from suite.envs.tasks import Goals
+from suite.envs.vector import VectorEnv
 from suite.messages import UserError
-from suite.rebuild import stored_config, trained
-from suite.tasks import Goals
-from suite.vector import VectorEnv
-from tests.suite.conftest import Run
+from suite.runs.rebuild import stored_config, trained
+from suite.training.evaluate import evaluate
 
 SmokeRun = Callable[[str], Run]
 

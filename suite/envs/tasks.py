@@ -1,0 +1,130 @@
+"""Task sets and goals: what a run trains on, and which goal each episode has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from suite.envs.meta_world import preset_goals
+from suite.messages import UserError, choose
+from suite.randomness import stream
+
+PRESET_GOALS = 50
+"""Goals a task in Meta-World's benchmarks."""
+
+
+@cache
+def task_sets() -> dict[str, tuple[str, ...]]:
+    """Meta-World's benchmarks by name, tasks in its order."""
+    from metaworld import env_dict
+
+    return {
+        "MT10": tuple(env_dict.MT10_V3),
+        "MT25": tuple(env_dict.MT25_V3),
+        "MT50": tuple(env_dict.MT50_V3),
+    }
+
+
+@cache
+def all_tasks() -> tuple[str, ...]:
+    """The names of all tasks."""
+    from metaworld.env_dict import ALL_V3_ENVIRONMENTS
+
+    return tuple(ALL_V3_ENVIRONMENTS)
+
+
+def task_names(tasks: str) -> tuple[str, ...]:
+    """The tasks that "MT10", "MT25", "MT50", "MT1:reach-v3" or "reach-v3,push-v3" stand for.
+
+    The suffix -v3 may be left out. Raises UserError naming the nearest task.
+    """
+    if tasks.upper() in task_sets():
+        return task_sets()[tasks.upper()]
+    listed = tasks[4:] if tasks.upper().startswith("MT1:") else tasks
+    names = []
+    for given in (part.strip() for part in listed.split(",")):
+        name = given if given in all_tasks() else f"{given}-v3"
+        if name not in all_tasks():
+            known = ("MT10", "MT25", "MT50", "MT1:<task>", *all_tasks())
+            raise UserError(
+                choose(
+                    "tasks",
+                    given,
+                    known,
+                    shown=(
+                        "MT10, MT25, MT50, MT1:<task>, "
+                        "or a comma-separated list of tasks such as reach-v3,push-v3"
+                    ),
+                )
+            )
+        if name in names:
+            raise UserError(f"tasks: {name} is listed twice in {tasks!r}; name each task once")
+        names.append(name)
+    if tasks.upper().startswith("MT1:") and len(names) != 1:
+        raise UserError(f"tasks: MT1 takes one task, got {tasks!r}; leave out MT1: for a list")
+    return tuple(names)
+
+
+@dataclass(frozen=True)
+class Goal:
+    """Where one episode's goal comes from: a known goal, or a generator to draw it with."""
+
+    vector: NDArray[np.float64] | None = None
+    """Meta-World's rand_vec."""
+    stream: tuple[int, tuple[str | int, ...]] | None = None
+    """Seed and purpose of the stream that a fresh goal is drawn from."""
+
+
+class Goals:
+    """The goals of a run's tasks.
+
+    A benchmark's preset goals are Meta-World's `MT10(seed)` and so on; those of a list of tasks
+    are each task's `MT1(task, seed)`, so that a task has the same goals in every list.
+    """
+
+    def __init__(self, tasks: str, mode: str, seed: int, goal_seed: int, engine: str) -> None:
+        self.mode, self.seed = mode, seed
+        self.names = task_names(tasks)
+        self.preset: Sequence[NDArray[np.float64]] = []
+        if mode in ("preset", "fixed"):
+            if tasks.upper() in task_sets():
+                self.preset = preset_goals(self.names, goal_seed, engine)
+            else:
+                self.preset = [preset_goals([name], goal_seed, engine)[0] for name in self.names]
+
+    def training(self, episode: int, envs_per_task: int) -> list[Goal]:
+        """The goal of every env, task-major, in the episode of that number."""
+        return [
+            self.draw(task, "training goal", task, env, episode)
+            for task in range(len(self.names))
+            for env in range(envs_per_task)
+        ]
+
+    def draw(self, task: int, *purpose: str | int) -> Goal:
+        """A goal as the mode has it: one of the presets, a fresh one, or the run's only one."""
+        if self.mode == "preset":
+            index = stream(self.seed, *purpose).integers(PRESET_GOALS)
+            return Goal(self.preset[task][index])
+        if self.mode == "fixed":
+            return Goal(self.preset[task][0])
+        return Goal(stream=(self.seed, purpose))
+
+    def evaluation(self, episodes: int) -> list[list[Goal]]:
+        """Goals to evaluate each task on, [T][K], the same at every evaluation.
+
+        Preset: the first `episodes` of the 50, each once. Random: that many goals of the
+        evaluation's own stream. Fixed: the goal, once, for the policy and the simulation are
+        deterministic.
+        """
+        tasks = range(len(self.names))
+        if self.mode == "fixed":
+            return [[Goal(self.preset[task][0])] for task in tasks]
+        if self.mode == "preset":
+            return [[Goal(goal) for goal in self.preset[task][:episodes]] for task in tasks]
+        return [
+            [self.draw(task, "evaluation goal", task, i) for i in range(episodes)] for task in tasks
+        ]

@@ -1,0 +1,260 @@
+"""Many Meta-World envs in worker processes, in lockstep over shared memory.
+
+`send` wakes every worker once and returns; `receive` waits for one answer of each. What a step
+returns depends on goals and actions alone, not on timing or on the number of workers.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import math
+import mmap
+import multiprocessing
+import os
+import pickle
+import signal
+from collections.abc import Iterator, Sequence
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from suite.envs.placement import spread
+from suite.envs.tasks import Goal
+from suite.messages import UserError
+
+OBSERVATION_SIZE = 39
+ACTION_SIZE = 4
+STEP, QUIT = b"s", b"q"
+BAD = slice(4, 8)
+"""MuJoCo's warnings BADQPOS, BADQVEL, BADQACC and BADCTRL: a simulation that has diverged."""
+
+
+class SimulationError(UserError):
+    """A worker died or a simulation diverged."""
+
+
+class Arrays:
+    """Views of the shared block of E envs."""
+
+    def __init__(self, buffer: mmap.mmap, envs: int) -> None:
+        floats = np.frombuffer(buffer, np.float32, envs * (OBSERVATION_SIZE + ACTION_SIZE))
+        self.observations = floats[: envs * OBSERVATION_SIZE].reshape(envs, OBSERVATION_SIZE)
+        self.actions = floats[envs * OBSERVATION_SIZE :].reshape(envs, ACTION_SIZE)
+        doubles = np.frombuffer(buffer, np.float64, 2 * envs, offset=self.double_offset(envs))
+        self.rewards, self.successes = doubles[:envs], doubles[envs:]
+
+    @staticmethod
+    def double_offset(envs: int) -> int:
+        """Where the float64 part begins, in bytes."""
+        return -(-envs * (OBSERVATION_SIZE + ACTION_SIZE) * 4 // 8) * 8
+
+    @staticmethod
+    def size(envs: int) -> int:
+        """Bytes of the whole block."""
+        return Arrays.double_offset(envs) + 2 * envs * 8
+
+
+class StepResult(NamedTuple):
+    """One lockstep of all envs; views of shared memory, valid until the next `send`."""
+
+    observations: NDArray[np.float32]
+    """[E, 39]."""
+    rewards: NDArray[np.float64]
+    """[E], unscaled."""
+    successes: NDArray[np.float64]
+    """[E], info["success"]."""
+
+
+class VectorEnv:
+    """E envs, task-major: the first N belong to the first task."""
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        envs_per_task: int,
+        reward_version: str,
+        engine: str,
+        workers: int = 0,
+        labels: Sequence[str] = (),
+    ) -> None:
+        """`names` are tasks; `labels`, one each, say in messages which they are."""
+        self.names = [name for name in names for _ in range(envs_per_task)]
+        self.labels = [label for label in labels or names for _ in range(envs_per_task)]
+        self.envs = len(self.names)
+        self.steps = 0
+        self.episode = "the episode"
+        """What the steps are counted in, for messages."""
+        # Anonymous memory by file descriptor: nothing to leak, whoever is killed.
+        descriptor = os.memfd_create("mtscale")
+        os.ftruncate(descriptor, Arrays.size(self.envs))
+        self.arrays = Arrays(mmap.mmap(descriptor, Arrays.size(self.envs)), self.envs)
+        count = min(workers or len(os.sched_getaffinity(0)), self.envs)
+        context = multiprocessing.get_context("spawn")
+        self.workers: list[tuple[Connection, Any, list[int]]] = []
+        with single_threaded_children():
+            for indices in spread(self.names, count):
+                parent, child = context.Pipe()
+                process = context.Process(
+                    target=serve,
+                    args=(
+                        child,
+                        os.getpid(),
+                        descriptor,
+                        self.envs,
+                        [(index, self.names[index], self.labels[index]) for index in indices],
+                        reward_version,
+                        engine,
+                    ),
+                    daemon=True,
+                )
+                process.start()
+                child.close()
+                self.workers.append((parent, process, indices))
+        # Workers ignore SIGTERM, by which the interpreter would end them at exit.
+        atexit.register(self.close)
+        self.collect()
+        os.close(descriptor)
+
+    def reset(self, goals: Sequence[Goal]) -> NDArray[np.float32]:
+        """Resets every env to its goal; returns observations [E, 39] (a view)."""
+        for connection, _, indices in self.workers:
+            self.post(connection, pickle.dumps([goals[index] for index in indices]))
+        self.collect()
+        self.steps = 0
+        return self.arrays.observations
+
+    def send(self, actions: NDArray[np.float32]) -> None:
+        """Starts a step of all envs with actions [E, 4]."""
+        self.arrays.actions[:] = actions
+        self.steps += 1
+        for connection, _, _ in self.workers:
+            self.post(connection, STEP)
+
+    def receive(self) -> StepResult:
+        """Waits for the step that `send` started."""
+        self.collect()
+        return StepResult(self.arrays.observations, self.arrays.rewards, self.arrays.successes)
+
+    def post(self, connection: Connection, message: bytes) -> None:
+        """Sends a worker a message."""
+        # A worker that is gone is reported by `collect`, which knows its tasks.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            connection.send_bytes(message)
+
+    def collect(self) -> None:
+        """Waits for one answer of every worker; raises SimulationError for one that failed."""
+        for connection, process, indices in self.workers:
+            try:
+                answer = connection.recv_bytes()
+            except (EOFError, ConnectionResetError):
+                process.join(5)
+                tasks = ", ".join(dict.fromkeys(self.labels[index] for index in indices))
+                self.close()
+                raise SimulationError(
+                    f"the worker process of {tasks} ended (exit status {process.exitcode}) in "
+                    f"step {self.steps} of {self.episode}, perhaps out of memory; the same command "
+                    "resumes from the last checkpoint"
+                ) from None
+            if answer:
+                self.close()
+                raise SimulationError(f"{answer.decode()}, step {self.steps} of {self.episode}")
+
+    def close(self) -> None:
+        """Ends the workers."""
+        for connection, _, _ in self.workers:
+            self.post(connection, QUIT)
+        for connection, process, _ in self.workers:
+            process.join(2)
+            if process.is_alive():
+                process.kill()
+                process.join()
+            connection.close()
+        self.workers = []
+        atexit.unregister(self.close)
+
+    def __enter__(self) -> VectorEnv:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@contextlib.contextmanager
+def single_threaded_children() -> Iterator[None]:
+    """Processes started in this context run their linear algebra on one thread."""
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def serve(
+    connection: Connection,
+    parent: int,
+    descriptor: int,
+    envs: int,
+    mine: list[tuple[int, str, str]],
+    reward_version: str,
+    engine: str,
+) -> None:
+    """A worker's life: build its envs, then reset and step them until told to quit."""
+    # Ctrl-C and a scheduler's SIGTERM reach the whole process group; the parent ends the run.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    from suite.envs.meta_world import make_env, reset_to_goal, reset_to_random_goal
+    from suite.randomness import stream
+
+    try:
+        # The parent keeps its descriptor open until every worker has answered once.
+        shared = os.open(f"/proc/{parent}/fd/{descriptor}", os.O_RDWR)
+        arrays = Arrays(mmap.mmap(shared, Arrays.size(envs)), envs)
+        os.close(shared)
+        built = [
+            (index, label, make_env(name, reward_version, engine)) for index, name, label in mine
+        ]
+        # MuJoCo counts failures and silently resets the simulation: live views of the counts.
+        failures = [env.data.warning.number[BAD] for _, _, env in built]
+    except Exception as error:
+        which = ", ".join(label for *_, label in mine)
+        connection.send_bytes(f"building {which} failed: {error}".encode())
+        return
+    connection.send_bytes(b"")
+    while True:
+        try:
+            message = connection.recv_bytes()
+        except (EOFError, ConnectionResetError):
+            return
+        if message == QUIT:
+            return
+        answer = b""
+        label = ""
+        try:
+            if message == STEP:
+                for (index, label, env), failed in zip(built, failures, strict=True):
+                    observation, reward, _, _, info = env.step(arrays.actions[index])
+                    arrays.observations[index] = observation
+                    arrays.rewards[index] = reward
+                    arrays.successes[index] = info["success"]
+                    if failed.any() or not math.isfinite(reward):
+                        answer = f"the simulation of {label} diverged".encode()
+            else:
+                for (index, label, env), goal in zip(built, pickle.loads(message), strict=True):  # noqa: B007 - named in errors
+                    if goal.vector is not None:
+                        observation = reset_to_goal(env, goal.vector)
+                    else:
+                        seed, purpose = goal.stream
+                        observation = reset_to_random_goal(env, stream(seed, *purpose))
+                    arrays.observations[index] = observation
+        except Exception as error:
+            answer = f"the simulation of {label} failed: {error}".encode()
+        connection.send_bytes(answer)

@@ -1,0 +1,73 @@
+"""Where a run stands, read from its directory alone: on this machine or on a shared file system."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from suite.config import RunConfig
+from suite.runs.directory import FAILURE, PROGRESS, RunDirectory, locked
+
+Phase = Literal["done", "running", "failed", "stopped", "waiting"]
+
+
+class State(NamedTuple):
+    """What is known of a run."""
+
+    phase: Phase
+    """stopped: begun, not done, and nobody is at it; waiting: not begun."""
+    share: float = 0.0
+    """Of its env steps that are made, 0 to 1."""
+    success: float | None = None
+    """Mean over tasks at the last evaluation."""
+    steps_per_second: float = 0.0
+    """In the running or the last session; 0 where unknown."""
+    steps_left: int = 0
+    reason: str = ""
+    """Why it failed, in a line."""
+    lines: tuple[str, ...] = ()
+    """The last lines that a failed run printed."""
+
+
+def state(config: RunConfig) -> State:
+    """The state of a run at this moment."""
+    folder = RunDirectory(config).path
+    total = config.rounds * config.steps_per_round
+    result = contents(folder / "result.json")
+    if result:
+        return State("done", 1.0, result.get("mean_success"), 0.0, 0)
+    progress = contents(folder / PROGRESS)
+    made = min(int(progress.get("env_step", 0)), total)
+    known = State(
+        "stopped" if (folder / "config.json").exists() else "waiting",
+        made / total,
+        progress.get("success"),
+        float(progress.get("steps_per_second", 0.0)),
+        total - made,
+    )
+    if in_use(folder):
+        return known._replace(phase="running")
+    failure = contents(folder / FAILURE)
+    if failure:
+        lines = tuple(failure.get("lines", ()))
+        return known._replace(phase="failed", reason=str(failure.get("reason", "")), lines=lines)
+    return known
+
+
+def in_use(folder: Path) -> bool:
+    """Whether a process, here or elsewhere, works on the run."""
+    try:
+        with (folder / "lock").open("r+") as file:
+            return not locked(file)
+    except OSError:
+        return False
+
+
+def contents(path: Path) -> dict[str, Any]:
+    """A JSON file's object; empty where it is not there or half written."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

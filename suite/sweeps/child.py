@@ -1,0 +1,151 @@
+"""A run as a process of its own: its share of the machine, its log, why it failed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from suite.config import RunConfig
+from suite.options import command_line
+from suite.runs.directory import FAILURE, LOG, RESULT, Busy, RunDirectory
+from suite.runs.state import in_use
+
+DONE, STOPPED, BUSY = 0, 130, Busy.status
+"""Exit statuses of a run; all others are failures, the negative ones of a signal."""
+REASON_LINES = 5
+POLL_SECONDS = 0.5
+ROOT = Path(__file__).parents[2]
+
+
+class Share(NamedTuple):
+    """What a run may use."""
+
+    cores: int
+    """Learner threads and env workers each: they take turns, mostly."""
+    gpu: str = ""
+    """CUDA_VISIBLE_DEVICES, or empty to leave it as it is."""
+
+
+def within(config: RunConfig, share: Share) -> RunConfig:
+    """The run with threads and workers of its share, where neither was chosen for it.
+
+    A run that has begun keeps its threads, on which the rounding of sums depends; seeds that join
+    it take as many.
+    """
+    execution = config.execution
+    begun = [run for run in config.each_seed() if RunDirectory(run).sessions()]
+    threads = execution.threads or (RunDirectory(begun[0]).threads() if begun else share.cores)
+    workers = execution.workers or share.cores
+    return replace(config, execution=replace(execution, threads=threads, workers=workers))
+
+
+def folders(config: RunConfig) -> list[Path]:
+    """The directories of a run, or of all seeds that it is trained together with."""
+    return [RunDirectory(run).path for run in config.each_seed()]
+
+
+class Child:
+    """A run that goes on, or several seeds of one; the log is the first one's."""
+
+    def __init__(self, config: RunConfig, share: Share) -> None:
+        self.config = config
+        for folder in folders(config):
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / FAILURE).unlink(missing_ok=True)
+        self.folder = folders(config)[0]
+        arguments = command_line(within(config, share))
+        environment = dict(os.environ)
+        paths = [environment.get("PYTHONPATH"), str(ROOT)]
+        environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+        if share.gpu:
+            environment["CUDA_VISIBLE_DEVICES"] = share.gpu
+        with (self.folder / LOG).open("a") as log:
+            log.write(f"# {datetime.now():%Y-%m-%d %H:%M:%S} suite {' '.join(arguments)}\n")
+            log.flush()
+            self.begin = log.tell()
+            # A session of its own: Ctrl-C on the terminal reaches the launcher alone.
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "suite.sweeps.supervised", str(os.getpid()), *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+            )
+
+    def status(self) -> int | None:
+        """The exit status, or None while the run goes on; keeps the reason of a failure."""
+        status = self.process.poll()
+        if status == -signal.SIGTERM:
+            status = STOPPED  # it had not begun to train
+        if status is not None and status not in (DONE, STOPPED, BUSY):
+            keep_failure(self.config, status, self.last_lines())
+        return status
+
+    def last_lines(self) -> list[str]:
+        """The last lines that this session printed."""
+        with (self.folder / LOG).open(errors="replace") as log:
+            log.seek(self.begin)
+            lines = [line.rstrip() for line in log if line.strip() and not line.startswith("# ")]
+        return lines[-REASON_LINES:]
+
+    def stop(self) -> None:
+        """Asks it to save and stop at the end of its episode."""
+        if self.process.poll() is None:
+            self.process.terminate()
+
+    def kill(self) -> None:
+        """Ends it at once; what it has not saved is lost."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+
+def carry_out(
+    config: RunConfig, share: Share, hold: Callable[[Child], None] = lambda _: None
+) -> int:
+    """Does a run in this process's name, waiting where another is at it; returns its status.
+
+    `hold` is told the process of the run.
+
+    Any exception raised into it, such as a cancellation, lets the run save and stop first.
+    """
+    while True:
+        while any(in_use(folder) for folder in folders(config)):
+            time.sleep(POLL_SECONDS)
+        child = Child(config, share)
+        hold(child)
+        try:
+            while (status := child.status()) is None:
+                time.sleep(POLL_SECONDS)
+        except BaseException:
+            child.stop()
+            child.process.wait()
+            raise
+        if status != BUSY:
+            return status
+
+
+def keep_failure(config: RunConfig, status: int, lines: list[str]) -> None:
+    """Writes failure.json, which stands until the run goes on, for each seed that is not done."""
+    text = json.dumps({"status": status, "reason": meaning(status), "lines": lines})
+    for folder in folders(config):
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / RESULT).exists():
+            (folder / FAILURE).write_text(text + "\n")
+
+
+def meaning(status: int) -> str:
+    """An exit status in words."""
+    if status < 0:
+        return f"killed by {signal.Signals(-status).name}"
+    return "refused" if status == 2 else f"exit status {status}"

@@ -1,0 +1,217 @@
+"""`python -m suite sweep` and `status`: the plan first, then the launcher; or where it stands."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from suite.config import RunConfig
+from suite.estimate import Cost, cost, size, sweep_seconds
+from suite.messages import UserError, choose
+from suite.options import split
+from suite.runs.state import state
+from suite.scale import aligned
+from suite.sweeps.on_this_machine import LocalLauncher, division, this_machine
+from suite.sweeps.overview import COLUMNS, about, cells, failures, summary
+from suite.sweeps.plan import Axes, Plan, plan, together
+from suite.sweeps.supervisor import Launcher, Supervisor
+
+CLUSTER_CORES, CLUSTER_CORES_GPU = 2, 4
+"""Cores of a run on a cluster: learner and env workers."""
+LAUNCHERS = ("local", "ray", "slurm")
+HELP = """usage: python -m suite sweep [NAME | FILE.toml] [--launcher local] [--dry-run]
+                             [--jobs N] [--cores N] [--gpus-per-run F] [--slurm KEY=VALUE,...]
+                             [--field value[,value...] ...]
+       python -m suite status [NAME | FILE.toml] [--field value[,value...] ...]
+
+Carries out a grid of runs: those of results/sweeps/NAME.toml or of a file, or those of the fields
+alone. A field takes several values, separated by commas; task sets are separated by slashes. The
+fields of the command line replace those of the file. The plan is printed first; finished runs are
+skipped, others resume.
+
+  --launcher      local (this machine), ray (a cluster, or this machine), slurm (an array job)
+  --dry-run       print the plan and stop
+  --jobs          runs at once; as many as cores and memory allow
+  --cores         ray, slurm: cores of a run
+  --gpus-per-run  of a run with --device cuda, such as 0.25; local: as many as memory allows
+  --slurm         further parameters of the job: slurm_partition=gpu,timeout_min=1440
+  --width         one width for the actor and the critics
+  --batched       train all seeds of a configuration together, in one process"""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a sweep is carried out; its runs are what `sweep` and `overrides` say."""
+
+    sweep: str = ""
+    launcher: str = "local"
+    dry_run: bool = False
+    jobs: int = 0
+    cores: int = 0
+    gpus_per_run: float = 0.0
+    slurm: str = ""
+
+
+def read(arguments: Sequence[str]) -> tuple[Options, Axes]:
+    """The options and the fields of the runs. Raises UserError in one line."""
+    arguments = list(arguments)
+    name = arguments.pop(0) if arguments and not arguments[0].startswith("--") else ""
+    given = split(arguments)
+    launcher = given.pop("launcher", "local")
+    if launcher not in LAUNCHERS:
+        raise UserError(choose("launcher", launcher, LAUNCHERS))
+    options = Options(
+        name,
+        launcher,
+        given.pop("dry_run", "False") in ("", "True", "1"),
+        int(positive("jobs", given.pop("jobs", "0"), whole=True)),
+        int(positive("cores", given.pop("cores", "0"), whole=True)),
+        positive("gpus-per-run", given.pop("gpus_per_run", "0"), whole=False),
+        given.pop("slurm", ""),
+    )
+    if not name and not given:
+        raise UserError("sweep: name one of results/sweeps, or give fields: --alg mtsac,mega")
+    axes = {key: value.split("/" if key == "tasks" else ",") for key, value in given.items()}
+    return options, axes
+
+
+def positive(name: str, value: str, whole: bool) -> float:
+    """A number of 0 or more; 0 leaves the choice to the suite."""
+    try:
+        found = float(int(value) if whole else float(value))
+    except ValueError:
+        found = -1.0
+    if not 0 <= found < float("inf"):
+        wanted = "a whole number" if whole else "a number"
+        raise UserError(f"{name}: {value!r} is not {wanted} of 0 or more")
+    return found
+
+
+def sweep(arguments: Sequence[str]) -> int:
+    """Prints the plan and carries it out; returns the exit status."""
+    if {"-h", "--help"} & set(arguments):
+        print(HELP)
+        return 0
+    options, axes = read(arguments)
+    here = options.launcher == "local" and not options.dry_run
+    planned = plan(options.sweep, axes, here)
+    at_once, cores = division_of(options, planned)
+    costs = [cost(config, cores) for config in planned.runs]
+    print(describe(planned, costs, at_once))
+    if options.dry_run:
+        return 0
+    check_disk(planned, costs, runs_at_once(planned, at_once))
+    return Supervisor(planned, costs, launcher(options, planned, costs, cores)).run()
+
+
+def division_of(options: Options, planned: Plan) -> tuple[int, int]:
+    """Runs at once, as far as it is known before the launcher is asked, and cores for each."""
+    started = together(planned.runs)
+    if options.launcher == "local":
+        return division(this_machine(with_gpus=False), len(started), options.jobs)
+    cuda = any(config.device == "cuda" for config in planned.runs)
+    cores = options.cores or (CLUSTER_CORES_GPU if cuda else CLUSTER_CORES)
+    return options.jobs or len(started), cores
+
+
+def runs_at_once(planned: Plan, processes: int) -> int:
+    """Runs that go on together in so many processes, where seeds may be batched."""
+    return math.ceil(processes * len(planned.runs) / len(together(planned.runs)))
+
+
+def launcher(options: Options, planned: Plan, costs: Sequence[Cost], cores: int) -> Launcher:
+    """The chosen launcher, ready. Raises UserError where what it needs is not there."""
+    if options.launcher == "local":
+        machine = this_machine(any(config.device == "cuda" for config in planned.runs))
+        return LocalLauncher(planned, costs, machine, options.jobs, options.gpus_per_run)
+    if options.launcher == "ray":
+        from suite.sweeps.on_ray import RayLauncher
+
+        return RayLauncher(planned, costs, cores, options.jobs, options.gpus_per_run)
+    from suite.sweeps.on_slurm import SlurmLauncher
+
+    return SlurmLauncher(planned, costs, cores, options.jobs, options.gpus_per_run, options.slurm)
+
+
+def status(arguments: Sequence[str]) -> int:
+    """Prints every run of a sweep, what failed and why, and the time left; returns 0."""
+    if {"-h", "--help"} & set(arguments):
+        print(HELP)
+        return 0
+    options, axes = read(arguments)
+    planned = plan(options.sweep, axes, here=False)
+    states = [state(config) for config in planned.runs]
+    running = sum(s.phase == "running" for s in states)
+    at_once, cores = division_of(options, planned)
+    costs = [cost(config, cores) for config in planned.runs]
+    triples = zip(planned.runs, states, costs, strict=True)
+    rows = [COLUMNS, *(cells(config.name(), s, c) for config, s, c in triples)]
+    print("\n".join([*aligned(rows), *failures(planned, states)]))
+    print(summary(planned, states, costs, running or at_once))
+    return 0
+
+
+def describe(planned: Plan, costs: Sequence[Cost], at_once: int) -> str:
+    """The plan: a line for each configuration, its seeds together, and the sums."""
+    rows = [("configuration", "device", "seeds", "actor", "critics", "env steps", "time a run")]
+
+    def kind(pair: tuple[RunConfig, Cost]) -> str:
+        return label(pair[0])
+
+    pairs = sorted(zip(planned.runs, costs, strict=True), key=kind)
+    order = {label(config): i for i, config in reversed(list(enumerate(planned.runs)))}
+    for name, group in sorted(
+        ((name, list(group)) for name, group in itertools.groupby(pairs, kind)),
+        key=lambda found: order[found[0]],
+    ):
+        config, expected = group[0]
+        counts = size(config).counts
+        seeds = ",".join(str(c.seed) for c, _ in sorted(group, key=lambda pair: pair[0].seed))
+        steps = config.rounds * config.steps_per_round
+        numbers = (f"{counts.actor:,}", f"{counts.critic:,}", f"{steps:,}")
+        rows.append((name, config.device, seeds, *numbers, about(expected.seconds)))
+    states = [state(config) for config in planned.runs]
+    done = sum(s.phase == "done" for s in states)
+    kept = sum(c.kept for c in costs)
+    growing = runs_at_once(planned, at_once)
+    peak = kept + sum(sorted((c.disk for c in costs), reverse=True)[:growing])
+    lines = [f"sweep {planned.name}: {planned.about}"] if planned.about else []
+    lines += aligned(rows)
+    left = about(sweep_seconds(states, costs, at_once))
+    processes = len(together(planned.runs))
+    batched = f" in {processes} processes" if processes < len(planned.runs) else ""
+    lines.append(
+        f"{len(planned.runs)} runs{batched}, {done} done; about {left} with {at_once} at once; "
+        f"disk {peak / 1e9:.1f} GB while they run, {kept / 1e9:.1f} GB after"
+    )
+    return "\n".join(lines)
+
+
+def label(config: RunConfig) -> str:
+    """What a run and its siblings of other seeds have in common, short and unlike others'."""
+    name = replace(config, seed=0).name()
+    return name.replace("-s0-", "-")
+
+
+def check_disk(planned: Plan, costs: Sequence[Cost], at_once: int) -> None:
+    """Raises UserError where the runs that are not done will not fit on the disk."""
+    left = [
+        expected
+        for config, expected in zip(planned.runs, costs, strict=True)
+        if state(config).phase == "waiting"
+    ]
+    needed = sum(c.kept for c in left)
+    needed += sum(sorted((c.disk for c in left), reverse=True)[:at_once])
+    folder = Path(planned.runs[0].execution.results)
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise UserError(
+            f"disk: the sweep needs about {needed / 1e9:.1f} GB and {folder} has {free / 1e9:.1f} "
+            "GB free; make room, choose another --results folder or a smaller --buffer-per-task"
+        )

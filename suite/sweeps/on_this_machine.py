@@ -1,0 +1,145 @@
+"""Runs of a sweep on this machine: as many at once as its cores, memory and GPUs allow."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from suite.config import RunConfig
+from suite.estimate import Cost, combined
+from suite.messages import UserError
+from suite.sweeps.child import Child, Share
+from suite.sweeps.plan import Plan, together
+
+USABLE = 0.9
+"""Share of the memory that is given away."""
+
+
+class Machine(NamedTuple):
+    """What there is to share."""
+
+    cores: int
+    memory: int
+    """Bytes."""
+    gpus: tuple[tuple[str, int], ...] = ()
+    """CUDA_VISIBLE_DEVICES and memory in bytes of each."""
+
+
+class Running(NamedTuple):
+    """A run and what it holds."""
+
+    child: Child
+    cost: Cost
+    gpu: str
+
+
+class LocalLauncher:
+    """Children of this process. The cores are divided evenly among the runs of the whole plan, so
+    that a run has the same threads, and rows, however often the sweep is resumed.
+    """
+
+    detaches = False
+
+    def __init__(
+        self,
+        plan: Plan,
+        costs: Sequence[Cost],
+        machine: Machine,
+        jobs: int = 0,
+        gpus_per_run: float = 0.0,
+    ) -> None:
+        self.machine = machine
+        self.at_once, self.cores = division(machine, len(together(plan.runs)), jobs)
+        self.per_gpu = int(1 / gpus_per_run) if gpus_per_run else self.at_once
+        self.costs = {c.name(): cost for c, cost in zip(plan.runs, costs, strict=True)}
+        self.running: dict[str, Running] = {}
+
+    def has_room(self, config: RunConfig) -> bool:
+        """See `Launcher.has_room`; a run that is alone always has."""
+        if not self.running:
+            return True
+        mine = combined(self.costs, config)
+        used = sum(r.cost.memory for r in self.running.values())
+        return (
+            len(self.running) < self.at_once
+            and used + mine.memory <= USABLE * self.machine.memory
+            and (config.device != "cuda" or self.gpu_for(mine) is not None)
+        )
+
+    def gpu_for(self, cost: Cost) -> str | None:
+        """The GPU with the fewest runs that has room for one more; None where none has."""
+        held: dict[str, list[Cost]] = {gpu: [] for gpu, _ in self.machine.gpus}
+        for running in self.running.values():
+            if running.gpu in held:
+                held[running.gpu].append(running.cost)
+        fitting = [
+            (len(held[gpu]), gpu)
+            for gpu, memory in self.machine.gpus
+            if not held[gpu]
+            or (
+                len(held[gpu]) < self.per_gpu
+                and sum(c.gpu_memory for c in [*held[gpu], cost]) <= USABLE * memory
+            )
+        ]
+        return min(fitting)[1] if fitting else None
+
+    def start(self, config: RunConfig) -> None:
+        """See `Launcher.start`."""
+        cost = combined(self.costs, config)
+        gpu = (self.gpu_for(cost) or "") if config.device == "cuda" else ""
+        child = Child(config, Share(self.cores, gpu))
+        self.running[config.name()] = Running(child, cost, gpu)
+
+    def ended(self) -> Iterable[tuple[RunConfig, int]]:
+        """See `Launcher.ended`."""
+        for name, running in list(self.running.items()):
+            status = running.child.status()
+            if status is not None:
+                del self.running[name]
+                yield running.child.config, status
+
+    def stop(self) -> None:
+        """See `Launcher.stop`."""
+        for running in self.running.values():
+            running.child.stop()
+
+    def kill(self) -> None:
+        """See `Launcher.kill`."""
+        for running in self.running.values():
+            running.child.kill()
+
+
+def division(machine: Machine, runs: int, jobs: int = 0) -> tuple[int, int]:
+    """Runs at once, and cores for each."""
+    at_once = max(1, min(jobs or machine.cores, runs))
+    return at_once, max(1, machine.cores // at_once)
+
+
+def this_machine(with_gpus: bool) -> Machine:
+    """What this process may use. Raises UserError where there should be a GPU and is none."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limit = Path("/sys/fs/cgroup/memory.max")
+    if limit.exists() and (text := limit.read_text().strip()).isdigit():
+        memory = min(memory, int(text))
+    return Machine(len(os.sched_getaffinity(0)), memory, gpus() if with_gpus else ())
+
+
+def gpus() -> tuple[tuple[str, int], ...]:
+    """The GPUs that CUDA_VISIBLE_DEVICES leaves, asked of the driver: torch would take memory."""
+    command = ["nvidia-smi", "--query-gpu=index,uuid,memory.total", "--format=csv,noheader,nounits"]
+    try:
+        listed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    except (OSError, subprocess.SubprocessError):
+        raise UserError("device: 'cuda' is not there (nvidia-smi finds no GPU)") from None
+    found = [[cell.strip() for cell in line.split(",")] for line in listed.stdout.splitlines()]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    chosen = visible.split(",") if visible else [index for index, _, _ in found]
+    return tuple(
+        (name, int(memory) * 2**20)
+        for name in chosen
+        for index, uuid, memory in found
+        if name == index or uuid.startswith(name)
+    )

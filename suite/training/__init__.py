@@ -1,0 +1,1 @@
+"""One run trained: the loop, its replay, gradient steps, evaluations and measurements."""

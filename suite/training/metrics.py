@@ -1,0 +1,116 @@
+"""Metrics of gradient steps: kept on the device, fetched once a round, checked for NaN."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from suite.messages import UserError
+from suite.runs.rows import RowLog
+
+
+class TrainingDiverged(UserError):
+    """A loss, value or action is not a finite number."""
+
+
+def all_finite(
+    metric: str, values: NDArray[Any], tasks: Sequence[str], step: int, update: int | None = None
+) -> None:
+    """Raises TrainingDiverged, naming step, task and metric, unless all [T, ...] are finite."""
+    bad = ~np.isfinite(values).reshape(len(values), -1).all(1)
+    if not bad.any():
+        return
+    at = f"env step {step:,}" + (f" (gradient step {update:,})" if update is not None else "")
+    task = f" of {tasks[int(bad.argmax())]}" if len(values) == len(tasks) else ""
+    raise TrainingDiverged(
+        f"{metric}{task} became nan or infinite at {at}; the last good checkpoint is kept. Try "
+        "lower learning rates (--actor-learning-rate, --critic-learning-rate) or a "
+        "--gradient-clip"
+    )
+
+
+def check_state(state: Any, step: int, name: str = "algorithm") -> None:
+    """Raises TrainingDiverged, naming step and tensor, unless all of a nested state is finite.
+
+    A gradient step's metrics are those before it: this sees what the last one of a round did.
+    """
+    if isinstance(state, Tensor):
+        if state.is_floating_point() and not bool(torch.isfinite(state).all()):
+            raise TrainingDiverged(
+                f"{name} became nan or infinite in the gradient step before env step {step:,}; the "
+                "last good checkpoint is kept. Try lower learning rates"
+            )
+    elif isinstance(state, dict):
+        for key, value in state.items():
+            check_state(value, step, f"{name}/{key}")
+    elif isinstance(state, list | tuple):
+        for index, value in enumerate(state):
+            check_state(value, step, f"{name}/{index}")
+
+
+class UpdateMetrics:
+    """The metrics of one round's gradient steps, of one seed or of several together."""
+
+    def __init__(self, tasks: Sequence[str], seeds: Sequence[int]) -> None:
+        self.seeds = seeds
+        self.tasks = task_axis(tasks, seeds)
+        self.steps: list[int] = []
+        self.stored: list[dict[str, Tensor]] = []
+
+    @property
+    def count(self) -> int:
+        """Gradient steps so far in this round."""
+        return len(self.steps)
+
+    def add(self, step: int, metrics: dict[str, Tensor]) -> None:
+        """Keeps the metrics of the gradient step made in this step of the episode."""
+        self.steps.append(step)
+        self.stored.append(metrics)
+
+    def fetch(self) -> dict[str, NDArray[np.float64]]:
+        """Each metric over the round's gradient steps, [U, T] or [U], in one transfer each.
+
+        Those of several seeds are [U, S·T], or [U, S].
+        """
+        if not self.stored:
+            return {}
+        found = {
+            name: torch.stack([m[name] for m in self.stored]).double().cpu().numpy()
+            for name in self.stored[0]
+        }
+        axes = 2 if len(self.seeds) == 1 else 3
+        self.whole = {name for name, values in found.items() if values.ndim < axes}
+        return {name: values.reshape(len(values), -1) for name, values in found.items()}
+
+    def check(self, first_env_step: int, env_steps_per_step: int, first_update: int) -> None:
+        """Raises TrainingDiverged at the first gradient step that gave a non-finite metric."""
+        self.fetched = self.fetch()
+        finite = {name: np.isfinite(v).all(1) for name, v in self.fetched.items()}
+        bad = [(int(ok.argmin()), name) for name, ok in finite.items() if not ok.all()]
+        if not bad:
+            return
+        # The loss of a task says more than a norm over all tasks at the same step.
+        index, name = min(bad, key=lambda b: (b[0], b[1] in self.whole))
+        step = first_env_step + self.steps[index] * env_steps_per_step
+        all_finite(name, self.fetched[name][index], self.tasks, step, first_update + index)
+
+    def write(self, logs: Sequence[RowLog], env_step: int, update: int) -> None:
+        """Logs the mean of each metric over the round, to each seed's log; `check` comes first."""
+        for name, values in self.fetched.items():
+            for log, mean in zip(logs, np.split(values.mean(0), len(logs)), strict=True):
+                if name in self.whole:
+                    log.whole(f"train/{name}", env_step, update, float(mean[0]))
+                else:
+                    log.per_task(f"train/{name}", env_step, update, mean)
+
+
+def task_axis(tasks: Sequence[str], seeds: Sequence[int]) -> list[str]:
+    """What stands at each place of the task axis, for messages."""
+    if len(seeds) == 1:
+        return list(tasks)
+    return [f"{task} (seed {seed})" for seed in seeds for task in tasks]

@@ -1,0 +1,285 @@
+"""Checkpoints: whole or not there, checked when read, and never a way to run code."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from suite.messages import UserError
+from suite.runs.checkpoint import KEPT, CheckpointStore, Loaded, write_atomically
+
+CAPACITY = 8
+
+
+def save(store: CheckpointStore, round_: int, state: dict[str, Any] | None = None) -> None:
+    """The checkpoint of a round of 3 transitions; every number in it names the round."""
+    state = state or {"round": round_, "weights": torch.full((4,), float(round_))}
+    segment = {"rows": torch.full((1, 3, 2), float(round_))}
+    (store.folder.parent / "rows").mkdir(parents=True, exist_ok=True)
+    part = (f"rows/{round_:09d}.parquet", f"rows of round {round_}".encode())
+    store.save(round_, state, segment, round_ * 3, CAPACITY, part)
+
+
+def store_with(folder: Path, rounds: int) -> Path:
+    store = CheckpointStore(folder / "checkpoints")
+    for round_ in range(1, rounds + 1):
+        save(store, round_)
+    return folder / "checkpoints"
+
+
+def load(folder: Path) -> Loaded:
+    loaded = CheckpointStore(folder).load()
+    assert loaded is not None
+    return loaded
+
+
+def newest(folder: Path, pattern: str) -> Path:
+    return max((folder / "..").resolve().glob(pattern))
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-5])
+
+
+def flip_a_bit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+DAMAGES = [truncate, flip_a_bit, empty, remove]
+FILES = {
+    "state": "checkpoints/state-*.pt",
+    "segment": "checkpoints/replay-*.pt",
+    "row file": "rows/*.parquet",
+    "manifest": "checkpoints/manifest-*.json",
+}
+
+
+def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
+    loaded = load(store_with(tmp_path, 2))
+    assert loaded.state["round"] == 2
+    assert torch.equal(loaded.state["weights"], torch.full((4,), 2.0))
+    assert [stop for stop, _ in loaded.segments] == [3, 6]
+    assert loaded.segments[1][1]["rows"].unique().tolist() == [2.0]
+    assert loaded.parts == ["rows/000000001.parquet", "rows/000000002.parquet"]
+    assert loaded.damaged == []
+
+
+def test_where_nothing_was_saved_there_is_nothing_to_load(tmp_path: Path) -> None:
+    assert CheckpointStore(tmp_path / "checkpoints").load() is None
+
+
+def test_the_files_of_the_last_two_checkpoints_are_kept_and_no_others(tmp_path: Path) -> None:
+    folder = store_with(tmp_path, 9)
+    names = sorted(path.name for path in folder.iterdir())
+    # Nine rounds of 3 rows in a ring of 8: the last 3 segments, and one for the checkpoint before.
+    assert names == [
+        *("manifest-000000008.json", "manifest-000000009.json"),
+        *(f"replay-{stop:012d}.pt" for stop in (18, 21, 24, 27)),
+        *("state-000000008.pt", "state-000000009.pt"),
+    ]
+    assert KEPT == 2
+    # Rows are results: all of them are kept.
+    assert len(list((tmp_path / "rows").iterdir())) == 9
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("kind", FILES)
+def test_damage_in_the_newest_is_named_and_the_previous_one_used(
+    tmp_path: Path, kind: str, damage: Callable[[Path], None]
+) -> None:
+    folder = store_with(tmp_path, 3)
+    victim = newest(folder, FILES[kind])
+    damage(victim)
+    loaded = load(folder)
+    assert loaded.state["round"] == 2
+    assert [stop for stop, _ in loaded.segments] == [3, 6]
+    assert loaded.parts[-1] == "rows/000000002.parquet"
+    if (kind, damage) == ("manifest", remove):
+        return  # without its manifest a checkpoint does not exist
+    (line,) = loaded.damaged
+    assert victim.name in line
+    assert "damaged" in line or "No such file" in line
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_after_falling_back_the_run_goes_on_saving_and_complains_no_more(
+    tmp_path: Path, kind: str
+) -> None:
+    folder = store_with(tmp_path, 3)
+    flip_a_bit(newest(folder, FILES[kind]))
+    store = CheckpointStore(folder)
+    assert store.load() is not None
+    save(store, 3)
+    loaded = load(folder)
+    assert (loaded.state["round"], loaded.damaged) == (3, [])
+    save(store, 4)
+    assert not list(folder.glob("*.damaged"))
+
+
+def test_killed_after_falling_back_it_falls_back_again_in_silence(tmp_path: Path) -> None:
+    folder = store_with(tmp_path, 3)
+    flip_a_bit(newest(folder, FILES["state"]))
+    assert len(load(folder).damaged) == 1
+    again = load(folder)
+    assert (again.state["round"], again.damaged) == (2, [])
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_if_none_is_whole_both_are_named_with_the_way_out(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    folder = store_with(tmp_path, 3)
+    for path in folder.glob("state-*.pt"):
+        damage(path)
+    with pytest.raises(UserError) as error:
+        CheckpointStore(folder).load()
+    message = str(error.value)
+    assert "state-000000003.pt" in message
+    assert "state-000000002.pt" in message
+    assert "--force" in message
+    assert "\n" not in message
+    # Refusing must not destroy what an expert could still rescue.
+    assert len(list(folder.glob("manifest-*"))) == 2
+
+
+class Bomb:
+    """Unpickling it makes a directory."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return (os.mkdir, (str(self.path),))
+
+
+def bombed(tmp_path: Path) -> Path:
+    """Two good checkpoints and a newest one whose checksums are right and whose state is code."""
+    store = CheckpointStore(tmp_path / "checkpoints")
+    save(store, 1)
+    save(store, 2)
+    save(store, 3, {"round": 3, "weights": Bomb(tmp_path / "exploded")})
+    return store.folder
+
+
+def test_pickled_code_does_not_run(tmp_path: Path) -> None:
+    folder = bombed(tmp_path)
+    with contextlib.suppress(Exception):  # refusing it is right as well
+        CheckpointStore(folder).load()
+    assert not (tmp_path / "exploded").exists()
+    # The bomb is live: without weights_only it goes off.
+    torch.load(newest(folder, FILES["state"]), weights_only=False)
+    assert (tmp_path / "exploded").exists()
+
+
+def test_a_state_with_pickled_code_is_named_and_the_previous_checkpoint_used(
+    tmp_path: Path,
+) -> None:
+    loaded = load(bombed(tmp_path))
+    assert loaded.state["round"] == 2
+    (line,) = loaded.damaged
+    assert "state-000000003.pt" in line
+
+
+# A full disk, and a kill, at every system call of a save ---------------------------------------
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing handles it."""
+
+
+def failing_at(call: int, name: str, error: BaseException) -> tuple[Callable[..., Any], list[int]]:
+    """`os.<name>` that raises at its n-th call, and a list that counts the calls."""
+    real, calls = getattr(os, name), [0]
+
+    def fails(*arguments: Any, **named: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == call:
+            raise error
+        return real(*arguments, **named)
+
+    return fails, calls
+
+
+# A save writes four files, each with two fsyncs (file and folder) and one rename.
+CALLS = [("fsync", n) for n in range(1, 9)] + [("replace", n) for n in range(1, 5)]
+
+
+@pytest.mark.parametrize(("name", "call"), CALLS)
+def test_a_full_disk_leaves_the_earlier_checkpoints_intact(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, call: int
+) -> None:
+    folder = store_with(tmp_path, 2)
+    store = CheckpointStore(folder)
+    store.load()
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with monkeypatch.context() as patch:
+        fails, calls = failing_at(call, name, full)
+        patch.setattr(os, name, fails)
+        with pytest.raises(UserError, match=r"^cannot write .*No space left.* resume$") as error:
+            save(store, 3)
+    assert calls[0] == call
+    assert "\n" not in str(error.value)
+    loaded = load(folder)
+    # The very last fsync is of the folder, when the new manifest has its name already.
+    assert loaded.state["round"] == (3 if (name, call) == ("fsync", 8) else 2)
+    assert loaded.damaged == []
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize(("name", "call"), CALLS)
+def test_a_kill_at_any_moment_of_a_save_leaves_a_whole_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, call: int
+) -> None:
+    folder = store_with(tmp_path, 2)
+    store = CheckpointStore(folder)
+    store.load()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, name, failing_at(call, name, Killed())[0])
+        with pytest.raises(Killed):
+            save(store, 3)
+    resumed = CheckpointStore(folder)
+    loaded = resumed.load()
+    assert loaded is not None
+    assert loaded.state["round"] in (2, 3)
+    assert loaded.damaged == []
+    for round_ in range(loaded.state["round"] + 1, 5):
+        save(resumed, round_)
+    after = load(folder)
+    assert after.state["round"] == 4
+    # What the killed save left half written is gone from the folder.
+    assert not list(folder.glob(".*.tmp"))
+
+
+def test_an_atomic_write_replaces_the_whole_file_or_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, b"first")
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(UserError, match="file: No space left on device"):
+            write_atomically(path, b"second, longer")
+    assert path.read_bytes() == b"first"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]

@@ -1,0 +1,341 @@
+"""Run directories: one run each, nothing of anybody else's touched."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from algorithms.algorithm import ParameterCounts
+from suite.config import ExecutionConfig, RunConfig, TaskConfig
+from suite.messages import UserError
+from suite.presets import preset
+from suite.runs.directory import RunDirectory, check_space, commit, flatten, provenance, version
+from suite.runs.rows import RowLog
+
+ROOT = Path(__file__).parents[3]
+
+
+def config_in(path: Path, force: bool = False, **changes: Any) -> RunConfig:
+    config = preset("smoke", "mtsac", "reach,push")
+    execution = ExecutionConfig(run_dir=str(path), force=force)
+    return replace(config, execution=execution, **changes)
+
+
+def opened(path: Path, force: bool = False, **changes: Any) -> RunDirectory:
+    directory = RunDirectory(config_in(path, force, **changes))
+    directory.open()
+    return directory
+
+
+def started(path: Path) -> None:
+    """What a run leaves that was killed at its work; its lock is free again."""
+    directory = opened(path)
+    directory.begin_session([0])
+    (path / "rows").mkdir()
+    log = RowLog(directory.config.tasks)
+    log.whole("success/mean", 40, 0, 0.5)
+    directory.checkpoints.save(1, {"round": 1}, {}, 0, 10, directory.part(1, log))
+    directory.time({"env_step": 40, "wall_seconds": 1.0, "steps_per_second": 40.0})
+    directory.lock.close()
+
+
+def refused(path: Path, force: bool = False, **changes: Any) -> str:
+    with pytest.raises(UserError) as error:
+        opened(path, force, **changes)
+    message = str(error.value)
+    assert "\n" not in message
+    return message
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(path)): p.read_bytes() for p in path.rglob("*") if p.is_file()}
+
+
+def test_a_run_gets_a_directory_of_its_name_with_its_resolved_configuration(
+    tmp_path: Path,
+) -> None:
+    config = replace(config_in(tmp_path), execution=ExecutionConfig(results=str(tmp_path / "all")))
+    directory = RunDirectory(config)
+    directory.open()
+    assert directory.path == tmp_path / "all" / config.name()
+    stored = json.loads((directory.path / "config.json").read_text())
+    assert stored == {"run": config.name(), **json.loads(json.dumps(config.identity()))}
+    assert stored["training"]["batch_per_task"] == 8
+    assert directory.result is None
+
+
+def test_the_same_run_opens_its_directory_again_and_nothing_is_lost(tmp_path: Path) -> None:
+    started(tmp_path / "run")
+    before = contents(tmp_path / "run")
+    opened(tmp_path / "run")
+    assert contents(tmp_path / "run") == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        # The goal seed follows the seed unless it is given, and so is a difference too.
+        ({"seed": 5}, ["seed 0, not 5"]),
+        ({"task": TaskConfig("reach", horizon=20)}, ["tasks 'reach-v3,push-v3', not 'reach-v3'"]),
+        ({"task": TaskConfig("reach,push", horizon=30)}, ["horizon 20, not 30"]),
+        ({"algorithm": "d2r"}, ["algorithm 'mtsac', not 'd2r'"]),
+        ({"seed": 5, "device": "cuda"}, ["seed 0, not 5", "2 other differences"]),
+    ],
+)
+def test_a_directory_of_another_configuration_is_refused_naming_the_field(
+    tmp_path: Path, changes: dict[str, Any], expected: list[str]
+) -> None:
+    started(tmp_path / "run")
+    before = contents(tmp_path / "run")
+    message = refused(tmp_path / "run", **changes)
+    for part in (*expected, "--force", str(tmp_path / "run")):
+        assert part in message
+    assert contents(tmp_path / "run") == before
+
+
+def test_a_field_that_only_one_of_both_has_is_a_difference(tmp_path: Path) -> None:
+    started(tmp_path / "run")
+    path = tmp_path / "run" / "config.json"
+    stored = json.loads(path.read_text())
+    del stored["settings"]["actor_width"]
+    path.write_text(json.dumps(stored))
+    assert "actor-width None, not 64" in refused(tmp_path / "run")
+
+
+def test_a_directory_that_is_not_a_runs_is_refused_and_left_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.tex").write_text("years of work")
+    (tmp_path / "thesis" / "lock").write_text("not ours")
+    before = contents(tmp_path / "thesis")
+    assert "not empty and not a run" in refused(tmp_path / "thesis")
+    assert contents(tmp_path / "thesis") == before
+
+
+def test_a_damaged_configuration_is_named_with_the_way_out(tmp_path: Path) -> None:
+    started(tmp_path / "run")
+    (tmp_path / "run" / "config.json").write_text("{")
+    message = refused(tmp_path / "run")
+    assert "config.json is damaged" in message
+    assert "--force" in message
+
+
+def test_a_file_in_the_directorys_place_is_named(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("")
+    assert "is a file" in refused(tmp_path / "run")
+
+
+def test_a_place_that_cannot_be_written_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "mkdir", denied)
+    assert "Permission denied" in refused(tmp_path / "run")
+
+
+# --force -------------------------------------------------------------------------------------
+
+
+def test_force_deletes_an_earlier_run(tmp_path: Path) -> None:
+    started(tmp_path / "run")
+    opened(tmp_path / "run", force=True, seed=5)
+    assert set(contents(tmp_path / "run")) == {"lock", "config.json"}
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["seed"] == 5
+
+
+def test_force_refuses_where_there_is_anything_that_is_not_a_runs(tmp_path: Path) -> None:
+    started(tmp_path / "run")
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    before = contents(tmp_path / "run")
+    message = refused(tmp_path / "run", force=True)
+    assert "notes.txt" in message
+    assert contents(tmp_path / "run") == before
+
+
+def test_force_refuses_a_directory_that_never_was_a_run_though_its_names_look_like_one(
+    tmp_path: Path,
+) -> None:
+    weights = tmp_path / "project" / "checkpoints" / "model.pt"
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(b"a month of training")
+    refused(tmp_path / "project", force=True)
+    assert weights.read_bytes() == b"a month of training"
+
+
+@pytest.mark.parametrize("name", [".rows.parquet.tmp", ".config.json.tmp"])
+def test_force_deletes_what_a_killed_write_left(tmp_path: Path, name: str) -> None:
+    started(tmp_path / "run")
+    (tmp_path / "run" / name).write_bytes(b"half")
+    opened(tmp_path / "run", force=True)
+    assert set(contents(tmp_path / "run")) == {"lock", "config.json"}
+
+
+# The lock ------------------------------------------------------------------------------------
+
+
+def test_a_second_process_is_refused_until_the_first_ends(tmp_path: Path) -> None:
+    script = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from pathlib import Path
+from test_directory import opened
+directory = opened(Path({str(tmp_path / "run")!r}))
+print("locked", flush=True)
+sys.stdin.read()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", script], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == b"locked\n"
+        before = contents(tmp_path / "run")
+        for force in (False, True):
+            assert "another process is working on" in refused(tmp_path / "run", force)
+        assert contents(tmp_path / "run") == before
+        # The kernel drops the lock of a process that is killed: no stale lock keeps a run out.
+        first.kill()
+    opened(tmp_path / "run")
+
+
+# Space, rows and provenance ------------------------------------------------------------------
+
+
+def test_too_little_space_is_said_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = opened(tmp_path / "run")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10**9))
+    check_space([directory.path], 10**9)
+    with pytest.raises(UserError, match=r"^disk: .* about 1\.5 GB .* has 1\.0 GB free"):
+        check_space([directory.path], 1_500_000_000)
+
+
+def full_disk(*_: Any, **__: Any) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("step", ["config", "session", "timing", "finish"])
+def test_a_disk_that_fills_up_gives_one_line_and_leaves_earlier_files_intact(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    started(tmp_path / "run")
+    directory = opened(tmp_path / "run")
+    directory.checkpoints.load()
+    if step == "config":
+        directory.lock.close()
+    before = contents(tmp_path / "run")
+    calls = {
+        "config": lambda: opened(tmp_path / "run"),
+        "session": lambda: directory.begin_session([0]),
+        "timing": lambda: directory.time({"env_step": 80}),
+        "finish": lambda: directory.finish(ParameterCounts(1, 2), {"mean_success": 1.0}),
+    }
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full_disk)
+        if step == "timing":
+            patch.setattr(Path, "open", full_disk)
+        with pytest.raises(UserError, match="No space left on device"):
+            calls[step]()
+    assert contents(tmp_path / "run") == before
+
+
+def test_row_files_that_no_checkpoint_names_are_forgotten(tmp_path: Path) -> None:
+    started(tmp_path / "run")
+    (tmp_path / "run" / "rows" / "000000002.parquet").write_bytes(b"written before the kill")
+    directory = opened(tmp_path / "run")
+    directory.checkpoints.load()
+    directory.forget_parts_after_checkpoint()
+    assert [p.name for p in (tmp_path / "run" / "rows").iterdir()] == ["000000001.parquet"]
+
+
+def test_an_empty_log_makes_no_part(tmp_path: Path) -> None:
+    directory = opened(tmp_path / "run")
+    assert directory.part(1, RowLog(["reach-v3"])) is None
+
+
+def test_every_row_carries_what_tells_which_rows_may_be_compared(tmp_path: Path) -> None:
+    directory = RunDirectory(config_in(tmp_path / "run", seed=3))
+    columns = directory.columns(ParameterCounts(10, 20))
+    assert columns["run"] == directory.config.name()
+    assert columns["config_hash"] == directory.config.hash()
+    assert (columns["algorithm"], columns["seed"]) == ("mtsac", 3)
+    assert (columns["tasks"], columns["goals"]) == (2, "preset")
+    assert (columns["reward_version"], columns["horizon"]) == ("v2", 20)
+    assert columns["total_steps"] == 400
+    assert [columns[f"{p}_parameters"] for p in ("actor", "critic", "total")] == [10, 20, 30]
+    assert columns["device"] == "cpu"
+    for word in ("deterministic", "separate envs", "any step", "preset goals", "2 final episodes"):
+        assert word in columns["evaluation"]
+    for package in ("metaworld", "mujoco", "gymnasium", "torch", "mtscale"):
+        assert columns[f"version_{package}"] == version(package) != "unknown"
+
+
+@pytest.mark.parametrize(("one", "other"), [("MT10", "mt10"), ("MT1:reach", "reach-v3")])
+def test_spellings_of_one_task_set_give_the_same_columns(
+    tmp_path: Path, one: str, other: str
+) -> None:
+    # The same run must have the same rows, and tables group by these columns.
+    a, b = (
+        RunDirectory(config_in(tmp_path, task=TaskConfig(tasks))).columns(ParameterCounts(1, 2))
+        for tasks in (one, other)
+    )
+    assert a == b
+
+
+def test_fixed_goals_are_evaluated_once_and_the_columns_say_so(tmp_path: Path) -> None:
+    config = config_in(tmp_path, task=TaskConfig("reach", goals="fixed"))
+    protocol = RunDirectory(config).columns(ParameterCounts(1, 2))["evaluation"]
+    assert "fixed goals, 1 final episodes" in protocol
+
+
+@pytest.mark.parametrize(("script", "expected"), [("echo 12.3", "12.3"), ("exit 1", "none")])
+def test_a_run_that_resumes_with_another_compiler_says_so(
+    script: str,
+    expected: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "gcc").write_text(f"#!/bin/sh\n{script}\n")
+    (tmp_path / "gcc").chmod(0o755)
+    with monkeypatch.context() as before:
+        before.setattr("suite.runs.directory.compiler_version", lambda: "9.9")
+        started(tmp_path / "run")
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    opened(tmp_path / "run").begin_session([0])
+    assert f"began with gcc 9.9, now {expected}" in capsys.readouterr().err
+
+
+def test_every_session_adds_its_versions_and_machine(tmp_path: Path) -> None:
+    started(tmp_path / "run")
+    directory = opened(tmp_path / "run")
+    directory.begin_session([0])
+    sessions = json.loads((tmp_path / "run" / "provenance.json").read_text())
+    assert len(sessions) == 2
+    assert sessions[0]["versions"]["metaworld"] == version("metaworld")
+    assert sessions[0].keys() == provenance(directory.config, 1, [0]).keys()
+    assert sessions[1]["cpus"] >= 1
+
+
+def test_the_suites_version_names_the_commit_where_there_is_one() -> None:
+    assert version("mtscale").endswith(commit())
+    assert version("no-such-package") == "unknown"
+
+
+def test_flatten_gives_every_field_of_every_part_one_level() -> None:
+    assert flatten({"a": 1, "b": {"c": 2, "d": {"e": 3}}}) == {"a": 1, "c": 2, "e": 3}
+    flat = flatten(config_in(Path("x")).identity())
+    parts = [v for v in config_in(Path("x")).identity().values() if isinstance(v, dict)]
+    plain = 4  # algorithm, seed, device and nothing else, next to the parts
+    assert len(flat) == sum(map(len, parts)) + plain - 1

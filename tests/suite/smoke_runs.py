@@ -1,0 +1,50 @@
+"""Whole smoke runs, begun in this process by the command line, and what they left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from suite.cli import main
+
+
+class Run(NamedTuple):
+    """What a call of the command line left behind."""
+
+    status: int
+    output: str
+    errors: str
+    path: Path
+    """The only run directory under its results folder."""
+    arguments: list[str]
+    global_generators_moved: list[str]
+
+
+def smoke_arguments(algorithm: str, results: Path) -> list[str]:
+    return [
+        *("bench", "--alg", algorithm, "--preset", "smoke", "--tasks", "reach,push"),
+        *("--threads", "1", "--workers", "1", "--results", str(results)),
+    ]
+
+
+def call(arguments: list[str], results: Path) -> Run:
+    """`main(arguments)` with its output kept and the global generators watched."""
+    threads = torch.get_num_threads()
+    output, errors = io.StringIO(), io.StringIO()
+    # Not Python's `random`: tyro draws from it, where it runs under pytest only.
+    before = (str(np.random.get_state()), torch.get_rng_state())  # noqa: NPY002
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+        status = main(arguments)
+    moved = []
+    if str(np.random.get_state()) != before[0]:  # noqa: NPY002
+        moved.append("numpy")
+    if not torch.equal(torch.get_rng_state(), before[1]):
+        moved.append("torch")
+    torch.set_num_threads(threads)
+    (path,) = [p for p in results.iterdir() if p.is_dir()]
+    return Run(status, output.getvalue(), errors.getvalue(), path, arguments, moved)

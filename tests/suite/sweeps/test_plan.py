@@ -1,0 +1,252 @@
+"""Plans: which runs a sweep stands for, each once, and what is wrong with one."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from algorithms import ALGORITHMS
+from suite.cli import main
+from suite.estimate import cost
+from suite.presets import preset
+from suite.sizes import count
+from suite.sweeps.plan import FOLDERS, plan
+
+NAMED = ("scaling", "diversity", "matched", "mega-ablations")
+
+
+def test_a_grid_is_every_combination_of_its_lists() -> None:
+    axes = {"alg": ["mtsac", "d2r"], "tasks": ["MT10", "reach,push"], "seed": ["0", "1"]}
+    planned = plan("", {**axes, "width": ["32", "64"], "preset": ["smoke"]})
+    found = {(c.algorithm, c.task.tasks, c.seed, c.settings.actor_width) for c in planned.runs}
+    assert len(planned.runs) == len(found) == 16
+    assert {c.settings.actor_width - c.settings.critic_width for c in planned.runs} == {0}
+    assert {c.training.steps for c in planned.runs} == {2000, 400}
+
+
+def test_one_run_in_two_spellings_is_one_run() -> None:
+    planned = plan(
+        "", {"alg": ["mtsac"], "tasks": ["reach,push", "reach-v3,push-v3"], "threads": ["1", "2"]}
+    )
+    assert len(planned.runs) == 1
+
+
+def test_all_runs_of_a_seed_come_before_those_of_the_next() -> None:
+    planned = plan("", {"seed": ["1", "0"], "alg": ["mtsac", "mega"]})
+    assert [c.seed for c in planned.runs] == [0, 0, 1, 1]
+
+
+def test_a_file_and_the_command_line_over_it(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(
+        """about = "widths"
+        [all]
+        alg = "mtsac"
+        seed = [0, 1]
+        [[grid]]
+        actor-width = [16, 32]
+        [[grid]]
+        actor-width = 32
+        horizon = 150
+        multi-head = false
+        """
+    )
+    planned = plan(str(file), {})
+    assert (planned.name, planned.about) == ("mine", "widths")
+    shape = Counter(
+        (c.settings.actor_width, c.task.horizon, c.settings.multi_head) for c in planned.runs
+    )
+    assert shape == {(16, 200, True): 2, (32, 200, True): 2, (32, 150, False): 2}
+    over = plan(str(file), {"seed": ["7"], "results": [str(tmp_path)]})
+    assert [c.seed for c in over.runs] == [7, 7, 7]
+    assert {c.execution.results for c in over.runs} == {str(tmp_path)}
+
+
+def test_the_results_folder_is_the_same_from_everywhere() -> None:
+    (config,) = plan("", {"alg": ["mtsac"], "results": ["here"]}).runs
+    assert config.execution.results == str(Path.cwd() / "here")
+
+
+# The named sweeps ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [*NAMED, *(f"{name}-demo" for name in NAMED)])
+def test_every_named_sweep_has_a_plan_and_a_purpose(name: str) -> None:
+    planned = plan(name, {"seed": ["0"]})
+    assert planned.about
+    assert len({c.hash() for c in planned.runs}) == len(planned.runs) > 1
+
+
+def test_every_file_of_a_sweep_is_one_of_them() -> None:
+    files = {path.stem for path in FOLDERS[1].glob("*.toml")}
+    assert files == {*NAMED, *(f"{name}-demo" for name in NAMED)}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_demo_is_estimated_to_take_a_few_minutes_on_two_cores(name: str) -> None:
+    costs = [cost(config, 1).seconds for config in plan(f"{name}-demo", {}).runs]
+    assert sum(costs) / 2 < 8 * 60
+    full = [cost(config, 1).seconds for config in plan(name, {}).runs]
+    assert sum(full) > 1000 * sum(costs)
+
+
+def test_scaling_is_the_studys_grid() -> None:
+    runs = plan("scaling", {"seed": ["0"]}).runs
+    widths = {(c.settings.actor_width, c.settings.critic_width) for c in runs}
+    swept = (256, 512, 1024, 2048, 4096)
+    assert widths == {
+        *((w, w) for w in swept),
+        *((w, 400) for w in swept),
+        *((400, w) for w in swept),
+    }
+    assert {c.task.tasks for c in runs} == {"MT10", "MT25", "MT50"}
+
+
+def test_diversity_nests_its_task_sets() -> None:
+    sets = sorted({c.tasks for c in plan("diversity", {}).runs}, key=len)
+    assert [len(tasks) for tasks in sets] == [1, 2, 5, 10, 25, 50]
+    for smaller, larger in itertools.pairwise(sets):
+        assert set(smaller) < set(larger)
+
+
+def test_matched_has_each_algorithm_and_a_plain_net_of_its_size() -> None:
+    runs = plan("matched", {"seed": ["0"], "tasks": ["MT10"]}).runs
+    plain = [count("mtsac", c.settings, c.tasks) for c in runs if c.algorithm == "mtsac"]
+    others = {c.algorithm: count(c.algorithm, c.settings, c.tasks) for c in runs}
+    assert set(others) == set(ALGORITHMS)
+    for own in others.values():
+        near = [p for p in plain if abs(p.actor / own.actor - 1) < 0.01]
+        assert any(abs(p.critic / own.critic - 1) < 0.01 for p in near)
+    assert len(plain) == len(ALGORITHMS)
+
+
+def test_the_ablations_differ_from_mega_in_one_respect_each() -> None:
+    runs = plan("mega-ablations", {"seed": ["0"], "goals": ["fixed"]}).runs
+    base = preset("d2r", "mega", "MT10")
+    changed = Counter[tuple[str, ...]]()
+    for config in runs:
+        if config.algorithm == "mega" and config.task.tasks == "MT10":
+            different = [
+                k for k, v in vars(config.settings).items() if v != getattr(base.settings, k)
+            ]
+            changed[tuple(different)] += 1
+    assert changed[()] == 1
+    assert changed[("decoding",)] == 1
+    assert changed[("gene_bits",)] == 2
+    assert changed[("gene_bits", "decoding")] == 2
+    assert changed[("population",)] == 3
+    single = {"cross_population_rate", "growth", "success_threshold", "improvement_threshold"}
+    for name in (*single, "window", "evolution"):
+        assert changed[(name,)] >= 1, name
+
+
+# Costs ---------------------------------------------------------------------------------------
+
+
+def test_cost_grows_with_what_it_depends_on() -> None:
+    base = preset("scaling", "mtsac", "MT10")
+    now = cost(base, 2)
+    wide = cost(replace(base, settings=replace(base.settings, critic_width=2000)), 2)
+    assert wide.seconds > now.seconds and wide.memory > now.memory and wide.kept > now.kept
+    longer = replace(base, training=replace(base.training, steps=2 * base.training.steps))
+    assert 1.9 < cost(longer, 2).seconds / now.seconds < 2.1
+    assert cost(base, 4).seconds < now.seconds
+    assert now.gpu_memory == 0
+    gpu = cost(replace(base, device="cuda"), 2)
+    assert gpu.gpu_memory > 0 and gpu.memory < now.memory and gpu.seconds < now.seconds
+
+
+# Mistakes and the command line ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["scalin"], ["sweep: 'scalin'", "matched", "did you mean scaling?"]),
+        (["no/such.toml"], ["there is no file no/such.toml"]),
+        ([], ["name one of results/sweeps, or give fields"]),
+        (["scaling", "--launcher", "loacl"], ["launcher: 'loacl'", "did you mean local?"]),
+        (["scaling", "--jobs", "many"], ["jobs: 'many' is not a whole number"]),
+        (["scaling", "--jobs", "-1"], ["jobs: '-1'"]),
+        (["scaling", "--force"], ["force cannot be given to a sweep"]),
+        (["scaling", "--run-dir", "x"], ["run-dir cannot be given to a sweep"]),
+        (["--alg", "mtsac,mgea"], ["algorithm: 'mgea'", "did you mean mega?"]),
+        (["--alg", "mtsac", "--sed", "1"], ["field: 'sed'", "did you mean seed?"]),
+        (["--alg", "mtsac", "--horizon", "20,501"], ["horizon: 501"]),
+        (
+            ["--alg", "mtsac", "--width", "8", "--match", "d2r"],
+            ["match: 'd2r' decides actor-width"],
+        ),
+    ],
+)
+def test_a_mistake_is_one_line_before_any_work(
+    arguments: list[str], expected: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["sweep", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    for part in expected:
+        assert part in captured.err
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[all\n", "cannot be read"),
+        ("[al]\nseed = 1", "'al' is not one of about, all, grid; did you mean all?"),
+        ("[grid]\nseed = 1", "write [all] once, and [[grid]] for each grid"),
+        ("[[grid]]\nseed = []", "seed: [] is not a value or a list of values"),
+        ("[[grid]]\nseed = {a = 1}", "is not a value or a list of values"),
+    ],
+)
+def test_a_mistake_in_a_file_is_named(
+    text: str, expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.toml").write_text(text)
+    assert main(["sweep", str(tmp_path / "mine.toml")]) == 2
+    assert expected in capsys.readouterr().err
+
+
+def test_a_dry_run_prints_the_plan_and_does_nothing_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["matched-demo", "--dry-run", "--seed", "0,1", "--results", str(tmp_path / "r")]
+    assert main(["sweep", *arguments]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("sweep matched-demo: ")
+    assert len(lines) == 2 + 5 + 1
+    assert all(" 0,1 " in line for line in lines[2:-1])
+    assert lines[-1].startswith("10 runs, 0 done; about ")
+    assert "GB while they run" in lines[-1]
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.skipif(os.path.exists("/dev/nvidiactl"), reason="there is a GPU here")
+def test_a_gpu_is_needed_where_the_runs_are_and_not_to_plan_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cuda = ["--alg", "mtsac", "--match", "4M", "--device", "cuda", "--results", str(tmp_path)]
+    assert main(["sweep", *cuda, "--dry-run"]) == 0
+    assert main(["status", *cuda]) == 0
+    assert len(plan("", {"device": ["cuda"]}, here=False).runs) == 1
+    capsys.readouterr()
+    assert main(["sweep", *cuda]) == 2
+    assert "device: 'cuda' is not there" in capsys.readouterr().err
+    assert main(["sweep", *cuda, "--dry-run", "--device", "gpu"]) == 2
+    assert "device: 'gpu' is not one of" in capsys.readouterr().err
+
+
+def test_a_disk_that_is_too_small_is_noticed_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10_000_000))
+    assert main(["sweep", "scaling-demo", "--results", str(tmp_path)]) == 2
+    assert "disk: the sweep needs about 0.1 GB" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

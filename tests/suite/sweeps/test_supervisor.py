@@ -1,0 +1,345 @@
+"""What a sweep decides: what to start, when, and what became of it; without processes."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from suite.config import RunConfig
+from suite.estimate import Cost, seconds_left, sweep_seconds
+from suite.runs.directory import Busy, RunDirectory, locked
+from suite.runs.progress import Progress
+from suite.runs.state import State, state
+from suite.sweeps import supervisor
+from suite.sweeps.child import BUSY, Share, keep_failure, within
+from suite.sweeps.on_this_machine import LocalLauncher, Machine, Running, division
+from suite.sweeps.overview import cells, failures, summary
+from suite.sweeps.plan import Plan, of_seeds, plan
+from suite.sweeps.supervisor import Supervisor
+
+GB = 10**9
+COST = Cost(100.0, GB, 0, GB, GB)
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Plan:
+    given = {"alg": ["mtsac"], "preset": ["smoke"], "tasks": ["reach"], "seed": ["0", "1", "2"]}
+    return plan("", {**given, "results": [str(tmp_path)]})
+
+
+def folder(config: RunConfig) -> Path:
+    path = RunDirectory(config).path
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def finish(config: RunConfig) -> None:
+    (folder(config) / "result.json").write_text('{"mean_success": 0.5}')
+
+
+class Fake:
+    """Ends each run with the next of its statuses; 0 leaves a result."""
+
+    at_once = 1
+    detaches = False
+
+    def __init__(self, statuses: dict[int, list[int]]) -> None:
+        self.statuses = statuses
+        self.started: list[int] = []
+        self.now: list[RunConfig] = []
+
+    def has_room(self, config: RunConfig) -> bool:
+        return len(self.now) < self.at_once
+
+    def start(self, config: RunConfig) -> None:
+        self.started.append(config.seed)
+        self.now.append(config)
+
+    def ended(self) -> Iterable[tuple[RunConfig, int]]:
+        for config in self.now:
+            status = self.statuses.get(config.seed, [0]).pop(0)
+            if status == 0:
+                for run in config.each_seed():
+                    finish(run)
+            elif status not in (BUSY, 130):
+                keep_failure(config, status, ["the last line"])
+            yield config, status
+        self.now = []
+
+    def stop(self) -> None: ...
+
+    def kill(self) -> None: ...
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "PAUSE", 0.001)
+    monkeypatch.setattr(supervisor, "LOOK_SECONDS", 0.0)
+
+
+def supervised(runs: Plan, statuses: dict[int, list[int]]) -> tuple[int, list[int]]:
+    fake = Fake(statuses)
+    return Supervisor(runs, [COST] * len(runs.runs), fake).run(), fake.started
+
+
+def test_runs_are_started_in_order_and_finished_ones_not_at_all(runs: Plan) -> None:
+    finish(runs.runs[1])
+    assert supervised(runs, {}) == (0, [0, 2])
+
+
+def test_a_failure_is_final_and_counts_at_the_end(
+    runs: Plan, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert supervised(runs, {1: [1]}) == (1, [0, 1, 2])
+    shown = capsys.readouterr().out
+    assert f"failed: {runs.runs[1].name()} (exit status 1)\n    the last line\n" in shown
+    assert "2 of 3 runs done" in shown
+    # The next sweep tries it again.
+    assert supervised(runs, {}) == (0, [1])
+
+
+def test_a_killed_run_has_three_lives(runs: Plan) -> None:
+    killed = -signal.SIGKILL
+    assert supervised(runs, {0: [killed, killed, 0]}) == (0, [0, 1, 2, 0, 0])
+    for config in runs.runs:
+        (folder(config) / "result.json").unlink()
+    assert supervised(runs, {2: [killed] * 3}) == (1, [0, 1, 2, 2, 2])
+
+
+def test_seeds_that_fail_together_go_on_one_by_one(tmp_path: Path) -> None:
+    given = {"alg": ["mtsac"], "preset": ["smoke"], "tasks": ["reach"], "seed": ["0", "1", "2"]}
+    runs = plan("", {**given, "results": [str(tmp_path)], "batched": ["True"]})
+    finish(runs.runs[2])
+    assert supervised(runs, {0: [1, 1]}) == (1, [0, 0, 1])
+    assert [state(run).phase for run in runs.runs] == ["failed", "done", "done"]
+
+
+def test_seeds_that_are_killed_together_have_three_lives_again_alone(tmp_path: Path) -> None:
+    given = {"alg": ["mtsac"], "preset": ["smoke"], "tasks": ["reach"], "seed": ["0", "1"]}
+    runs = plan("", {**given, "results": [str(tmp_path)], "batched": ["True"]})
+    killed = -signal.SIGKILL
+    assert supervised(runs, {0: [killed] * 6}) == (1, [0, 0, 0, 0, 1, 0, 0])
+
+
+def test_seeds_that_are_done_take_no_part_in_what_goes_on(tmp_path: Path) -> None:
+    given = {"alg": ["mtsac"], "preset": ["smoke"], "tasks": ["reach"], "seed": ["0", "1", "2"]}
+    runs = plan("", {**given, "results": [str(tmp_path)], "batched": ["True"]})
+    finish(runs.runs[0])
+    assert supervised(runs, {}) == (0, [1])
+    started = of_seeds(runs.runs)
+    share = Share(4)
+    assert within(started, share).execution.threads == 4
+    (folder(runs.runs[2]) / "provenance.json").write_text('[{"threads": 3}]')
+    assert within(started, share).execution.threads == 3
+
+
+@pytest.mark.parametrize("status", [BUSY, 130])
+def test_a_run_that_was_busy_or_stopped_comes_again(runs: Plan, status: int) -> None:
+    assert supervised(runs, {0: [status] * 5 + [0]}) == (0, [0, 1, 2, 0, 0, 0, 0, 0])
+
+
+def test_what_another_sweep_trains_is_waited_for(runs: Plan) -> None:
+    theirs = runs.runs[0]
+    lock = (folder(theirs) / "lock").open("a")
+    assert locked(lock)
+
+    class Theirs(Fake):
+        def start(self, config: RunConfig) -> None:
+            super().start(config)
+            if config.seed == 2:  # the other sweep ends
+                finish(theirs)
+                lock.close()
+
+    fake = Theirs({})
+    assert Supervisor(runs, [COST] * 3, fake).run() == 0
+    assert fake.started == [1, 2]
+
+
+def test_what_another_sweep_leaves_unfinished_is_taken_over(runs: Plan) -> None:
+    lock = (folder(runs.runs[0]) / "lock").open("a")
+    assert locked(lock)
+
+    class Theirs(Fake):
+        def start(self, config: RunConfig) -> None:
+            super().start(config)
+            lock.close()
+
+    fake = Theirs({})
+    assert Supervisor(runs, [COST] * 3, fake).run() == 0
+    assert sorted(fake.started) == [0, 1, 2]
+    assert fake.started[0] == 1
+
+
+# The state of a run --------------------------------------------------------------------------
+
+
+def test_the_states_of_a_run(runs: Plan) -> None:
+    config = runs.runs[0]
+    assert state(config).phase == "waiting"
+    path = folder(config)
+    assert state(config).phase == "waiting"
+    (path / "config.json").write_text("{}")
+    progress = Progress("", 200, [path / "progress.json"])
+    progress.begin(0)
+    progress.step(50)
+    progress.evaluated(50, [0.75])
+    found = state(config)
+    assert (found.phase, found.share, found.success) == ("stopped", 0.25, 0.75)
+    assert found.steps_left == 150
+    assert found.steps_per_second > 0
+    keep_failure(config, -9, ["a", "b"])
+    assert state(config)[0] == "failed"
+    assert state(config)[-2:] == ("killed by SIGKILL", ("a", "b"))
+    with (path / "lock").open("a") as file:
+        assert locked(file)
+        assert state(config).phase == "running"
+    (path / "progress.json").write_text("{half")
+    assert state(config).share == 0.0
+    finish(config)
+    assert state(config)[:3] == ("done", 1.0, 0.5)
+
+
+def test_a_held_lock_is_a_run_that_is_busy(runs: Plan) -> None:
+    first, second = RunDirectory(runs.runs[0]), RunDirectory(runs.runs[0])
+    first.open()
+    with pytest.raises(Busy) as refused:
+        second.open()
+    assert refused.value.status == BUSY == 75
+    first.lock.close()
+    second.open()
+
+
+def test_a_look_at_a_lock_keeps_no_run_out(runs: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    # It is held for an instant when somebody looks whether the run goes on.
+    directory = RunDirectory(runs.runs[0])
+    look = (folder(runs.runs[0]) / "lock").open("a")
+    assert locked(look)
+    monkeypatch.setattr("time.sleep", lambda _: look.close())
+    directory.open()
+
+
+def test_what_a_sweep_leaves_in_a_run_is_the_runs_own(runs: Plan) -> None:
+    config = runs.runs[0]
+    path = folder(config)
+    for name in ("log.txt", "failure.json"):
+        (path / name).write_text("{}")
+    directory = RunDirectory(config)
+    directory.open()  # though there is no config.json yet
+    (path / "progress.json").write_text("{}")
+    directory.lock.close()
+    forced = replace(config, execution=replace(config.execution, force=True))
+    RunDirectory(forced).open()
+    assert {p.name for p in path.iterdir()} == {"lock", "log.txt", "config.json"}
+    (path / "progress.json").write_text("{}")
+    directory.tidy()
+    assert not (path / "progress.json").exists()
+
+
+def test_a_full_disk_stops_no_run_for_its_progress(tmp_path: Path) -> None:
+    progress = Progress("", 10, [tmp_path / "not there" / "progress.json"])
+    progress.begin(0)
+    progress.step(1)
+
+
+# Shares of the machine -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("cores", "runs", "jobs", "expected"),
+    [
+        (16, 4, 0, (4, 4)),
+        (2, 10, 0, (2, 1)),
+        (16, 40, 8, (8, 2)),
+        (2, 9, 5, (5, 1)),
+        (3, 1, 0, (1, 3)),
+    ],
+)
+def test_cores_are_divided_evenly(
+    cores: int, runs: int, jobs: int, expected: tuple[int, int]
+) -> None:
+    assert division(Machine(cores, GB), runs, jobs) == expected
+
+
+def test_a_run_keeps_the_threads_that_it_began_with(runs: Plan) -> None:
+    config = runs.runs[0]
+    fresh = within(config, Share(3)).execution
+    assert (fresh.threads, fresh.workers) == (3, 3)
+    (folder(config) / "provenance.json").write_text(json.dumps([{"threads": 1}]))
+    assert within(config, Share(3)).execution.threads == 1
+    chosen = replace(config, execution=replace(config.execution, threads=2, workers=5))
+    assert within(chosen, Share(3)) == chosen
+
+
+def local(runs: Plan, machine: Machine, cost: Cost, device: str, **limits: float) -> LocalLauncher:
+    there = [replace(config, device=device) for config in runs.runs]
+    return LocalLauncher(Plan("", "", tuple(there)), [cost] * 3, machine, **limits)  # type: ignore[arg-type]
+
+
+def occupy(launcher: LocalLauncher, config: RunConfig, gpu: str = "") -> None:
+    child: object = object()
+    running = Running(child, launcher.costs[config.name()], gpu)  # type: ignore[arg-type]
+    launcher.running[config.name()] = running
+
+
+def test_memory_limits_the_runs_at_once_but_lets_one_always_run(runs: Plan) -> None:
+    launcher = local(runs, Machine(8, 2 * GB), COST._replace(memory=GB), "cpu")
+    first, second, _ = runs.runs
+    assert launcher.at_once == 3
+    assert launcher.has_room(first)
+    occupy(launcher, first)
+    assert not launcher.has_room(second)  # a tenth is kept free
+    launcher.machine = Machine(8, 3 * GB)
+    assert launcher.has_room(second)
+    launcher.machine = Machine(8, 1000)
+    launcher.running.clear()
+    assert launcher.has_room(second)
+
+
+def test_gpus_are_filled_evenly_and_as_far_as_their_memory_goes(runs: Plan) -> None:
+    machine = Machine(16, 100 * GB, (("0", 10 * GB), ("1", 10 * GB)))
+    launcher = local(runs, machine, COST._replace(gpu_memory=4 * GB), "cuda")
+    first, second, third = (replace(config, device="cuda") for config in runs.runs)
+    cost = launcher.costs[first.name()]
+    assert launcher.gpu_for(cost) == "0"
+    occupy(launcher, first, "0")
+    assert launcher.gpu_for(cost) == "1"
+    occupy(launcher, second, "1")
+    assert launcher.gpu_for(cost) == "0"
+    assert launcher.gpu_for(cost._replace(gpu_memory=6 * GB)) is None
+    assert launcher.has_room(third)
+    launcher.per_gpu = 1
+    assert launcher.gpu_for(cost) is None
+    assert not launcher.has_room(third)
+
+
+# What is shown -------------------------------------------------------------------------------
+
+
+def test_time_left_is_measured_where_it_can_be(runs: Plan) -> None:
+    half = State("running", 0.5, None, 10.0, 1000)
+    assert seconds_left(half, COST) == 100.0
+    assert seconds_left(State("stopped", 0.25), COST) == 75.0
+    assert seconds_left(State("done", 1.0), COST) == 0.0
+    # The running one is twice as slow as estimated, so the waiting ones will be.
+    states = [half, State("waiting"), State("waiting")]
+    assert sweep_seconds(states, [COST] * 3, 1) == pytest.approx(100 + 200 + 200)
+    assert sweep_seconds(states, [COST] * 3, 3) == pytest.approx(200)
+
+
+def test_a_row_and_the_summary_of_a_sweep(runs: Plan) -> None:
+    states = [State("done", 1.0, 0.9), State("running", 0.5, 0.25, 10.0, 1000), State("waiting")]
+    assert cells("run", states[0], COST) == ("run", "done", "100%", "0.90", "")
+    assert cells("run", states[1], COST) == ("run", "running", "50%", "0.25", "1:40")
+    assert summary(runs, states, [COST] * 3, 2) == (
+        "1 of 3 done, 1 running, 1 waiting; about 3:20 left, 2 at once"
+    )
+    failed = State("failed", 0.1, reason="exit status 1", lines=("a", "b"))
+    lines = failures(runs, [states[0], failed, states[2]])
+    assert lines[0] == f"failed: {runs.runs[1].name()} (exit status 1)"
+    assert lines[1:3] == ["    a", "    b"]
+    assert lines[3].endswith(f"{runs.runs[1].name()}/log.txt")

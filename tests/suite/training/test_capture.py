@@ -1,0 +1,237 @@
+"""A recorded step gives what the plain one gives, or the plain one goes on with a warning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from algorithms import ALGORITHMS, entry, load
+from algorithms.algorithm import Outcomes, Problem
+from algorithms.draws import Draws
+from suite.presets import override
+from suite.training import capture
+from suite.training.capture import WARM_CALLS, Captured
+from suite.training.learner import Learner, on_host, to_host
+from suite.training.replay import Replay
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+class Counter:
+    """A function with state: each call adds 1 and a random number."""
+
+    def __init__(self) -> None:
+        self.total = torch.zeros(())
+        self.draws = torch.Generator().manual_seed(0)
+        self.plain_calls = 0
+
+    def __call__(self) -> dict[str, Tensor]:
+        self.plain_calls += 1
+        self.total += 1 + torch.rand((), generator=self.draws)
+        return {"total": self.total.clone()}
+
+    def snapshot(self) -> Any:
+        return self.total.clone(), self.draws.get_state()
+
+    def restore(self, state: Any) -> None:
+        self.total.copy_(state[0])
+        self.draws.set_state(state[1])
+
+
+class FakeGraph:
+    """Replays by a plain call whose results go to the recorded place."""
+
+    def __init__(self, function: Callable[[], dict[str, Tensor]], wrong_by: float) -> None:
+        self.function, self.wrong_by = function, wrong_by
+        self.results = {"total": torch.zeros(())}
+        self.replays = 0
+
+    def replay(self) -> None:
+        self.replays += 1
+        self.results["total"].copy_(self.function()["total"] * (1 + self.wrong_by))
+
+
+def recorder(monkeypatch: pytest.MonkeyPatch, wrong_by: float = 0.0) -> list[FakeGraph]:
+    graphs: list[FakeGraph] = []
+
+    def record(function: Any, generators: Any) -> Any:
+        graphs.append(FakeGraph(function, wrong_by))
+        return graphs[-1], graphs[-1].results
+
+    monkeypatch.setattr(capture, "record", record)
+    return graphs
+
+
+def plain_totals(calls: int) -> list[float]:
+    counter = Counter()
+    return [counter()["total"].item() for _ in range(calls)]
+
+
+def totals(counter: Counter, calls: int) -> list[float]:
+    captured = Captured("the test", counter, [], counter.snapshot, counter.restore)
+    return [captured()["total"].item() for _ in range(calls)]
+
+
+def test_a_recorded_step_goes_on_where_the_plain_ones_were(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    graphs = recorder(monkeypatch)
+    assert totals(Counter(), 10) == plain_totals(10)
+    assert graphs[0].replays == 10 - WARM_CALLS
+    assert capsys.readouterr().err == ""
+
+
+def test_a_recording_with_other_results_is_not_used_and_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    graphs = recorder(monkeypatch, wrong_by=0.05)
+    assert totals(Counter(), 10) == plain_totals(10)
+    assert graphs[0].replays == 1
+    warning = capsys.readouterr().err
+    assert warning.count("\n") == 1
+    assert "the test runs without a CUDA graph, and slower: its results differ by 0.05" in warning
+
+
+@pytest.mark.parametrize("ran", [True, False])
+def test_a_graph_that_does_nothing_is_not_used(ran: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the recording itself was carried out, so that all looks as it should once."""
+
+    class Empty:
+        def replay(self) -> None: ...
+
+    def record(function: Any, generators: Any) -> Any:
+        return Empty(), function() if ran else {"total": torch.zeros(())}
+
+    monkeypatch.setattr(capture, "record", record)
+    assert totals(Counter(), 10) == plain_totals(10)
+
+
+def test_a_graph_that_returns_the_right_and_changes_nothing_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Reading(FakeGraph):
+        def __init__(self, counter: Counter) -> None:
+            super().__init__(counter, 0.0)
+            self.counter = counter
+
+        def replay(self) -> None:
+            state = self.counter.snapshot()
+            super().replay()
+            self.counter.restore(state)
+
+    def record(function: Any, generators: Any) -> Any:
+        graph = Reading(function)
+        return graph, graph.results
+
+    monkeypatch.setattr(capture, "record", record)
+    assert totals(Counter(), 10) == plain_totals(10)
+    assert "without a CUDA graph" in capsys.readouterr().err
+
+
+def test_a_recording_that_fails_is_said_once_and_the_plain_step_goes_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def record(function: Any, generators: Any) -> Any:
+        raise RuntimeError("operation not permitted when stream is capturing\nmore")
+
+    monkeypatch.setattr(capture, "record", record)
+    assert totals(Counter(), 10) == plain_totals(10)
+    warning = capsys.readouterr().err
+    assert warning.count("\n") == 1
+    assert "slower: operation not permitted when stream is capturing" in warning
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_recording_without_a_gpu_falls_back(capsys: pytest.CaptureFixture[str]) -> None:
+    assert totals(Counter(), 6) == plain_totals(6)
+    assert "the test runs without a CUDA graph" in capsys.readouterr().err
+
+
+def learner(name: str, device: str, seeds: tuple[int, ...] = ()) -> Learner:
+    """A small algorithm on a filled replay."""
+    found = entry(name)
+    small = {"actor_width": 64, "critic_width": 64, "modules": 6, "episodes_per_individual": 1}
+    settings = override(found.settings(), {**small, "window": 1, "success_threshold": 1.0})
+    problem = Problem(("a", "b", "c"), 2, 0, torch.device(device), together=seeds)
+    algorithm = load(found.path)(settings, problem)
+    replay = Replay(3, 500, algorithm.extras, problem.device, Draws.of(problem, "replay"))
+    random = torch.Generator().manual_seed(0)
+    rows = 3 * max(len(seeds), 1)
+    for step in range(60):
+        observations = torch.randn(rows, 2, 39, generator=random)
+        extras = algorithm.act(observations.to(device), explore=True).extras
+        actions = torch.rand(rows, 2, 4, generator=random) * 2 - 1
+        rewards = torch.rand(rows, 2, generator=random)
+        replay.add(observations, actions, rewards, observations, step % 20 == 19, extras)
+    return Learner(algorithm, replay, 16)
+
+
+@needs_gpu
+@pytest.mark.parametrize("seeds", [(), (4, 9)])
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_eager_and_recorded_learners_agree(name: str, seeds: tuple[int, ...], capsys: Any) -> None:
+    recorded, eager = learner(name, "cuda", seeds), learner(name, "cuda", seeds)
+    eager.captures = False
+    for step in range(30):
+        observations = torch.randn(
+            3 * max(len(seeds), 1), 2, 39, generator=torch.Generator().manual_seed(step)
+        ).cuda()
+        for a, b in zip(recorded.act(observations), eager.act(observations), strict=True):
+            parts = zip(a.values(), b.values(), strict=True) if isinstance(a, dict) else [(a, b)]
+            for x, y in parts:
+                torch.testing.assert_close(x, y, rtol=1e-3, atol=1e-3)
+        mine, own = recorded.learn(), eager.learn()
+        for metric, value in own.items():
+            torch.testing.assert_close(mine[metric], value, rtol=1e-2, atol=1e-3)
+        if step % 5 == 4:  # populations breed and grow under the recording
+            score = torch.rand(3 * max(len(seeds), 1), 2, dtype=torch.float64)
+            for one in (recorded, eager):
+                one.algorithm.end_episodes(Outcomes(score, torch.zeros_like(score)))
+    assert recorded.learning.graph is not None and recorded.acting.graph is not None
+    assert capsys.readouterr().err == ""
+
+
+@needs_gpu
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_the_gpu_learns_what_the_cpu_learns(name: str) -> None:
+    """Of one batch, the hidden units of the networks that both begin with."""
+    on_cpu, on_gpu = learner(name, "cpu"), learner(name, "cuda")
+    batch = on_cpu.replay.sample(64)
+    same = batch._replace(
+        **{k: v.cuda() for k, v in batch._asdict().items() if isinstance(v, Tensor)},
+        extras={k: v.cuda() for k, v in batch.extras.items()},
+    )
+    expected, found = on_cpu.algorithm.probe(batch, 0), on_gpu.algorithm.probe(same, 0)
+    for layer, units in expected["actor"].activations.items():
+        close = found["actor"].activations[layer].cpu()
+        torch.testing.assert_close(close, units, rtol=1e-3, atol=1e-4)
+
+
+def test_host_and_device_copies_are_copies() -> None:
+    source = torch.arange(6.0).numpy()
+    copied = on_host(source, torch.device("cpu"))
+    source[:] = 0
+    assert copied.tolist() == [0, 1, 2, 3, 4, 5]
+    assert to_host(copied).tolist() == copied.tolist()
+
+
+def test_the_cpu_learner_is_the_algorithm_itself() -> None:
+    one, other = learner("mtsac", "cpu"), learner("mtsac", "cpu")
+    assert not one.captures
+    expected = other.algorithm.update(other.replay.sample(16))
+    for name, value in one.learn().items():
+        assert torch.equal(value, expected[name])
+
+
+def test_all_built_in_algorithms_can_be_recorded_and_name_their_generators() -> None:
+    for name in ALGORITHMS:
+        made = learner(name, "cpu").algorithm
+        assert made.says("capturable")
+        owned = [v for v in vars(made).values() if isinstance(v, Draws)]
+        assert sorted(map(id, made.generators())) == sorted(
+            id(g) for draws in owned for g in draws.generators
+        )

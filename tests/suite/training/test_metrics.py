@@ -1,0 +1,87 @@
+"""Metrics of gradient steps, and what a user reads when one is not a number."""
+
+from __future__ import annotations
+
+import io
+import math
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from suite.runs.rows import RowLog
+from suite.training.metrics import TrainingDiverged, UpdateMetrics, all_finite
+
+TASKS = ("reach-v3", "push-v3")
+
+
+def metrics_with(step: int, **bad: torch.Tensor) -> UpdateMetrics:
+    """Four gradient steps at steps 0, 2, 4, 6 of the episode; the one at `step` is `bad`."""
+    metrics = UpdateMetrics(TASKS, [0])
+    for at in (0, 2, 4, 6):
+        values = {"critic_loss": torch.tensor([at + 1.0, at + 2.0]), "norm": torch.tensor(3.0)}
+        metrics.add(at, values | (bad if at == step else {}))
+    return metrics
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_names_step_gradient_step_task_and_metric(value: float) -> None:
+    metrics = metrics_with(4, critic_loss=torch.tensor([1.0, value]))
+    with pytest.raises(TrainingDiverged) as error:
+        metrics.check(first_env_step=1000, env_steps_per_step=10, first_update=50)
+    message = str(error.value)
+    # The third gradient step of the round, in step 4 of its episode.
+    assert "critic_loss of push-v3" in message
+    assert "env step 1,040 " in message
+    assert "gradient step 52)" in message
+    assert "last good checkpoint is kept" in message
+    assert "\n" not in message
+
+
+def test_a_metric_of_the_whole_agent_names_no_task() -> None:
+    metrics = metrics_with(0, norm=torch.tensor(math.nan))
+    with pytest.raises(TrainingDiverged, match=r"^norm became") as error:
+        metrics.check(0, 10, 0)
+    assert not any(task in str(error.value) for task in TASKS)
+
+
+def test_the_first_bad_step_is_named_and_there_the_metric_of_a_task() -> None:
+    metrics = UpdateMetrics(TASKS, [0])
+    nan = torch.tensor(math.nan)
+    good, bad = torch.ones(2), torch.tensor([math.nan, 1.0])
+    metrics.add(0, {"norm": torch.tensor(1.0), "early": good, "late": good})
+    metrics.add(1, {"norm": nan, "early": bad, "late": good})
+    metrics.add(2, {"norm": nan, "early": bad, "late": bad})
+    with pytest.raises(TrainingDiverged, match=r"early of reach-v3 .* env step 10 "):
+        metrics.check(0, 10, 0)
+
+
+def test_finite_metrics_pass_and_their_means_become_rows() -> None:
+    metrics = metrics_with(-1)
+    assert metrics.count == 4
+    metrics.check(0, 10, 0)
+    log = RowLog(TASKS)
+    metrics.write([log], env_step=80, update=4)
+    assert log.rows == [
+        ("reach-v3", "train/critic_loss", 80, 4, 4.0),
+        ("push-v3", "train/critic_loss", 80, 4, 5.0),
+        ("", "train/norm", 80, 4, 3.0),
+    ]
+    assert pq.read_table(io.BytesIO(log.flush())).num_rows == 3
+
+
+def test_a_round_without_gradient_steps_has_no_metrics() -> None:
+    metrics = UpdateMetrics(TASKS, [0])
+    metrics.check(0, 10, 0)
+    log = RowLog(TASKS)
+    metrics.write([log], 0, 0)
+    assert log.rows == []
+
+
+def test_all_finite_names_the_task_of_a_bad_action() -> None:
+    actions = np.zeros((2, 3, 4))
+    all_finite("action", actions, TASKS, 7)
+    actions[1, 2, 0] = np.nan
+    with pytest.raises(TrainingDiverged, match=r"action of push-v3 .* env step 7;"):
+        all_finite("action", actions, TASKS, 7)

@@ -1,0 +1,181 @@
+"""A run that is killed, wherever, and started again ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import functools
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from algorithms import ALGORITHMS
+from suite.cli import main, parse
+
+SCRIPT = Path(__file__).parents[1] / "run_and_die.py"
+
+
+# So short a run breeds and grows only with small numbers; MEGA's state is what resumes here.
+EVOLVING = {
+    "population": "2",
+    "episodes-per-individual": "1",
+    "window": "2",
+    "first-stage": "1",
+    "success-threshold": "1",
+    "improvement-threshold": "10",
+}
+
+
+def arguments(algorithm: str, results: Path) -> list[str]:
+    # Enough rounds that the replay's ring wraps and every kind of file is written several times.
+    options = {
+        "alg": algorithm,
+        "preset": "smoke",
+        "tasks": "reach,push",
+        "steps": "480",
+        "buffer-per-task": "110",
+        "threads": "1",
+        "workers": "2",
+        "results": str(results),
+        **(EVOLVING if algorithm == "mega" else {}),
+    }
+    return ["bench", *(part for k, v in options.items() for part in (f"--{k}", v))]
+
+
+def start(
+    algorithm: str, results: Path, die_at: int = 0, where: str = "before"
+) -> subprocess.Popen[bytes]:
+    command = [sys.executable, str(SCRIPT), str(die_at), where, *arguments(algorithm, results)]
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": "."},
+    )
+
+
+def directory(algorithm: str, results: Path) -> Path:
+    return results / parse(arguments(algorithm, results)[1:]).name()
+
+
+def final_state(path: Path) -> dict[str, object]:
+    (state,) = (path / "checkpoints").glob("state-*.pt")
+    loaded: dict[str, object] = torch.load(state, weights_only=True)
+    return loaded
+
+
+def assert_same(a: object, b: object, path: str = "") -> None:
+    if isinstance(a, torch.Tensor):
+        assert isinstance(b, torch.Tensor), path
+        assert torch.equal(a, b), path
+    elif isinstance(a, dict):
+        assert isinstance(b, dict) and a.keys() == b.keys(), path
+        for key in a:
+            assert_same(a[key], b[key], f"{path}/{key}")
+    elif isinstance(a, list | tuple):
+        assert isinstance(b, list | tuple) and len(a) == len(b), path
+        for index, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_same(x, y, f"{path}/{index}")
+    else:
+        assert a == b, path
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, float]]:
+    """The directory of an algorithm's run that nobody disturbs, made once, and its seconds."""
+
+    @functools.cache
+    def run(algorithm: str) -> tuple[Path, float]:
+        results, began = tmp_path_factory.mktemp("undisturbed"), time.monotonic()
+        process = start(algorithm, results)
+        assert process.wait() == 0, process.communicate()
+        return directory(algorithm, results), time.monotonic() - began
+
+    return run
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_killed_at_any_moment_and_resumed_equals_uninterrupted_to_the_bit(
+    algorithm: str, tmp_path: Path, undisturbed: Callable[[str], tuple[Path, float]]
+) -> None:
+    one, whole = undisturbed(algorithm)
+
+    # In a file write: a segment, rows, state or manifest, each of a later round than the last.
+    writes = random.Random(algorithm)
+    for where in ("before", "during"):
+        victim = start(algorithm, tmp_path / "killed", writes.randrange(4, 14), where)
+        assert victim.wait() == -signal.SIGKILL, victim.communicate()
+    # At any other time: while it starts, steps, learns, evaluates or finishes.
+    victim = start(algorithm, tmp_path / "killed")
+    time.sleep(random.uniform(0.3, 1) * whole)
+    victim.send_signal(signal.SIGKILL)
+    victim.communicate()
+    survivor = start(algorithm, tmp_path / "killed")
+    assert survivor.wait() == 0, survivor.communicate()
+
+    other = directory(algorithm, tmp_path / "killed")
+    rows = pq.read_table(other / "rows.parquet")
+    if algorithm == "mega":
+        stages = pc.filter(rows["value"], pc.equal(rows["metric"].cast("string"), "stage"))
+        assert len(pc.unique(stages)) > 1, "a run whose stages do not grow shows too little"
+    assert rows.equals(pq.read_table(one / "rows.parquet"), check_metadata=True)
+    assert (other / "rows.parquet").read_bytes() == (one / "rows.parquet").read_bytes()
+    assert_same(final_state(one), final_state(other))
+
+
+def test_interrupted_by_ctrl_c_it_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
+    run = [*arguments("mtsac", tmp_path), "--steps", "2000000", "--checkpoint-minutes", "60"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "suite", *run], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("parameters"):
+            break
+    time.sleep(4)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "saved at env step" in output
+    assert "the same command resumes" in output
+    (manifest,) = tmp_path.glob("*/checkpoints/manifest-*.json")
+    assert manifest.exists()
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
+    tmp_path: Path, undisturbed: Callable[[str], tuple[Path, float]]
+) -> None:
+    victim = start("mtsac", tmp_path / "run", 18)
+    assert victim.wait() == -signal.SIGKILL, victim.communicate()
+    folder = directory("mtsac", tmp_path / "run") / "checkpoints"
+    newest = folder / max(folder.glob("manifest-*")).name.replace("manifest", "state")
+    newest = newest.with_suffix(".pt")
+    newest.write_bytes(newest.read_bytes()[:-7] + b"garbage")
+    again = start("mtsac", tmp_path / "run")
+    _, errors = again.communicate()
+    assert again.returncode == 0
+    assert f"{newest} is damaged" in errors.decode()
+
+    one, other = undisturbed("mtsac")[0], directory("mtsac", tmp_path / "run")
+    assert (other / "rows.parquet").read_bytes() == (one / "rows.parquet").read_bytes()
+
+
+def test_rows_depend_neither_on_the_number_of_workers_nor_on_the_engine(tmp_path: Path) -> None:
+    written = {}
+    threads = torch.get_num_threads()
+    for workers, engine in ((1, "fast"), (3, "fast"), (2, "metaworld")):
+        results = tmp_path / f"{workers}-{engine}"
+        run = [*arguments("mega", results), "--tasks", "reach,push,drawer-close"]
+        assert main([*run, "--workers", str(workers), "--engine", engine]) == 0
+        (rows,) = results.glob("*/rows.parquet")
+        written[workers, engine] = rows.read_bytes()
+    torch.set_num_threads(threads)
+    assert len(set(written.values())) == 1

@@ -1,0 +1,248 @@
+"""Several seeds in one process: each leaves the directory that it would have left alone."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from real_sweeps import begin, ended, fields, planned, rows
+
+from suite.bench import standing_together
+from suite.cli import main
+from suite.options import command_line, parse
+from suite.runs.directory import RunDirectory
+from suite.sweeps.plan import together
+
+SCRIPT = Path(__file__).parents[1] / "run_and_die.py"
+
+
+def arguments(algorithm: str, results: Path, **others: str) -> list[str]:
+    options = {
+        "alg": algorithm,
+        "preset": "smoke",
+        "tasks": "reach,push",
+        "steps": "320",
+        "buffer-per-task": "110",
+        "threads": "1",
+        "workers": "1",
+        "track": "none",
+        "results": str(results),
+        **{name.replace("_", "-"): value for name, value in others.items()},
+    }
+    return ["bench", *(part for k, v in options.items() for part in (f"--{k}", v))]
+
+
+def call(command: list[str]) -> tuple[int, str]:
+    """The command line in this process: exit status and output."""
+    threads, output = torch.get_num_threads(), io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+        status = main(command)
+    torch.set_num_threads(threads)
+    return status, output.getvalue()
+
+
+def tables(results: Path) -> dict[str, pd.DataFrame]:
+    return {p.parent.name: pd.read_parquet(p) for p in sorted(results.glob("*/rows.parquet"))}
+
+
+@pytest.mark.parametrize("algorithm", ["mtsac", "mega"])
+def test_rows_are_those_of_single_runs_up_to_rounding(algorithm: str, tmp_path: Path) -> None:
+    """Goals, actions and evaluations included; only sums may be rounded otherwise."""
+    status, _ = call(arguments(algorithm, tmp_path / "together", seeds="4,0", batched="True"))
+    assert status == 0
+    for seed in ("4", "0"):
+        assert call(arguments(algorithm, tmp_path / "alone", seed=seed))[0] == 0
+    both, alone = tables(tmp_path / "together"), tables(tmp_path / "alone")
+    assert len(both) == 2 and both.keys() == alone.keys()
+    for name, expected in alone.items():
+        actual = both[name]
+        same = [column for column in expected.columns if column != "value"]
+        pd.testing.assert_frame_equal(actual[same], expected[same])
+        # Ranks and shares of units are steps: a unit on the edge may fall to either side.
+        smooth = ~expected.metric.str.contains("rank|dormant|active|gradient_norm")
+        np.testing.assert_allclose(
+            actual[smooth].value, expected[smooth].value, rtol=1e-3, atol=1e-4
+        )
+    for path in (tmp_path / "together").glob("*/provenance.json"):
+        assert json.loads(path.read_text())[0]["seeds_together"] == [4, 0]
+
+
+def test_done_seeds_are_shown_and_the_others_trained(tmp_path: Path) -> None:
+    status, output = call(arguments("mtsac", tmp_path, seeds="1,3"))
+    assert status == 0
+    # Without --batched, one after the other.
+    assert output.count("320 env steps on 2 tasks") == 2
+    before = row_files(tmp_path)
+    status, output = call(arguments("mtsac", tmp_path, seeds="4", batched="True"))
+    assert status == 0
+    assert output.count("this run is done") == 2 and "-s0,2: 320 env steps" in output
+    assert len(tables(tmp_path)) == 4
+    assert before.items() <= row_files(tmp_path).items()
+
+
+def start(results: Path, die_at: int = 0, where: str = "before") -> int:
+    """Two seeds together in a process that may kill itself; returns its exit status."""
+    command = arguments("mtsac", results, seeds="2", batched="True")
+    return subprocess.run(
+        [sys.executable, str(SCRIPT), str(die_at), where, *command],
+        env=os.environ | {"PYTHONPATH": "."},
+        capture_output=True,
+    ).returncode
+
+
+def row_files(results: Path) -> dict[str, bytes]:
+    return {p.parent.name: p.read_bytes() for p in results.glob("*/rows.parquet")}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The rows of two seeds that nothing has disturbed."""
+    results = tmp_path_factory.mktemp("whole")
+    assert start(results) == 0
+    assert len(row_files(results)) == 2
+    return row_files(results)
+
+
+@pytest.mark.parametrize("where", ["before", "during"])
+def test_killed_at_any_moment_and_resumed_equals_uninterrupted_to_the_bit(
+    where: str, whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    """Also where the kill comes between the checkpoints of the two."""
+    # Each round writes eight files, half of them for each seed.
+    deadly = random.Random(where).randrange(10, 40)
+    assert start(tmp_path, deadly, where) == -signal.SIGKILL
+    assert start(tmp_path) == 0
+    assert row_files(tmp_path) == whole
+
+
+def test_a_damaged_checkpoint_of_one_seed_takes_all_back_to_the_round_before(
+    whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    assert start(tmp_path, 40) == -signal.SIGKILL
+    # Of the newest round that both have: the other seed's is whole.
+    shared = max(path.name for path in tmp_path.glob("*-s1-*/checkpoints/state-*.pt"))
+    (newest,) = tmp_path.glob(f"*-s0-*/checkpoints/{shared}")
+    newest.write_bytes(newest.read_bytes()[:-7] + b"garbage")
+    assert start(tmp_path) == 0
+    assert row_files(tmp_path) == whole
+
+
+def directory(results: Path, seed: int, rounds: list[int], threads: int = 1) -> RunDirectory:
+    """A run of which there are checkpoints of these rounds."""
+    made = RunDirectory(parse(arguments("mtsac", results, seed=str(seed))[1:]))
+    made.path.mkdir(parents=True)
+    (made.path / "provenance.json").write_text(json.dumps([{"threads": threads}]))
+    for round_ in rounds:
+        made.checkpoints.save(round_, {"round": round_}, {}, 0, 10, None)
+    return made
+
+
+def test_runs_go_on_together_from_the_newest_round_that_they_share(tmp_path: Path) -> None:
+    behind, ahead = directory(tmp_path, 0, [3, 4]), directory(tmp_path, 1, [4, 5])
+    far, fresh = directory(tmp_path, 2, [8, 9]), directory(tmp_path, 3, [])
+    fresh_too = directory(tmp_path, 4, [])
+    groups = list(standing_together([behind, ahead, far, fresh, fresh_too]))
+    assert groups == [(0, [fresh, fresh_too]), (4, [behind, ahead]), (None, [far])]
+    loaded = ahead.checkpoints.load(4)
+    assert loaded is not None and loaded.state["round"] == 4
+    assert ahead.checkpoints.rounds() == [4], "what came after is made again"
+
+
+def test_runs_that_began_with_other_threads_stay_apart(tmp_path: Path) -> None:
+    one, other = directory(tmp_path, 0, [2]), directory(tmp_path, 1, [2], threads=2)
+    config = parse(arguments("mtsac", tmp_path, threads="0")[1:])
+    one.config = other.config = config
+    assert list(standing_together([one, other])) == [(None, [one]), (None, [other])]
+
+
+# Bad input -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seeds": "0"}, "seeds: '0' names no seed"),
+        ({"seeds": "1,1"}, "seeds: '1,1' names a seed twice"),
+        ({"seeds": "99999999999"}, "seeds: 99999999999 are too many; for the one seed"),
+        ({"seeds": "a"}, "seeds: 'a' is neither a number of seeds nor a list"),
+        ({"seeds": "-1,2"}, "seed: -1 does not lie between"),
+        ({"seeds": "2", "run_dir": "x"}, "run-dir: several seeds have a directory each"),
+        ({"seeds": "2", "batched": "True", "track": "wandb"}, "track: wandb"),
+        ({"seeds": "2", "batched": "True", "buffer_per_task": "40000000"}, "2 tasks and 2 seeds"),
+    ],
+)
+def test_bad_input_is_refused_in_a_line(
+    options: dict[str, str], message: str, tmp_path: Path
+) -> None:
+    status, output = call(arguments("mtsac", tmp_path, **options))
+    assert status == 2
+    assert message in output and output.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_algorithm_that_takes_one_seed_at_a_time_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lonely.py").write_text(
+        "from algorithms.mtsac import MTSAC\nclass Lonely(MTSAC):\n    pass\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    results = tmp_path / "results"
+    status, output = call(arguments("lonely:Lonely", results, seeds="2", batched="True"))
+    assert status == 2 and "batched: lonely:Lonely trains one seed at a time" in output
+    # In a sweep beside others, its seeds are simply runs of their own.
+    given = {"alg": "lonely:Lonely,mtsac", "preset": "smoke", "tasks": "reach", "seed": "0,1"}
+    runs = planned({**given, "batched": "True", "results": str(results)}).runs
+    assert [len(run.each_seed()) for run in together(runs)] == [1, 2, 1]
+
+
+def test_settings_need_not_be_hashable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "listing.py").write_text(
+        "from dataclasses import dataclass, field\n"
+        "from algorithms.mtsac import MTSAC\n"
+        "from algorithms.settings import MTSACSettings\n"
+        "@dataclass(frozen=True)\n"
+        "class Listed(MTSACSettings):\n"
+        "    layers: list[int] = field(default_factory=lambda: [1])\n"
+        "class Listing(MTSAC):\n    Settings = Listed\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert call(arguments("listing:Listing", tmp_path / "results"))[0] == 0
+
+
+# Sweeps --------------------------------------------------------------------------------------
+
+
+def test_a_sweep_starts_batched_seeds_as_one(tmp_path: Path) -> None:
+    given = fields(tmp_path, alg="mtsac,mega", seed="0,3,1", batched="True")
+    runs = planned(given).runs
+    started = together(runs)
+    assert [[run.seed for run in s.each_seed()] for s in started] == [[0, 1, 3], [0, 1, 3]]
+    assert {run.name() for s in started for run in s.each_seed()} == {r.name() for r in runs}
+    assert together(planned({**given, "batched": "False"}).runs) == list(
+        planned({**given, "batched": "False"}).runs
+    )
+    # What a launcher hands to a process comes back as the same runs.
+    (_, *line) = command_line(started[0])
+    assert parse(line).each_seed() == started[0].each_seed()
+
+
+def test_a_batched_sweep_ends_with_the_rows_of_every_seed(tmp_path: Path) -> None:
+    given = fields(tmp_path, seed="0,1", steps="400", batched="True")
+    status, output = ended(begin(given))
+    assert status == 0, output
+    assert "2 runs in 1 processes" in output and "2 of 2 runs done" in output
+    assert len(rows(tmp_path)) == 2
+    status, output = ended(begin(given))
+    assert status == 0 and "2 runs in 1 processes, 2 done" in output
