@@ -1,14 +1,13 @@
 """The contract between an algorithm and the suite.
 
-The task axis comes first everywhere: T tasks, N environments a task, B samples a task. An algorithm
-that can train S seeds side by side (`seeds_together`) has all tasks of its first seed there, then
-all of the second: where [T, ...] is written, [S·T, ...] then holds.
+The task axis comes first: T tasks, N environments per task, B samples per task. An algorithm knows
+one seed; where the suite trains several seeds together, each has an algorithm of its own.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
@@ -23,7 +22,7 @@ class Problem:
     tasks: tuple[str, ...]
     """Task names; the order is the task axis."""
     envs_per_task: int = 1
-    """N, environments a task."""
+    """N, environments per task."""
     seed: int = 0
     """Root of every generator that the algorithm owns."""
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -32,13 +31,10 @@ class Problem:
     """Floats in an observation, the goal included."""
     action_size: int = 4
     """Floats in an action, each in [−1, 1]."""
-    together: tuple[int, ...] = ()
-    """Seeds that are trained side by side, `seed` the first; empty where it is alone."""
-
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        """All S seeds, in the order of the seed axis."""
-        return self.together or (self.seed,)
+    horizon: int = 500
+    """Steps of an episode."""
+    locksteps: int = 0
+    """Steps that every env takes in the whole run, for schedules; 0 where nothing is trained."""
 
 
 class Batch(NamedTuple):
@@ -54,7 +50,7 @@ class Batch(NamedTuple):
     """[T, B, 39] float32; the true successor also where the time limit cut the episode."""
     timeouts: Tensor
     """[T, B] float32, 1 where the time limit ended the episode. Meta-World never terminates."""
-    extras: Mapping[str, Tensor]
+    extras: Mapping[str, Tensor] = {}
     """What the algorithm asked the replay to carry, [T, B, ...]."""
 
 
@@ -74,13 +70,17 @@ class Outcomes(NamedTuple):
     """[T, N] float64, sums of unscaled rewards."""
     successes: Tensor
     """[T, N] float64, 1 where any step of the episode was a success."""
+    rewards: Tensor
+    """[T, N, H] float32, the reward of each of the H steps."""
+    mean_rewards: Tensor
+    """[T] float64, the mean reward of each task's transitions in the replay."""
 
 
 class NetworkProbe(NamedTuple):
     """One network on the probe batch of S = T·B samples, by layer name."""
 
     activations: dict[str, Tensor]
-    """[S, units], what each hidden layer's activation function puts out."""
+    """[S, units], what each hidden layer's activation function puts out, call by call."""
     weights: dict[str, Tensor]
     """Trained parameters."""
     gradients: dict[str, Tensor]
@@ -92,7 +92,7 @@ class ParameterCounts(NamedTuple):
 
     actor: int
     critic: int
-    """Both online critics, without targets."""
+    """All online critics, without targets."""
 
     @property
     def total(self) -> int:
@@ -106,25 +106,26 @@ class Algorithm(ABC):
     Settings: ClassVar[type[Any]]
     """Frozen dataclass of the algorithm's own fields; they become command-line options."""
 
-    seeds_together: ClassVar[bool] = False
-    """Whether it takes a problem with several seeds; then it defines the methods whose names end
-    in `_by_seed`. Not inherited: a subclass may hold what its base does not know of."""
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """What a preset sets for this algorithm: name → field → value, or a function of the number of
+    tasks. Its own fields and the suite's may stand here; "published" is its paper's protocol."""
 
     capturable: ClassVar[bool] = False
     """Whether `act` and `update` can be replayed as CUDA graphs: they launch the same kernels on
     the same memory at every call, decide nothing on the host and draw from `generators` alone.
-    Not inherited either."""
+    Not inherited: a subclass may do what its base does not know of."""
 
     extras: Mapping[str, tuple[tuple[int, ...], torch.dtype]] = {}
     """Per-transition data for the replay to carry: name → (shape, dtype)."""
 
+    generators: Mapping[str, torch.Generator] = {}
+    """Those on the device that `act` and `update` draw from, by purpose."""
+
+    due_updates: int = 0
+    """Gradient steps that the suite makes before the next action, as after a reset."""
+
     @abstractmethod
     def __init__(self, settings: Any, problem: Problem) -> None: ...
-
-    @classmethod
-    def says(cls, ability: str) -> bool:
-        """Whether the class itself, not a base of it, has this ability."""
-        return bool(vars(cls).get(ability))
 
     @abstractmethod
     def act(self, observations: Tensor, explore: bool) -> Decision:
@@ -132,31 +133,28 @@ class Algorithm(ABC):
 
     @abstractmethod
     def update(self, batch: Batch) -> dict[str, Tensor]:
-        """One gradient step. Metrics, [T] or scalar, stay on the device.
-
-        Those of several seeds are [S, T] or [S].
-        """
+        """One gradient step. Metrics, [T] or scalar, stay on the device."""
 
     @abstractmethod
     def probe(self, batch: Batch, seed: int) -> dict[str, NetworkProbe]:
         """What plasticity measures of each trained network, on a fixed batch; changes no state.
 
-        Losses that need noise draw it from a generator seeded with `seed`.
+        Losses that need noise draw it from a generator seeded with `seed`. Raises ValueError, with
+        a line that says what to change, for a network that cannot be measured.
         """
 
     @abstractmethod
     def parameter_counts(self) -> ParameterCounts:
-        """Sizes of the trained networks, those of one seed."""
+        """Sizes of the trained networks."""
 
-    def generators(self) -> list[torch.Generator]:
-        """Those on the device that `act` and `update` draw from, for a `capturable` algorithm."""
-        return []
+    def compile(self) -> None:  # noqa: B027 - an algorithm may have nothing to compile
+        """Replaces what is worth it by its compiled self (`torch.compile`)."""
 
     def end_episodes(self, outcomes: Outcomes) -> None:  # noqa: B027 - most algorithms need nothing
         """Called when a round of training episodes has ended."""
 
     def report(self, batch: Batch) -> dict[str, list[float]]:
-        """State worth a row at each evaluation, given the probe batch: name → one value a task.
+        """State worth a row at each evaluation, given the probe batch: name → one value per task.
 
         NaN means that a task has no such value.
         """
@@ -170,18 +168,5 @@ class Algorithm(ABC):
         """
 
     @abstractmethod
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Inverse of `state_dict`."""
-
-    def probe_by_seed(self, batch: Batch, seed: int) -> list[dict[str, NetworkProbe]]:
-        """`probe` of each seed, on its own part of the batch."""
-        return [self.probe(batch, seed)]
-
-    def state_by_seed(self) -> list[dict[str, Any]]:
-        """The `state_dict` that each seed would have if it were alone."""
-        return [self.state_dict()]
-
-    def load_state_by_seed(self, states: Sequence[dict[str, Any]]) -> None:
-        """Inverse of `state_by_seed`; the states may come from runs of single seeds."""
-        (state,) = states
-        self.load_state_dict(state)

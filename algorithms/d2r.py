@@ -7,105 +7,135 @@ heats the routing of tasks whose temperature is low and weighs their losses (`ta
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from algorithms.algorithm import Batch, Decision, Problem
-from algorithms.draws import Draws
-from algorithms.module_stack import modules_in_use
-from algorithms.routing import (
-    Choice,
+from algorithms.algorithm import Batch, Problem
+from algorithms.modules.routing import (
+    ModuleSettings,
     RoutedNetwork,
-    as_table,
-    mixing_weights,
     pack,
     packed_bytes,
-    select,
+    routes,
     unpack,
 )
-from algorithms.sac import CRITICS, MultiTaskSAC, Phase
-from algorithms.settings import D2RSettings, ModuleSettings
-from algorithms.tanh_gaussian import sample_tanh_gaussian
+from algorithms.modules.stack import modules_in_use
+from algorithms.parts.adam import State
+from algorithms.parts.gaussian import tanh_gaussian
+from algorithms.sac import AllWeights, Given, MultiTaskSAC, Phase, Purpose
+
+PUBLISHED: dict[str, Any] = {
+    "horizon": 200,
+    "goals": "fixed",
+    "reward_scale": 0.1,
+    # The authors' MT50 runs are a third shorter per task and keep twice the transitions.
+    "steps": lambda tasks: tasks * (1_500_000 if tasks <= 10 else 1_000_000),
+    "buffer_per_task": lambda tasks: 100_000 if tasks <= 10 else 200_000,
+    "evaluations": 150,
+    "eval_episodes": 32,
+    "final_episodes": 32,
+}
+"""The paper's protocol; MEGA is published under it, too."""
+
+
+@dataclass(frozen=True)
+class D2RSettings(ModuleSettings):
+    """Dynamic depth routing: a router picks each sample's path through the modules [D2R]."""
 
 
 class RoutedCritics(MultiTaskSAC):
-    """SAC whose twin critics are D2R's: sampled routes to predict, greedy ones elsewhere."""
+    """SAC whose critics are D2R's: sampled routes to predict, greedy ones elsewhere."""
 
-    def build_critics(self, init: torch.Generator) -> RoutedNetwork:
-        """The twin critics."""
-        inputs = self.problem.observation_size + self.problem.action_size
-        s: ModuleSettings = self.settings
-        return RoutedNetwork(CRITICS, self.tasks, inputs, 1, s.critic_width, s, init)
+    presets = {"smoke": {"modules": 4}, "quick": {"modules": 4}, "published": PUBLISHED}
 
-    def values(self, critic: nn.Module, inputs: Tensor, phase: Phase) -> Tensor:
-        """See `MultiTaskSAC.values`."""
-        choice = self.sampled(self.noise, CRITICS) if phase == "critic" else Choice("greedy")
-        return self.by_critic(critic(self.for_members(inputs, CRITICS), choice)[0])
+    def build_critic(self) -> nn.Module:
+        s, p = self.settings, self.problem
+        inputs = p.observation_size + p.action_size
+        return RoutedNetwork(self.tasks, inputs, 1, s.critic_width, s)
 
-    def sampled(self, draws: Draws, members: int = 1) -> Choice:
-        """Routes drawn at the route-balancing temperatures, in networks of `members` a seed."""
-        temperature = self.task_weights().view(self.seeds, 1, self.tasks)
-        return Choice("sampled", temperature.expand(-1, members, -1).flatten(0, 1), draws)
+    def given(self, purpose: Purpose, samples: int, random: torch.Generator) -> dict[str, Tensor]:
+        given = super().given(purpose, samples, random)
+        given["heat"] = self.task_weights(self.state)
+        if purpose in ("update", "probe"):
+            shape = (self.tasks, self.settings.critics, samples)
+            given["critic_routes"] = self.route_noise(shape, random)
+        return given
+
+    def route_noise(self, shape: tuple[int, ...], random: torch.Generator) -> Tensor:
+        """Draws of U(0, 1) for every pair of a slot and a source, [*shape, n(n+1)/2]."""
+        size = (*shape, routes(self.settings.modules))
+        return torch.rand(size, generator=random, device=self.problem.device)
+
+    def values(self, weights: AllWeights, inputs: Tensor, phase: Phase, given: Given) -> Tensor:
+        critics = self.networks["critic"]
+        if phase == "critic":
+            noise = given["critic_routes"].movedim(1, 0)
+            return critics(weights["critic"], inputs, noise, given["heat"], apart=(1,))[0]
+        return critics(weights["critic"], inputs)[0]
 
 
 class D2R(RoutedCritics):
     """See the module's docstring."""
 
     Settings = D2RSettings
-    seeds_together = True
     capturable = True
 
     def __init__(self, settings: D2RSettings, problem: Problem) -> None:
         super().__init__(settings, problem)
         self.extras = {"route": ((packed_bytes(settings.modules),), torch.uint8)}
 
-    def build(self, init: torch.Generator) -> tuple[nn.Module, nn.Module]:
-        """See `MultiTaskSAC.build`."""
-        p, s = self.problem, self.settings
-        actor = RoutedNetwork(
-            1, self.tasks, p.observation_size, 2 * p.action_size, s.actor_width, s, init
-        )
-        return actor, self.build_critics(init)
+    def build_actor(self) -> nn.Module:
+        s, p = self.settings, self.problem
+        return RoutedNetwork(self.tasks, p.observation_size, 2 * p.action_size, s.actor_width, s)
+
+    def given(self, purpose: Purpose, samples: int, random: torch.Generator) -> dict[str, Tensor]:
+        given = super().given(purpose, samples, random)
+        if purpose in ("explore", "probe"):  # an update replays the routes in its batch
+            given["routes"] = self.route_noise((self.tasks, samples), random)
+        return given
 
     def policy(
-        self, observations: Tensor, phase: Phase, batch: Batch | None = None
+        self, weights: AllWeights, observations: Tensor, phase: Phase, given: Given
     ) -> tuple[Tensor, Tensor]:
-        """See `MultiTaskSAC.policy`."""
-        choice = Choice("greedy")
-        if phase == "policy":
-            assert batch is not None
-            if "route" in batch.extras:
-                stored = unpack(batch.extras["route"], self.settings.modules)
-                apart = stored.view(self.seeds, self.tasks, *stored.shape[1:])
-                choice = Choice("given", selected=apart)
-            else:
-                choice = self.sampled(self.noise)
-        return self.split(self.actor(self.for_members(observations), choice)[0])
+        return self.mean_and_log_std(self.routed(weights, observations, phase, given)[0])
 
-    @torch.no_grad()
-    def act(self, observations: Tensor, explore: bool) -> Decision:
-        """See `Algorithm.act`; exploring draws a route and hands it to the replay."""
-        if not explore:
-            return super().act(observations, explore)
-        choice = self.sampled(self.exploration)
-        output, selected = self.actor(self.for_members(observations), choice)
-        mean, log_std = self.split(output)
-        action, _ = sample_tanh_gaussian(mean, log_std, self.exploration)
-        return Decision(action, {"route": pack(selected.flatten(0, 1))})
+    def routed(
+        self, weights: AllWeights, observations: Tensor, phase: Phase, given: Given
+    ) -> tuple[Tensor, Tensor]:
+        """The actor's output and its routes: drawn to explore, replayed in the policy's loss."""
+        actor, own = self.networks["actor"], weights["actor"]
+        if phase == "policy" and "route" in given:
+            chosen = unpack(given["route"], self.settings.modules)
+            result = actor(own, observations, None, None, chosen)
+        elif phase in ("explore", "policy"):
+            result = actor(own, observations, given["routes"], given["heat"])
+        else:
+            result = actor(own, observations)
+        return result[0], result[1]
+
+    def decide(
+        self, state: State, observations: Tensor, given: Given, phase: Phase
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Exploring hands the route to the replay."""
+        if phase == "evaluate":
+            return super().decide(state, observations, given, phase)
+        output, chosen = self.routed(self.weights(state), observations, phase, given)
+        action, _ = tanh_gaussian(*self.mean_and_log_std(output), given["noise"])
+        return action, {"route": pack(chosen)}
 
     @torch.no_grad()
     def report(self, batch: Batch) -> dict[str, list[float]]:
         """Per task: mean entropy of the routes (0 decided … 1 uniform) and modules in use."""
-        actor: Any = self.actor
-        features = actor.base(self.for_members(batch.observations))
-        logits = actor.route_logits(features).flatten(0, 1)
+        weights = self.weights(self.state)["actor"]
+        _, chosen, logits = self.networks["actor"](weights, batch.observations)
         probabilities = torch.softmax(logits, -1)
         entropy = torch.special.entr(probabilities).sum(-1)
         choices = torch.arange(1, logits.shape[-1] + 1, device=logits.device, dtype=logits.dtype)
         # The first slot has a single source and nothing to decide.
         relative = (entropy / choices.log().clamp(min=1e-9))[..., 1:].mean((1, 2))
-        weights = mixing_weights(logits, select(logits, self.settings.top_k, Choice("greedy")))
-        used = modules_in_use(as_table(weights.unsqueeze(0)), self.settings.use_threshold).mean(-1)
+        mixing = torch.softmax(logits.masked_fill(~chosen, -torch.inf), -1)
+        used = modules_in_use(mixing, self.settings.use_threshold).mean(-1)
         return {"route_entropy": relative.tolist(), "modules_in_use": used.tolist()}

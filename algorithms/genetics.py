@@ -9,14 +9,71 @@ from __future__ import annotations
 import json
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from algorithms.settings import MEGASettings
+from algorithms.fields import NotNegative, Range, Share
 
 Bits = NDArray[np.uint8]
+Count = Annotated[int, Range(1, 1_000_000)]
+
+
+@dataclass(frozen=True)
+class GeneticSettings:
+    """How genotypes are read, judged, bred and grown."""
+
+    gene_bits: Annotated[int, Range(1, 8)] = 2
+    """Bits per gene, p_w: 2 on MT10, 4 on MT50 [MEGA]."""
+    bit_order: Literal["msb_first", "lsb_first"] = "msb_first"
+    """Which bit of a gene comes first [choice]."""
+    decoding: Literal["halfsoftmax", "softmax"] = "halfsoftmax"
+    """How genes become mixing weights: HalfSoftmax [MEGA], or plain softmax to compare with."""
+    population: Annotated[int, Range(2, 1000)] = 4
+    """Individuals per task, N_p: 3 to 4 [MEGA]."""
+    first_stage: Annotated[int, Range(1, 64)] = 3
+    """Modules of a task at the start [MEGA]."""
+    evolution: bool = True
+    """Breed new generations; False keeps the first genotypes [choice]."""
+    individual: Literal["round_robin", "random"] = "round_robin"
+    """Who acts in an episode: each individual in turn, or a random one [choice]."""
+    episodes_per_individual: Count = 5
+    """Own episodes of each individual in a generation; their mean is its fitness [choice]."""
+    fitness: Literal["return", "success"] = "return"
+    """What an episode is worth: its unscaled return [MEGA], or its success [choice]."""
+    abandon_rate: Share = 0.25
+    """Share of a population that is culled per generation, r_a; at least one, never the elite
+    [choice]."""
+    parents: Literal["rank", "uniform"] = "rank"
+    """How parents are drawn: roulette with rank weights, or all alike [choice]."""
+    crossover: Literal["uniform", "one_point"] = "uniform"
+    """Whole genes from either parent independently, or from the second one behind a random point
+    [choice]."""
+    crossover_rate: Share = 0.5
+    """Probability that a child has two parents [MEGA]."""
+    mutation_rate: Share = 0.15
+    """Probability that a child mutates [MEGA]."""
+    mutation_bits: Share = 0.02
+    """Share of its bits that a mutating child flips; at least one [choice]."""
+    cross_population_rate: Share = 0.1
+    """Probability τ_cp that the second parent is another task's elite [MEGA; value: choice]."""
+    window: Count = 10
+    """Generations between two looks at whether a task stagnates [choice]."""
+    cooldown_windows: Annotated[int, Range(0, 1_000_000)] = 1
+    """Windows after growth in which a task does not grow again [choice]."""
+    success_threshold: Share = 0.8
+    """A task with at least this success counts as mastered and does not grow [choice]."""
+    improvement_threshold: NotNegative = 0.02
+    """Relative gain of the best fitness over a window below which a task stagnates [choice]."""
+    growth: Literal["reinitialise", "extend"] = "reinitialise"
+    """New genotypes after a stage grows: fresh coin flips [MEGA], or the old bits and a new
+    segment [choice]."""
+    evaluate_genotype: Literal["best", "oldest"] = "best"
+    """Whose genotype is evaluated: the fittest, ties to the older, or the oldest [choice]."""
+    train_genotype: Literal["uniform", "best"] = "uniform"
+    """Whose genotype a gradient step trains, per task: a random individual or the fittest
+    [choice]."""
 
 
 def genotype_length(stage: int, gene_bits: int) -> int:
@@ -105,10 +162,18 @@ class Population:
 
 
 class Evolution:
-    """One population a task, in lockstep with the training episodes."""
+    """One population per task, in lockstep with the training episodes."""
 
-    def __init__(self, settings: MEGASettings, tasks: int, envs_per_task: int, seed: int) -> None:
+    def __init__(
+        self,
+        settings: GeneticSettings,
+        largest_stage: int,
+        tasks: int,
+        envs_per_task: int,
+        seed: int,
+    ) -> None:
         self.settings, self.envs_per_task = settings, envs_per_task
+        self.largest_stage = largest_stage
         self.random = np.random.default_rng(seed)
         self.births = 0
         self.turn: NDArray[np.int64] = np.arange(envs_per_task) % settings.population
@@ -126,13 +191,9 @@ class Evolution:
         self.births += 1
         return Individual(bits, self.births, deque(maxlen=self.settings.episodes_per_individual))
 
-    def on_turn(self) -> NDArray[np.int64]:
-        """Which individual each env of a task runs in this episode, [N]."""
-        return self.turn
-
     def end_episodes(self, returns: NDArray[np.float64], successes: NDArray[np.float64]) -> bool:
         """Records returns and successes [T, N]; True where any population has changed."""
-        s, turn = self.settings, self.on_turn()
+        s, turn = self.settings, self.turn
         if s.individual == "round_robin":
             self.turn = (turn + self.envs_per_task) % s.population
         else:
@@ -167,7 +228,7 @@ class Evolution:
             gain = best - population.window_start
             stagnates = (
                 not population.cooling
-                and population.stage < s.modules
+                and population.stage < self.largest_stage
                 and np.mean(population.window_successes) < s.success_threshold
                 # A fitness that stays at 0 has no relative gain, and stagnates all the same.
                 and (gain <= 0 or gain < s.improvement_threshold * abs(population.window_start))

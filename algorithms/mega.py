@@ -7,43 +7,61 @@ critics are D2R's, static, with a learned router.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from algorithms.algorithm import Batch, NetworkProbe, Outcomes, Problem
-from algorithms.d2r import RoutedCritics
-from algorithms.draws import Draws, generator
-from algorithms.genetics import Evolution, Population, decode
-from algorithms.module_stack import ModuleStack, modules_in_use
-from algorithms.networks import Linear, constant, fan_out_uniform, uniform
-from algorithms.routing import Base
-from algorithms.sac import HOST, Phase
-from algorithms.settings import MEGASettings
+from algorithms.algorithm import Batch, Outcomes, Problem
+from algorithms.d2r import PUBLISHED, RoutedCritics
+from algorithms.genetics import Evolution, GeneticSettings, Population, decode
+from algorithms.modules.routing import Base, ModuleSettings, scaled
+from algorithms.modules.stack import ModuleStack, modules_in_use
+from algorithms.parts.layers import constant, fan_out_uniform, linear, uniform
+from algorithms.parts.randomness import generator, seed_of
+from algorithms.sac import AllWeights, Given, Phase, Purpose
+
+
+def gene_bits(tasks: int) -> int:
+    """The paper's precision: 2 bits on MT10, 4 on MT50 and, our choice, on anything above MT10."""
+    return 2 if tasks <= 10 else 4
+
+
+@dataclass(frozen=True)
+class MEGASettings(GeneticSettings, ModuleSettings):
+    """Genetic model evolution: binary genotypes, one population per task, wire the modules
+    [MEGA: arXiv 2502.13569].
+    """
+
+    append_task_id: bool = False
+    """Give the actor's base network the task id as well [choice]."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.first_stage > self.modules:
+            raise ValueError(
+                f"first_stage {self.first_stage} is more than modules ({self.modules})"
+            )
 
 
 class GenotypeNetwork(nn.Module):
     """The actor: D2R's base, modules and head, wired by a table instead of a router."""
 
-    def __init__(
-        self, tasks: int, inputs: int, outputs: int, s: MEGASettings, generator: torch.Generator
-    ) -> None:
+    def __init__(self, tasks: int, inputs: int, outputs: int, s: MEGASettings) -> None:
         super().__init__()
-        weight, bias = fan_out_uniform(generator), constant(0.1)
-        head, module_width = uniform(generator, 3e-3), max(1, round(s.module_ratio * s.actor_width))
-        self.base = Base(
-            1, inputs, s.actor_width, s.base_depth, generator, tasks if s.append_task_id else 0
+        module_width = scaled(s.module_ratio, s.actor_width)
+        self.base = Base(inputs, s.actor_width, s.base_depth, tasks if s.append_task_id else 0)
+        self.stack = ModuleStack(
+            s.actor_width, s.modules, module_width, fan_out_uniform, constant(0.1)
         )
-        self.activation = nn.ReLU()
-        self.stack = ModuleStack(1, s.actor_width, s.modules, module_width, weight, bias)
-        self.head = Linear(1, module_width, outputs, head, head)
+        self.head = linear(module_width, outputs, uniform(3e-3), uniform(3e-3))
 
     def forward(self, x: Tensor, table: Tensor) -> Tensor:
-        """[T, B, in] and a table [d, d, T, B or 1] → [1, T, B, out]."""
-        result: Tensor = self.head(self.stack(self.activation(self.base(x)), table))
+        """[T, B, in] and a table [T, B or 1, d, d] → [T, B, out]."""
+        result: Tensor = self.head(self.stack(torch.relu(self.base(x)), table))
         return result
 
 
@@ -51,69 +69,72 @@ class MEGA(RoutedCritics):
     """See the module's docstring."""
 
     Settings = MEGASettings
-    seeds_together = True
+    presets = {
+        "scaling": {"gene_bits": gene_bits},
+        "published": {**PUBLISHED, "gene_bits": gene_bits},
+    }
     capturable = True
 
     tables: Tensor
+    """Mixing weights of every individual, [T, N_p, d, d], d the largest stage."""
     elites: Tensor
+    """Each task's fittest individual, [T]."""
     evaluated: Tensor
+    """The one to evaluate, [T]."""
     turns: Tensor
+    """Those that act in the running episode, [T, N]."""
 
     def __init__(self, settings: MEGASettings, problem: Problem) -> None:
         super().__init__(settings, problem)
-        starts = [generator(seed, "evolution", HOST).initial_seed() for seed in problem.seeds]
-        self.evolutions = [
-            Evolution(settings, self.tasks, problem.envs_per_task, start) for start in starts
-        ]
-        self.draws = Draws.of(problem, "training genotypes")
+        start = seed_of(problem.seed, "evolution")
+        self.evolution = Evolution(
+            settings, settings.modules, self.tasks, problem.envs_per_task, start
+        )
+        self.stateful["evolution"] = self.evolution
+        self.generators["genotypes"] = generator(problem.seed, "training genotypes", problem.device)
         self.decode_populations()
         self.look_up()
 
-    def build(self, init: torch.Generator) -> tuple[nn.Module, nn.Module]:
-        """See `MultiTaskSAC.build`."""
+    def build_actor(self) -> nn.Module:
         p = self.problem
-        actor = GenotypeNetwork(
-            self.tasks, p.observation_size, 2 * p.action_size, self.settings, init
-        )
-        return actor, self.build_critics(init)
+        return GenotypeNetwork(self.tasks, p.observation_size, 2 * p.action_size, self.settings)
 
     @property
     def populations(self) -> list[Population]:
-        """One a task, those of all seeds."""
-        return [population for e in self.evolutions for population in e.populations]
+        """One per task."""
+        return self.evolution.populations
 
     def decode_populations(self) -> None:
-        """Caches the tables of all genotypes, [d, d, T, N_p], d the largest stage.
+        """Decodes all genotypes.
 
         On a GPU d is the number of modules and the tables keep their place, so that a recorded step
         stays right when populations breed and grow.
         """
-        populations, s, device = self.populations, self.settings, self.problem.device
-        depth = max(p.stage for p in populations) if device.type == "cpu" else s.modules
+        s, on_gpu = self.settings, self.problem.device.type != "cpu"
+        depth = s.modules if on_gpu else max(p.stage for p in self.populations)
         tables = np.stack(
             [
                 np.stack(
                     [
                         decode(i.bits, s.gene_bits, depth, s.decoding, s.bit_order)
-                        for i in p.individuals
+                        for i in population.individuals
                     ]
                 )
-                for p in populations
+                for population in self.populations
             ]
         )
-        self.keep("tables", torch.from_numpy(tables).permute(2, 3, 0, 1).float().contiguous())
+        self.keep("tables", torch.from_numpy(tables).float())
 
     def look_up(self) -> None:
-        """Each task's fittest individual, the one to evaluate, and those on turn, [T, N]."""
+        """Who is fittest, who is evaluated and whose turn it is."""
         populations = self.populations
         elites = evaluated = [p.individuals.index(p.elite) for p in populations]
         if self.settings.evaluate_genotype == "oldest":
             births = [[i.birth for i in p.individuals] for p in populations]
             evaluated = np.argmin(births, axis=1).tolist()
-        turns = np.stack([evolution.on_turn() for evolution in self.evolutions])
         self.keep("elites", torch.tensor(elites))
         self.keep("evaluated", torch.tensor(evaluated))
-        self.keep("turns", torch.from_numpy(np.repeat(turns, self.tasks, axis=0)))
+        self.keep("turns", torch.from_numpy(np.tile(self.evolution.turn, (self.tasks, 1))))
 
     def keep(self, name: str, value: Tensor) -> None:
         """Sets an attribute on the device, in its place if it has one of this shape."""
@@ -124,44 +145,41 @@ class MEGA(RoutedCritics):
             setattr(self, name, value.to(self.problem.device))
 
     def table(self, individuals: Tensor) -> Tensor:
-        """Tables of the individuals of each task: [T, B] → [d, d, T, B]."""
-        index = individuals.expand(*self.tables.shape[:2], *individuals.shape)
-        return self.tables.gather(3, index)
+        """Tables of individuals of each task: [T, B] → [T, B, d, d]."""
+        tasks = torch.arange(self.tasks, device=individuals.device)
+        return self.tables[tasks[:, None], individuals]
+
+    def given(self, purpose: Purpose, samples: int, random: torch.Generator) -> dict[str, Tensor]:
+        """Who acts, is evaluated or trained is the settings' choice; one genotype per task serves a
+        whole gradient step.
+        """
+        given = super().given(purpose, samples, random)
+        if purpose == "explore":
+            individuals = self.turns
+        elif purpose in ("evaluate", "probe"):
+            individuals = self.evaluated[:, None]
+        elif self.settings.train_genotype == "best":
+            individuals = self.elites[:, None]
+        else:
+            individuals = torch.randint(
+                self.settings.population,
+                (self.tasks, 1),
+                generator=self.generators["genotypes"],
+                device=self.problem.device,
+            )
+        given["table"] = self.table(individuals)
+        return given
 
     def policy(
-        self, observations: Tensor, phase: Phase, batch: Batch | None = None
+        self, weights: AllWeights, observations: Tensor, phase: Phase, given: Given
     ) -> tuple[Tensor, Tensor]:
-        """See `MultiTaskSAC.policy`; who acts, is evaluated or trained is the settings' choice."""
-        if phase == "explore":
-            individuals = self.turns
-        else:
-            individuals = (self.evaluated if phase == "evaluate" else self.in_training)[:, None]
-        return self.split(self.actor(self.for_members(observations), self.table(individuals)))
-
-    def update(self, batch: Batch) -> dict[str, Tensor]:
-        """See `MultiTaskSAC.update`; one genotype a task serves the whole step."""
-        self.in_training = self.elites
-        if self.settings.train_genotype == "uniform":
-            self.in_training = self.draws.integers(self.settings.population, (self.tasks,))
-        return super().update(batch)
-
-    def generators(self) -> list[torch.Generator]:
-        """See `Algorithm.generators`."""
-        return [*super().generators(), *self.draws.generators]
-
-    def probes(self, batch: Batch, seed: int) -> list[dict[str, NetworkProbe]]:
-        """See `MultiTaskSAC.probes`: the evaluated individuals are probed."""
-        self.in_training = self.evaluated
-        return super().probes(batch, seed)
+        actor = self.networks["actor"]
+        return self.mean_and_log_std(actor(weights["actor"], observations, given["table"]))
 
     def end_episodes(self, outcomes: Outcomes) -> None:
         """Fitness, and evolution where a generation has ended."""
-        returns = np.split(outcomes.returns.cpu().numpy(), self.seeds)
-        successes = np.split(outcomes.successes.cpu().numpy(), self.seeds)
-        changed = False
-        for evolution, *outcome in zip(self.evolutions, returns, successes, strict=True):
-            changed |= evolution.end_episodes(*outcome)
-        if changed:
+        returns, successes = outcomes.returns.cpu().numpy(), outcomes.successes.cpu().numpy()
+        if self.evolution.end_episodes(returns, successes):
             self.decode_populations()
         self.look_up()
 
@@ -171,40 +189,26 @@ class MEGA(RoutedCritics):
         `weight/j/i` weighs module i as a source of module j + 1; j = stage is the head.
         """
         populations, nan = self.populations, float("nan")
-        table = self.table(self.evaluated[:, None])
-        used = modules_in_use(table, self.settings.use_threshold).mean(-1).tolist()
+        table = self.table(self.evaluated[:, None])[:, 0]
         report = {
             "stage": [float(p.stage) for p in populations],
-            "modules_in_use": used,
+            "modules_in_use": modules_in_use(table, self.settings.use_threshold).tolist(),
             "population_diversity": [p.diversity() for p in populations],
             "best_fitness": [p.elite.fitness if p.elite.scores else nan for p in populations],
             "generation": [float(p.generation) for p in populations],
         }
-        weights, depth = table[..., 0].cpu().numpy(), table.shape[0]
+        weights, depth = table.cpu().numpy(), table.shape[-1]
         for k in range(1, depth + 1):
             for source in range(k):
                 report[f"weight/{k}/{source + 1}"] = [
-                    float(weights[depth - 1 if k == p.stage else k - 1, source, task])
+                    float(weights[task, depth - 1 if k == p.stage else k - 1, source])
                     if k <= p.stage
                     else nan
                     for task, p in enumerate(populations)
                 ]
         return report
 
-    def states(self) -> list[dict[str, Any]]:
-        """See `MultiTaskSAC.states`."""
-        own = zip(super().states(), self.evolutions, self.draws.generators, strict=True)
-        return [
-            {**state, "evolution": evolution.state_dict(), "draws": draws.get_state()}
-            for state, evolution, draws in own
-        ]
-
-    def load_states(self, states: Sequence[dict[str, Any]]) -> None:
-        """See `MultiTaskSAC.load_states`."""
-        super().load_states(states)
-        own = zip(states, self.evolutions, self.draws.generators, strict=True)
-        for state, evolution, draws in own:
-            evolution.load_state_dict(state["evolution"])
-            draws.set_state(state["draws"])
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
         self.decode_populations()
         self.look_up()

@@ -1,21 +1,20 @@
 """Multi-task soft actor-critic: the learner that every built-in algorithm shares.
 
-SAC (arXiv 1801.01290, 1812.05905) with one temperature a task, on batches [T, B, ...]. Read
-`update` from top to bottom; an architecture supplies `build` and, where its networks take more
-than an observation, `policy` and `values`.
+SAC (arXiv 1801.01290, 1812.05905) with one temperature per task, on batches [T, B, ...]. Read
+`learn` from top to bottom. An architecture supplies two plain modules, `build_actor` and
+`build_critic`; what else a method changes is a hook with a default.
 
-S seeds can learn side by side: their tasks stand one behind the other on the task axis, so that all
-that is said of T tasks here goes for S·T, and their networks are members of one network
-(`algorithms.networks`). Where tasks meet, in a norm, a mean or a softmax, seeds are told apart.
+All that learning changes is in `state`, by name; `learn` reads and writes that and nothing else, so
+that it can be compiled as one function, or replayed as a CUDA graph.
 """
 
 from __future__ import annotations
 
-import copy
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -28,323 +27,482 @@ from algorithms.algorithm import (
     ParameterCounts,
     Problem,
 )
-from algorithms.draws import Draws, generator
-from algorithms.gradients import clip, frozen
-from algorithms.networks import side_by_side
-from algorithms.probe import by_member, recorded
-from algorithms.seeds import joined, part_of
-from algorithms.settings import SACSettings
-from algorithms.tanh_gaussian import sample_tanh_gaussian
+from algorithms.fields import Limit, NotNegative, Positive, Range, Rate, Share
+from algorithms.parts.adam import Adam, State
+from algorithms.parts.gaussian import tanh_gaussian
+from algorithms.parts.network import Network, Weights
+from algorithms.parts.randomness import drawing, generator, seed_of
 
+Purpose = Literal["explore", "evaluate", "update", "probe"]
+"""What numbers are drawn for."""
 Phase = Literal["explore", "evaluate", "target", "critic", "policy"]
 """Why a network is run: to act (explore, evaluate), for the TD target, or for one of the losses."""
+Given = Mapping[str, Tensor]
+"""Tensors [T, ...] that networks and losses need beside observations, by name."""
+AllWeights = Mapping[str, Weights]
+"""The weights of each network, by its name."""
+LossFunction = Callable[[AllWeights, Batch], tuple[Tensor, dict[str, Tensor]]]
+"""Losses [T], or [C, T] of C critics, and detached metrics, from all weights and a batch."""
 
-CRITICS = 2
-HOST = torch.device("cpu")
+
+@dataclass(frozen=True)
+class SACSettings:
+    """What all variants of multi-task soft actor-critic share.
+
+    Sources are named per field: [scaling] is the scaling study (arXiv 2503.05126), [D2R] is
+    arXiv 2312.14472 with the authors' code, [choice] is ours where these are silent.
+    """
+
+    discount: Share = 0.99
+    """Discount factor γ [scaling, D2R]."""
+    polyak: Share = 0.005
+    """Rate τ at which the target critics follow the online critics [scaling, D2R]."""
+    actor_learning_rate: Rate = 3e-4
+    """Adam's learning rate of the actor [scaling, D2R]."""
+    critic_learning_rate: Rate = 3e-4
+    """Adam's learning rate of the critics [scaling, D2R]."""
+    temperature_learning_rate: Rate = 3e-4
+    """Adam's learning rate of the temperatures: 3e-4 [scaling], 1e-4 [D2R]."""
+    adam_epsilon: Rate = 1e-5
+    """Adam's ε: 1e-5 [scaling], 1e-8 [D2R]."""
+    weight_decay: Share = 0.0
+    """AdamW's decoupled weight decay of actor and critics: none [scaling, D2R]."""
+    gradient_clip: NotNegative = 1.0
+    """Largest global gradient norm of actor and critics; 0 turns it off [scaling, D2R]."""
+    clip_critics: Literal["jointly", "separately"] = "jointly"
+    """One norm over all critics and the mean of their losses [scaling], or one norm each and the
+    sum of their losses [D2R]."""
+    temperature_clip: NotNegative = 0.0
+    """Largest gradient norm of the temperatures; 0 turns it off [scaling]; 1 [D2R]."""
+    critics: Annotated[int, Range(1, 100)] = 2
+    """Critics that learn from the same targets [scaling, D2R: 2]."""
+    critic_reduction: Literal["min", "mean", "first"] = "min"
+    """How the critics' values become one, in targets and in the policy's loss [scaling, D2R:
+    min]."""
+    initial_temperature: Positive = 1.0
+    """Initial temperature α of every task [scaling, D2R]."""
+    max_log_temperature: Limit = math.inf
+    """Upper bound of log α: none [scaling], 0 [D2R]."""
+    target_entropy: Annotated[float, Range(-1e6, 1e6)] = -4.0
+    """Entropy that the temperatures steer to, in nats: minus the action size [scaling, D2R]."""
+    log_std_min: Annotated[float, Range(-100, 10)] = -20.0
+    """Lower clamp of the policy's log standard deviation [scaling, D2R]."""
+    log_std_max: Annotated[float, Range(-100, 10)] = 2.0
+    """Upper clamp of the policy's log standard deviation [scaling, D2R]."""
+    reward_scale: Positive = 1.0
+    """Factor on the rewards that are learned from; reported returns are unscaled: 1 [scaling],
+    0.1 [D2R]."""
+    update_order: Literal["critic_first", "simultaneous"] = "critic_first"
+    """Actor loss through the critics after their step [scaling], or all losses at the old
+    weights [D2R]."""
+    task_weighting: Literal["uniform", "temperature"] = "uniform"
+    """Weight of each task's loss: 1 [scaling], or T·softmax(−log α) [D2R: route balancing]."""
+    task_loss_threshold: Annotated[float, Range(0, math.inf, above_low=True, infinite=True)] = (
+        math.inf
+    )
+    """A task whose summed loss exceeds this is left out of the update: never [scaling], 3000 [D2R].
+    Needs update_order simultaneous."""
+    timeout_is_terminal: bool = False
+    """Treat the time limit as a terminal state, as the D2R authors' code does. False bootstraps
+    through it [scaling]."""
+
+    def __post_init__(self) -> None:
+        if self.log_std_min > self.log_std_max:
+            raise ValueError(
+                f"log_std_min {self.log_std_min:g} is more than log_std_max {self.log_std_max:g}"
+            )
+        if self.task_loss_threshold != math.inf and self.update_order != "simultaneous":
+            raise ValueError(
+                f"task_loss_threshold {self.task_loss_threshold:g} needs every loss before any "
+                "step: add --update-order simultaneous"
+            )
+
+
+class Stateful(Protocol):
+    """What is no tensor and yet part of the state."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors, numbers, strings, lists and dicts."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Inverse of `state_dict`."""
 
 
 class MultiTaskSAC(Algorithm):
     """SAC on T tasks at once; see the module's docstring."""
 
+    # From α = 1 the temperature needs tens of thousands of gradient steps to fall to where policies
+    # learn; a short run starts near there.
+    presets = {
+        "quick": {
+            "reward_scale": 0.1,
+            "initial_temperature": 0.05,
+            "temperature_learning_rate": 3e-4,
+        }
+    }
+
     def __init__(self, settings: SACSettings, problem: Problem) -> None:
         self.settings: Any = settings
-        self.problem = problem
-        self.tasks, self.seeds = len(problem.tasks), len(problem.seeds)
-        # Weights are drawn on the host, so that they do not depend on the device.
-        built = [self.build(generator(seed, "init", HOST)) for seed in problem.seeds]
-        actors, critics = zip(*built, strict=True)
-        self.actor = side_by_side(actors).to(problem.device)
-        self.critic = side_by_side(critics).to(problem.device)
-        self.target = copy.deepcopy(self.critic).requires_grad_(False)
-        start = torch.full((self.seeds * self.tasks,), math.log(settings.initial_temperature))
-        self.log_temperature = nn.Parameter(start.to(problem.device))
-        self.exploration = Draws.of(problem, "exploration")
-        self.noise = Draws.of(problem, "update")
-        captured = problem.device.type == "cuda" and self.says("capturable")
-        adam: Any = {"eps": settings.adam_epsilon, "fused": True, "capturable": captured}
-        self.optimisers = {
-            "actor": torch.optim.Adam(
-                self.actor.parameters(), lr=settings.actor_learning_rate, **adam
-            ),
-            "critic": torch.optim.Adam(
-                self.critic.parameters(), lr=settings.critic_learning_rate, **adam
-            ),
-            "temperature": torch.optim.Adam(
-                [self.log_temperature], lr=settings.temperature_learning_rate, **adam
-            ),
+        self.problem, self.tasks = problem, len(problem.tasks)
+        with drawing(problem.seed, "structure"):
+            self.networks = self.build_networks()
+        self.optimisers = self.build_optimisers()
+        self.state: State = self.initial_state("init")
+        """All tensors that learning changes, by name; subclasses add their own."""
+        self.generators = {
+            purpose: generator(problem.seed, purpose, problem.device)
+            for purpose in ("exploration", "update")
         }
+        """What `given` draws from; saved with the state, as are those that subclasses add."""
+        self.stateful: dict[str, Stateful] = {}
+        """Further parts of the state, which are no tensors."""
 
     # What an architecture supplies ---------------------------------------------------------
 
     @abstractmethod
-    def build(self, init: torch.Generator) -> tuple[nn.Module, nn.Module]:
-        """One seed's actor, [T, B, 39] → [1, T, B, 2·A], and twin critics, [T, B, 39 + A] →
-        [2, T, B, 1], with weights drawn from `init`.
+    def build_actor(self) -> nn.Module:
+        """The actor, [T, B, 39] → [T, B, 2·A]; torch's global generator is seeded for it."""
+
+    @abstractmethod
+    def build_critic(self) -> nn.Module:
+        """One critic, [T, B, 39 + A] → [T, B, 1], or whatever `value` and `critic_error` read."""
+
+    # Hooks -----------------------------------------------------------------------------------
+
+    def build_networks(self) -> dict[str, Network]:
+        """The actor, the critics and, in subclasses, networks that they share; all are counted.
+
+        What is shared needs an optimiser too, and a place in `trained_by` and `target_names`.
         """
+        device = self.problem.device
+        return {
+            "actor": Network(self.build_actor, device),
+            "critic": Network(self.build_critic, device, copies=self.settings.critics),
+        }
+
+    def build_optimisers(self) -> dict[str, Adam]:
+        """The optimiser of each part of the state that gradients change."""
+        s = self.settings
+        return {
+            "actor": Adam(s.actor_learning_rate, s.adam_epsilon, weight_decay=s.weight_decay),
+            "critic": Adam(s.critic_learning_rate, s.adam_epsilon, weight_decay=s.weight_decay),
+            "log_temperature": Adam(s.temperature_learning_rate, s.adam_epsilon),
+        }
+
+    def given(self, purpose: Purpose, samples: int, random: torch.Generator) -> dict[str, Tensor]:
+        """Tensors [T, ...] that acting or an update needs: noise, and what subclasses add.
+
+        Called before the compiled step, which draws nothing itself; `random` is the only source.
+        """
+        shape, device = (self.tasks, samples, self.problem.action_size), self.problem.device
+        names = {"explore": ["noise"], "evaluate": []}.get(purpose, ["next_noise", "noise"])
+        return {name: torch.randn(shape, generator=random, device=device) for name in names}
 
     def policy(
-        self, observations: Tensor, phase: Phase, batch: Batch | None = None
+        self, weights: AllWeights, observations: Tensor, phase: Phase, given: Given
     ) -> tuple[Tensor, Tensor]:
         """Mean and log standard deviation before the tanh, [T, B, A] each."""
-        return self.split(self.actor(self.for_members(observations)))
+        return self.mean_and_log_std(self.networks["actor"](weights["actor"], observations))
 
-    def values(self, critic: nn.Module, inputs: Tensor, phase: Phase) -> Tensor:
-        """Both critics' values [2, T, B] of observations with actions appended."""
-        return self.by_critic(critic(self.for_members(inputs, CRITICS)))
-
-    def for_members(self, inputs: Tensor, members: int = 1) -> Tensor:
-        """Inputs [S·T, B, in] as networks of `members` a seed take them: as they are for one seed,
-        else [S·members, T, B, in].
-        """
-        if self.seeds == 1:
-            return inputs
-        apart = inputs.reshape(self.seeds, 1, self.tasks, *inputs.shape[1:])
-        return apart.expand(-1, members, -1, -1, -1).flatten(0, 1)
-
-    def by_critic(self, output: Tensor) -> Tensor:
-        """The critics' output [S·2, T, B, 1] as values [2, S·T, B]."""
-        apart = output.view(self.seeds, CRITICS, *output.shape[1:3])
-        return apart.transpose(0, 1).flatten(1, 2)
-
-    def split(self, output: Tensor) -> tuple[Tensor, Tensor]:
-        """The actor's output [S, T, B, 2·A] as mean and clamped log standard deviation."""
-        mean, log_std = output.flatten(0, 1).chunk(2, -1)
+    def mean_and_log_std(self, output: Tensor) -> tuple[Tensor, Tensor]:
+        """The actor's output [T, B, 2·A] in its halves, the second one clamped."""
+        mean, log_std = output.chunk(2, -1)
         return mean, log_std.clamp(self.settings.log_std_min, self.settings.log_std_max)
 
-    # Acting --------------------------------------------------------------------------------
+    def values(self, weights: AllWeights, inputs: Tensor, phase: Phase, given: Given) -> Tensor:
+        """The critics' outputs [C, T, B, V] for observations with actions appended."""
+        result: Tensor = self.networks["critic"](weights["critic"], inputs)
+        return result
+
+    def value(self, outputs: Tensor) -> Tensor:
+        """The value [..., T, B] that the outputs [..., T, B, V] stand for."""
+        return outputs[..., 0]
+
+    def reduced(self, values: Tensor) -> Tensor:
+        """The critics' values [C, T, B] as one, [T, B]."""
+        if self.settings.critic_reduction == "first":
+            return values[0]
+        return values.amin(0) if self.settings.critic_reduction == "min" else values.mean(0)
+
+    def rewards(self, state: State, batch: Batch) -> Tensor:
+        """The rewards [T, B] to learn from; reported returns never see them."""
+        scaled: Tensor = self.settings.reward_scale * batch.rewards
+        return scaled
+
+    def backup(self, state: State, batch: Batch, outputs: Tensor, log_density: Tensor) -> Tensor:
+        """What the critics learn to put out, [T, B, ...], from the target critics' outputs
+        [C, T, B, V] and log π [T, B] at the next observation: r + γ (Q − α log π).
+        """
+        s = self.settings
+        alive = 1 - batch.timeouts if s.timeout_is_terminal else 1.0
+        soft_value = self.reduced(self.value(outputs))
+        soft_value = soft_value - batch.extras["temperature"][:, None] * log_density
+        target: Tensor = self.rewards(state, batch) + s.discount * alive * soft_value
+        return target
+
+    def critic_error(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """The loss [C, T, B] of the critics' outputs [C, T, B, V] against their target."""
+        return (self.value(outputs) - target).square()
+
+    def task_weights(self, state: State) -> Tensor:
+        """Weight of each task's loss, [T]; T·softmax(−log α) is D2R's route balancing."""
+        if self.settings.task_weighting == "uniform":
+            return torch.ones_like(state["log_temperature"])
+        return torch.softmax(-state["log_temperature"], 0) * self.tasks
+
+    def temperature_gradient(self, state: State, log_density: Tensor) -> Tensor:
+        """That of −log α · (log π + target entropy) of each task, [T], from log π [T, B]: Haarnoja
+        et al. (1812.05905), equation 18.
+        """
+        return -(log_density.mean(-1) + self.settings.target_entropy)
+
+    # Acting ----------------------------------------------------------------------------------
 
     @torch.no_grad()
     def act(self, observations: Tensor, explore: bool) -> Decision:
-        """See `Algorithm.act`."""
-        mean, log_std = self.policy(observations, "explore" if explore else "evaluate")
-        if not explore:
-            return Decision(torch.tanh(mean))
-        return Decision(sample_tanh_gaussian(mean, log_std, self.exploration)[0])
+        purpose: Purpose = "explore" if explore else "evaluate"
+        given = self.given(purpose, observations.shape[1], self.generators["exploration"])
+        return Decision(*self.decide(self.state, observations, given, purpose))
 
-    # Learning ------------------------------------------------------------------------------
+    def decide(
+        self, state: State, observations: Tensor, given: Given, phase: Phase
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Actions [T, N, A], and what goes with them to the replay."""
+        mean, log_std = self.policy(self.weights(state), observations, phase, given)
+        if phase == "evaluate":
+            return torch.tanh(mean), {}
+        return tanh_gaussian(mean, log_std, given["noise"])[0], {}
+
+    # Learning --------------------------------------------------------------------------------
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
-        """One step of critics, actor, temperatures and targets; losses are returned per task."""
-        s = self.settings
-        temperature = self.log_temperature.detach().exp()
-        weight = self.task_weights()
+        given = self.given("update", batch.rewards.shape[1], self.generators["update"])
+        return self.learn(self.state, batch._replace(extras={**batch.extras, **given}))
 
-        critic_loss, metrics = self.critic_loss(batch, temperature)
-        norms: dict[str, Tensor] = {}
+    def learn(self, state: State, batch: Batch) -> dict[str, Tensor]:
+        """One step of critics, actor, temperatures and targets; returns metrics."""
+        s = self.settings
+        temperature = state["log_temperature"].exp()
+        weight = self.task_weights(state)
+        batch = self.with_extras(batch, temperature=temperature)
+        batch = self.with_extras(batch, target=self.target(state, batch))
+
+        critic_loss, metrics, critic_gradient = self.differentiate("critic", state, batch)
         if s.update_order == "critic_first":
-            norms["critic_gradient_norm"] = self.step_critic(weight * critic_loss)
-            actor_loss, log_density = self.actor_loss(batch, temperature)
-            temperature_loss = self.temperature_loss(log_density)
-            norms["actor_gradient_norm"] = self.step_actor(weight * actor_loss)
+            critic_norm = self.step(state, critic_gradient(weight))
+            actor_loss, found, actor_gradient = self.differentiate("actor", state, batch)
         else:
-            actor_loss, log_density = self.actor_loss(batch, temperature)
-            temperature_loss = self.temperature_loss(log_density)
-            summed = weight * (critic_loss.sum(0) + actor_loss) + temperature_loss
-            weight = weight * ~(summed.detach() > s.task_loss_threshold)
-            actor_gradients = self.gradients(weight * actor_loss, self.actor)
-            norms["critic_gradient_norm"] = self.step_critic(weight * critic_loss)
-            norms["actor_gradient_norm"] = self.step("actor", self.actor, actor_gradients)
-            temperature_loss = temperature_loss * (weight > 0)
-        self.step_temperature(temperature_loss)
-        self.follow_targets()
+            actor_loss, found, actor_gradient = self.differentiate("actor", state, batch)
+            by_temperature = self.temperature_gradient(state, found["log_density"])
+            loss = weight * (critic_loss.sum(0) + actor_loss)
+            loss = loss + state["log_temperature"] * by_temperature
+            weight = weight * ~(loss > s.task_loss_threshold)
+            critic_norm = self.step(state, critic_gradient(weight))
+        actor_norm = self.step(state, actor_gradient(weight))
+        log_density = found.pop("log_density")
+        self.step_temperature(state, self.temperature_gradient(state, log_density) * (weight > 0))
+        self.follow(state)
+        return {
+            "critic_loss": critic_loss.mean(0),
+            "actor_loss": actor_loss,
+            **metrics,
+            **found,
+            "entropy": -log_density.mean(-1),
+            "temperature": temperature,
+            "critic_gradient_norm": critic_norm,
+            "actor_gradient_norm": actor_norm,
+        }
 
-        metrics["actor_loss"] = actor_loss.detach()
-        metrics["entropy"] = -log_density.mean(-1)
-        metrics["temperature"] = temperature
-        if self.seeds > 1:
-            metrics = {name: value.view(self.seeds, -1) for name, value in metrics.items()}
-        return {**metrics, **norms}
+    def target(self, state: State, batch: Batch) -> Tensor:
+        """What the critics learn to put out for the batch, [T, B, ...]."""
+        observations, given = batch.next_observations, batch.extras
+        mean, log_std = self.policy(self.weights(state), observations, "target", given)
+        action, log_density = tanh_gaussian(mean, log_std, given["next_noise"])
+        inputs = torch.cat([observations, action], -1)
+        outputs = self.values(self.weights(state, targets=True), inputs, "target", given)
+        return self.backup(state, batch, outputs, log_density)
 
-    def critic_loss(self, batch: Batch, temperature: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mean squared Bellman error of each critic, [2, T], and its metrics."""
-        s = self.settings
-        with torch.no_grad():
-            mean, log_std = self.policy(batch.next_observations, "target", batch)
-            action, log_density = sample_tanh_gaussian(mean, log_std, self.noise)
-            following = torch.cat([batch.next_observations, action], -1)
-            value = self.values(self.target, following, "target").amin(0)
-            soft_value = value - temperature[:, None] * log_density
-            alive = 1 - batch.timeouts if s.timeout_is_terminal else 1.0
-            target = s.reward_scale * batch.rewards + s.discount * alive * soft_value
+    def critic_loss(self, weights: AllWeights, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Mean loss of each critic on each task, [C, T], and the mean value of each task."""
         inputs = torch.cat([batch.observations, batch.actions], -1)
-        values = self.values(self.critic, inputs, "critic")
-        loss = (values - target).square().mean(-1)
-        metrics = {"critic_loss": loss.detach().mean(0), "value": values.detach().mean((0, 2))}
-        return loss, metrics
+        outputs = self.values(weights, inputs, "critic", batch.extras)
+        loss = self.critic_error(outputs, batch.extras["target"]).mean(-1)
+        return loss, {"value": self.value(outputs).mean((0, 2)).detach()}
 
-    def actor_loss(self, batch: Batch, temperature: Tensor) -> tuple[Tensor, Tensor]:
-        """E[α log π(a|s) − min Q(s, a)] of each task, [T], and log π(a|s) [T, B], detached."""
-        mean, log_std = self.policy(batch.observations, "policy", batch)
-        action, log_density = sample_tanh_gaussian(mean, log_std, self.noise)
+    def actor_loss(self, weights: AllWeights, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """E[α log π(a|s) − Q(s, a)] of each task, [T], and log π(a|s) [T, B]."""
+        given = batch.extras
+        mean, log_std = self.policy(weights, batch.observations, "policy", given)
+        action, log_density = tanh_gaussian(mean, log_std, given["noise"])
         inputs = torch.cat([batch.observations, action], -1)
-        with frozen(self.critic):
-            value = self.values(self.critic, inputs, "policy").amin(0)
-        loss: Tensor = (temperature[:, None] * log_density - value).mean(-1)
-        return loss, log_density.detach()
+        value = self.reduced(self.value(self.values(weights, inputs, "policy", given)))
+        loss = (given["temperature"][:, None] * log_density - value).mean(-1)
+        return loss, {"log_density": log_density.detach()}
 
-    def temperature_loss(self, log_density: Tensor) -> Tensor:
-        """−log α · (log π + target entropy), [T]: Haarnoja et al. (1812.05905), equation 18."""
-        excess = log_density.mean(-1) + self.settings.target_entropy
-        loss: Tensor = -self.log_temperature * excess
-        return loss
+    def differentiate(
+        self, name: Literal["actor", "critic"], state: State, batch: Batch
+    ) -> tuple[Tensor, dict[str, Tensor], Callable[[Tensor], dict[str, Tensor]]]:
+        """The loss of a network, [T] or [C, T], its metrics, and the gradient as a function.
 
-    def task_weights(self) -> Tensor:
-        """Weight of each task's loss, [T]; T·softmax(−log α) is D2R's route balancing."""
-        if self.settings.task_weighting == "uniform":
-            return torch.ones_like(self.log_temperature)
-        low = -self.log_temperature.detach().view(self.seeds, self.tasks)
-        return torch.softmax(low, 1).flatten() * self.tasks
+        The gradient, {part of the state: vector}, is that of the mean over tasks, each with the
+        weight [T] that the function is given.
+        """
+        loss_of: LossFunction = self.critic_loss if name == "critic" else self.actor_loss
+        weights = self.weights(state)
+        trained = {part: weights[part] for part in self.trained_by(name)}
 
-    def gradients(self, loss: Tensor, network: nn.Module) -> list[Tensor]:
-        """Gradients of each seed's mean of `loss` for the network's parameters alone."""
-        gradients = torch.autograd.grad(
-            loss.mean() * self.seeds,
-            list(network.parameters()),
-            allow_unused=True,
-            materialize_grads=True,
-        )
-        return list(gradients)
+        def function(own: AllWeights) -> tuple[Tensor, dict[str, Tensor]]:
+            return loss_of({**weights, **own}, batch)
 
-    def step_critic(self, loss: Tensor) -> Tensor:
-        """Steps both critics on their losses [2, T]."""
-        if self.settings.clip_critics == "separately":
-            loss = loss * CRITICS
-        return self.step("critic", self.critic, self.gradients(loss, self.critic))
+        loss, pull, metrics = torch.func.vjp(function, trained, has_aux=True)
 
-    def step_actor(self, loss: Tensor) -> Tensor:
-        """Steps the actor on its losses [T]."""
-        return self.step("actor", self.actor, self.gradients(loss, self.actor))
+        def gradient(weight: Tensor) -> dict[str, Tensor]:
+            (tensors,) = pull((weight * self.loss_scale(name)).expand(loss.shape))
+            return {p: self.networks[p].flat(g, self.lead(p)) for p, g in tensors.items()}
 
-    def step_temperature(self, loss: Tensor) -> None:
-        """Steps the temperatures on their losses [T]."""
-        s = self.settings
-        (gradient,) = torch.autograd.grad(loss.mean() * self.seeds, [self.log_temperature])
+        return loss.detach(), metrics, gradient
+
+    def trained_by(self, name: str) -> tuple[str, ...]:
+        """The networks that the loss of `name` trains."""
+        return (name,)
+
+    def loss_scale(self, name: str) -> float:
+        """What a task's loss counts: 1 / T, and for critics that step jointly 1 / (C·T)."""
+        jointly = name == "critic" and self.settings.clip_critics == "jointly"
+        return 1 / (self.tasks * (self.settings.critics if jointly else 1))
+
+    def lead(self, name: str) -> int:
+        """Leading axes of a network's weights: 1 for critics, which have copies."""
+        return 0 if self.networks[name].copies is None else 1
+
+    def step(self, state: State, gradients: dict[str, Tensor]) -> Tensor:
+        """Clips, steps each vector and returns the first one's norm before clipping."""
+        norms = []
+        for name, gradient in gradients.items():
+            each = name == "critic" and self.settings.clip_critics == "separately"
+            norm = torch.linalg.vector_norm(gradient, dim=-1 if each else None, keepdim=each)
+            self.optimisers[name].step(state, name, self.clipped(gradient, norm))
+            norms.append(norm.mean())
+        return norms[0]
+
+    def clipped(self, gradient: Tensor, norm: Tensor) -> Tensor:
+        """The gradient scaled to a norm of at most `gradient_clip`."""
+        largest = self.settings.gradient_clip
+        return gradient * (largest / (norm + 1e-6)).clamp(max=1.0) if largest > 0 else gradient
+
+    def step_temperature(self, state: State, gradient: Tensor) -> None:
+        """Steps the temperatures on the gradient [T] of each task's loss."""
+        s, gradient = self.settings, gradient / self.tasks
         if s.temperature_clip > 0:
-            clip([gradient], s.temperature_clip, self.seeds)
-        self.log_temperature.grad = gradient
-        self.optimisers["temperature"].step()
+            norm = torch.linalg.vector_norm(gradient)
+            gradient = gradient * (s.temperature_clip / (norm + 1e-6)).clamp(max=1.0)
+        self.optimisers["log_temperature"].step(state, "log_temperature", gradient)
         if s.max_log_temperature < math.inf:
-            with torch.no_grad():
-                self.log_temperature.clamp_(max=s.max_log_temperature)
+            state["log_temperature"].clamp_(max=s.max_log_temperature)
 
-    def step(self, name: str, network: nn.Module, gradients: list[Tensor]) -> Tensor:
-        """Clips, hands the gradients to Adam and returns their norm before clipping, one a seed."""
-        separate = name == "critic" and self.settings.clip_critics == "separately"
-        groups = self.seeds * (CRITICS if separate else 1)
-        norm = clip(gradients, self.settings.gradient_clip, groups).view(self.seeds, -1).mean(1)
-        for parameter, gradient in zip(network.parameters(), gradients, strict=True):
-            parameter.grad = gradient
-        self.optimisers[name].step()
-        return norm if self.seeds > 1 else norm[0]
+    def follow(self, state: State) -> None:
+        """Polyak averaging of the target critics."""
+        for name in self.target_names():
+            target = state[f"{name}.target"]
+            target.copy_(target + self.settings.polyak * (state[name] - target))
+
+    # Weights and state -------------------------------------------------------------------------
+
+    def target_names(self) -> Iterable[str]:
+        """Networks of which a slowly following copy makes the targets."""
+        return ("critic",)
+
+    def weights(self, state: State, targets: bool = False) -> dict[str, dict[str, Tensor]]:
+        """Every network's weights by name; with `targets`, the target copies where there are."""
+        following = set(self.target_names()) if targets else set()
+        return {
+            name: network.views(state[f"{name}.target" if name in following else name])
+            for name, network in self.networks.items()
+        }
+
+    def initial_state(self, purpose: str) -> State:
+        """Fresh weights, drawn for this purpose, with all that belongs to them."""
+        start = math.log(self.settings.initial_temperature)
+        state: State = {}
+        with drawing(self.problem.seed, purpose):
+            for name, network in self.networks.items():
+                state[name] = network.fresh()
+        state["log_temperature"] = torch.full((self.tasks,), start, device=self.problem.device)
+        for name in self.target_names():
+            state[f"{name}.target"] = state[name].clone()
+        for name, optimiser in self.optimisers.items():
+            optimiser.start(state, name)
+        return state
+
+    def reset(self, purpose: str) -> None:
+        """Starts networks, temperatures and optimisers again; everything else stays."""
+        for name, value in self.initial_state(purpose).items():
+            self.state[name].copy_(value)
+
+    @staticmethod
+    def with_extras(batch: Batch, **extras: Tensor) -> Batch:
+        """The batch with further tensors [T, ...] for the networks and losses."""
+        return batch._replace(extras={**batch.extras, **extras})
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "tensors": dict(self.state),
+            "generators": {name: own.get_state() for name, own in self.generators.items()},
+            **{name: part.state_dict() for name, part in self.stateful.items()},
+        }
 
     @torch.no_grad()
-    def follow_targets(self) -> None:
-        """Polyak averaging of the target critics."""
-        torch._foreach_lerp_(
-            list(self.target.parameters()), list(self.critic.parameters()), self.settings.polyak
-        )
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        tensors = state["tensors"]
+        if tensors.keys() != self.state.keys():
+            different = sorted(tensors.keys() ^ self.state.keys())
+            raise ValueError(f"the state is another algorithm's: {different[0]} is not in both")
+        for name, value in self.state.items():
+            if value.shape != tensors[name].shape:
+                raise ValueError(f"the state's {name} is {tuple(tensors[name].shape)}")
+            value.copy_(tensors[name])
+        for name, own in self.generators.items():
+            own.set_state(state["generators"][name])
+        for name, part in self.stateful.items():
+            part.load_state_dict(state[name])
 
-    def generators(self) -> list[torch.Generator]:
-        """See `Algorithm.generators`."""
-        return [*self.exploration.generators, *self.noise.generators]
+    def compile(self) -> None:
+        """Compiles acting and the gradient step: the same lines, fused."""
+        settings = {"fullgraph": True, "dynamic": False}
+        self.learn = torch.compile(self.learn, **settings)  # type: ignore[method-assign]
+        self.decide = torch.compile(self.decide, **settings)  # type: ignore[method-assign]
 
-    # Looking in, saving ----------------------------------------------------------------------
+    # Looking in ------------------------------------------------------------------------------
 
     def probe(self, batch: Batch, seed: int) -> dict[str, NetworkProbe]:
-        """See `Algorithm.probe`."""
-        (probe,) = self.probes(batch, seed)
-        return probe
-
-    def probe_by_seed(self, batch: Batch, seed: int) -> list[dict[str, NetworkProbe]]:
-        """See `Algorithm.probe_by_seed`."""
-        return self.probes(batch, seed) if self.seeds > 1 else [self.probe(batch, seed)]
-
-    def probes(self, batch: Batch, seed: int) -> list[dict[str, NetworkProbe]]:
-        """The networks of each seed on its part of the batch."""
-        own, device = self.noise, self.problem.device
-        self.noise = Draws([torch.Generator(device).manual_seed(seed) for _ in own.generators])
-        try:
-            temperature = self.log_temperature.detach().exp()
-            with recorded(self.critic) as critic_units:
-                critic_loss, _ = self.critic_loss(batch, temperature)
-            critic_gradients = self.gradients(critic_loss * CRITICS, self.critic)
-            with recorded(self.actor) as actor_units:
-                actor_loss, _ = self.actor_loss(batch, temperature)
-            actor_gradients = self.gradients(actor_loss, self.actor)
-        finally:
-            self.noise = own
-        networks = (
-            ("actor", self.actor, 1, actor_units, actor_gradients),
-            ("critic", self.critic, CRITICS, critic_units, critic_gradients),
-        )
-        result: list[dict[str, NetworkProbe]] = []
-        for index in range(self.seeds):
-            result.append({})
-            for name, network, members, units, gradients in networks:
-                weights = {key: value.detach() for key, value in network.named_parameters()}
-                by_name = dict(zip(weights, gradients, strict=True))
-                parts = [part_of(x, index, self.seeds) for x in (units, weights, by_name)]
-                result[index] |= by_member(name, members, *parts)
+        samples = batch.rewards.shape[1]
+        random = torch.Generator(self.problem.device).manual_seed(seed_of(seed, "probe"))
+        given = self.given("probe", samples, random)
+        given["temperature"] = self.state["log_temperature"].exp()
+        batch = self.with_extras(batch, **given)
+        with torch.no_grad():
+            batch = self.with_extras(batch, target=self.target(self.state, batch))
+        result: dict[str, NetworkProbe] = {}
+        losses: dict[str, LossFunction] = {"actor": self.actor_loss, "critic": self.critic_loss}
+        for name, loss_of in losses.items():
+            network = self.networks[name]
+            weights = self.weights(self.state)
+            own = {k: w.detach().requires_grad_() for k, w in weights[name].items()}
+            with network.recorded(self.tasks, samples) as record:
+                loss, _ = loss_of({**weights, name: own}, batch)
+            gradients = torch.autograd.grad(
+                loss.mean(-1).sum(), list(own.values()), materialize_grads=True, allow_unused=True
+            )
+            by_name = dict(zip(own, gradients, strict=True))
+            for copy in range(network.copies or 1):
+                part = lambda w, c=copy, n=network: (w if n.copies is None else w[c]).detach()  # noqa: E731
+                result[name if network.copies is None else f"{name}_{copy}"] = NetworkProbe(
+                    record.of(copy, name),
+                    {k: part(w) for k, w in own.items()},
+                    {k: part(g) for k, g in by_name.items()},
+                )
         return result
 
     def parameter_counts(self) -> ParameterCounts:
-        """See `Algorithm.parameter_counts`."""
-        return ParameterCounts(
-            sum(p.numel() for p in self.actor.parameters()) // self.seeds,
-            sum(p.numel() for p in self.critic.parameters()) // self.seeds,
-        )
-
-    def state_dict(self) -> dict[str, Any]:
-        """See `Algorithm.state_dict`."""
-        (state,) = self.states()
-        return state
-
-    def state_by_seed(self) -> list[dict[str, Any]]:
-        """See `Algorithm.state_by_seed`."""
-        return self.states() if self.seeds > 1 else [self.state_dict()]
-
-    def states(self) -> list[dict[str, Any]]:
-        """The state of each seed."""
-        whole = {
-            "actor": dict(self.actor.state_dict()),
-            "critic": dict(self.critic.state_dict()),
-            "target": dict(self.target.state_dict()),
-            "log_temperature": self.log_temperature.detach(),
-            "optimisers": {name: o.state_dict() for name, o in self.optimisers.items()},
-        }
-        return [
-            {
-                **part_of(whole, index, self.seeds),
-                "exploration": self.exploration.generators[index].get_state(),
-                "noise": self.noise.generators[index].get_state(),
-            }
-            for index in range(self.seeds)
-        ]
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """See `Algorithm.load_state_dict`."""
-        self.load_states([state])
-
-    def load_state_by_seed(self, states: Sequence[dict[str, Any]]) -> None:
-        """See `Algorithm.load_state_by_seed`."""
-        if self.seeds > 1:
-            self.load_states(states)
-        else:
-            self.load_state_dict(states[0])
-
-    def load_states(self, states: Sequence[dict[str, Any]]) -> None:
-        """Inverse of `states`."""
-        for index, state in enumerate(states):
-            self.exploration.generators[index].set_state(state["exploration"])
-            self.noise.generators[index].set_state(state["noise"])
-        self.actor.load_state_dict(joined([state["actor"] for state in states]))
-        self.critic.load_state_dict(joined([state["critic"] for state in states]))
-        self.target.load_state_dict(joined([state["target"] for state in states]))
-        with torch.no_grad():
-            self.log_temperature.copy_(joined([state["log_temperature"] for state in states]))
-        for name, optimiser in self.optimisers.items():
-            # Adam would go on to write into the very tensors that it is given.
-            own = joined(copy.deepcopy([state["optimisers"][name] for state in states]))
-            for group, mine in zip(own["param_groups"], optimiser.param_groups, strict=True):
-                group["capturable"] = mine["capturable"]
-            optimiser.load_state_dict(own)
+        actor, *others = (self.networks[name].count for name in self.networks)
+        return ParameterCounts(actor, sum(others))

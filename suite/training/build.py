@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 import torch
 
-from algorithms import entry, load
-from algorithms.algorithm import Batch, Problem
-from algorithms.draws import Draws
+from algorithms import load
+from algorithms.algorithm import Algorithm, Problem
+from algorithms.parts.randomness import generator
 from suite.config import RunConfig
 from suite.envs.tasks import Goals
 from suite.envs.vector import VectorEnv
+from suite.messages import UserError
 from suite.runs.directory import RunDirectory
 from suite.runs.progress import Progress
 from suite.runs.rows import RowLog
@@ -23,64 +24,63 @@ from suite.training.train import EVALUATION_ENVS, SeedRun, Trainer
 def build(
     configs: Sequence[RunConfig], directories: Sequence[RunDirectory], progress: Progress
 ) -> Trainer:
-    """Makes every part of a run, or of several seeds of one; the caller closes the envs."""
-    config = configs[0]
-    task, execution, device = config.task, config.execution, torch.device(config.device)
-    seeds = tuple(c.seed for c in configs)
+    """Makes every part of a run, or of several seeds of one; the caller closes the envs.
+
+    Raises UserError for networks that cannot be built, or measured.
+    """
+    config, task = configs[0], configs[0].task
+    runs = [seed_run(c, directory) for c, directory in zip(configs, directories, strict=True)]
+    names = config.tasks * len(runs)
+    labels = [f"{name} (seed {c.seed})" for c in configs for name in config.tasks]
+    execution = config.execution
+    engine = (task.reward_version, execution.engine, execution.workers, labels)
+    return Trainer(
+        runs,
+        VectorEnv(names, task.envs_per_task, *engine),
+        VectorEnv(names, EVALUATION_ENVS, *engine),
+        progress,
+    )
+
+
+def algorithm_of(config: RunConfig) -> Algorithm:
+    """The algorithm of a run. Raises UserError for networks that it refuses."""
     problem = Problem(
         config.tasks,
-        task.envs_per_task,
+        config.task.envs_per_task,
         config.seed,
-        device,
-        together=seeds if len(seeds) > 1 else (),
+        torch.device(config.device),
+        horizon=config.task.horizon,
+        locksteps=config.rounds * config.task.horizon,
     )
-    algorithm = load(entry(config.algorithm).path)(config.settings, problem)
+    try:
+        return load(config.algorithm)(config.settings, problem)
+    except ValueError as error:
+        raise UserError(f"algorithm: {config.algorithm}: {error}") from None
+
+
+def seed_run(config: RunConfig, directory: RunDirectory) -> SeedRun:
+    """The parts that a run has for itself. What cannot be measured is refused here."""
+    task, execution, device = config.task, config.execution, torch.device(config.device)
+    algorithm = algorithm_of(config)
+    goals = Goals(task.tasks, task.goals, config.seed, config.goal_seed, execution.engine)
+    probe = probe_batch(
+        config.tasks,
+        goals.preset,
+        config.evaluation.probe_size,
+        task.horizon,
+        task.reward_version,
+        execution.engine,
+        device,
+    )
+    try:
+        algorithm.probe(probe, seed=0)
+    except ValueError as error:
+        raise UserError(f"algorithm: {config.algorithm}: {error}") from None
     replay = Replay(
         len(config.tasks),
         config.training.buffer_per_task,
         algorithm.extras,
         device,
-        Draws.of(problem, "replay"),
+        generator(config.seed, "replay", device),
     )
-    runs = [
-        SeedRun(
-            c,
-            directory,
-            Goals(task.tasks, task.goals, c.seed, c.goal_seed, execution.engine),
-            RowLog(c.tasks),
-        )
-        for c, directory in zip(configs, directories, strict=True)
-    ]
-    probes = [
-        probe_batch(
-            config.tasks,
-            run.goals.preset,
-            config.evaluation.probe_size,
-            task.horizon,
-            task.reward_version,
-            execution.engine,
-            device,
-        )
-        for run in runs
-    ]
-    names = config.tasks * len(runs)
-    labels = [f"{name} (seed {seed})" for seed in seeds for name in config.tasks]
-    engine = (task.reward_version, execution.engine, execution.workers, labels)
-    return Trainer(
-        runs,
-        algorithm,
-        replay,
-        VectorEnv(names, task.envs_per_task, *engine),
-        VectorEnv(names, EVALUATION_ENVS, *engine),
-        behind_each_other(probes),
-        progress,
-    )
-
-
-def behind_each_other(batches: Sequence[Batch]) -> Batch:
-    """Batches of several seeds as one whose task axis holds those of all."""
-    if len(batches) == 1:
-        return batches[0]
-    *columns, _ = zip(*batches, strict=True)
-    observations, actions, rewards, following, timeouts = (torch.cat(parts) for parts in columns)
-    return Batch(observations, actions, rewards, following, timeouts, {})
+    return SeedRun(config, directory, goals, RowLog(config.tasks), algorithm, replay, probe)

@@ -35,25 +35,32 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(
-    algorithm: Algorithm,
+    algorithms: Sequence[Algorithm],
     envs: VectorEnv,
-    goals: Sequence[Sequence[Goal]],
+    goals: Sequence[Sequence[Sequence[Goal]]],
     horizon: int,
     device: torch.device,
-) -> Evaluation:
-    """Runs the deterministic policy once on every goal, [T][K], with envs.envs / T at a time."""
-    tasks, episodes = len(goals), len(goals[0])
-    at_once = envs.envs // tasks
-    successes, returns = np.zeros((tasks, episodes)), np.zeros((tasks, episodes))
+) -> list[Evaluation]:
+    """Runs the deterministic policy of each of S seeds once on every goal, [S][T][K].
+
+    The envs hold all tasks of the first seed, then all of the second, the same number per task.
+    """
+    seeds, tasks, episodes = len(goals), len(goals[0]), len(goals[0][0])
+    at_once = envs.envs // (seeds * tasks)
+    successes, returns = np.zeros((2, seeds, tasks, episodes))
     for first in range(0, episodes, at_once):
         # In the last round some envs may have no goal left: they repeat one, uncounted.
         chosen = [min(first + i, episodes - 1) for i in range(at_once)]
-        observations = envs.reset([goals[task][k] for task in range(tasks) for k in chosen])
+        observations = envs.reset([own[k] for of_seed in goals for own in of_seed for k in chosen])
         success, total = np.zeros(envs.envs), np.zeros(envs.envs)
         for _ in range(horizon):
-            inputs = torch.from_numpy(observations).to(device, copy=True)
-            decision = algorithm.act(inputs.view(tasks, at_once, OBSERVATION_SIZE), explore=False)
-            actions = decision.actions.reshape(-1, ACTION_SIZE).cpu().numpy()
+            seen = torch.from_numpy(observations).to(device, copy=True)
+            by_seed = seen.view(seeds, tasks, at_once, OBSERVATION_SIZE)
+            decided = [
+                algorithm.act(own, explore=False).actions
+                for algorithm, own in zip(algorithms, by_seed, strict=True)
+            ]
+            actions = torch.stack(decided).view(-1, ACTION_SIZE).cpu().numpy()
             if not np.isfinite(actions).all():
                 raise TrainingDiverged("the deterministic policy's action is nan or infinite")
             envs.send(actions)
@@ -62,6 +69,7 @@ def evaluate(
             success = np.maximum(success, succeeded)
         count = min(at_once, episodes - first)
         window = slice(first, first + count)
-        successes[:, window] = success.reshape(tasks, at_once)[:, :count]
-        returns[:, window] = total.reshape(tasks, at_once)[:, :count]
-    return Evaluation(successes, returns)
+        shape = (seeds, tasks, at_once)
+        successes[..., window] = success.reshape(shape)[..., :count]
+        returns[..., window] = total.reshape(shape)[..., :count]
+    return [Evaluation(*own) for own in zip(successes, returns, strict=True)]

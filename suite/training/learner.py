@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from typing import Any
 
 import numpy as np
@@ -25,14 +24,12 @@ class Learner:
     def __init__(self, algorithm: Algorithm, replay: Replay, batch_per_task: int) -> None:
         self.algorithm, self.replay, self.batch_per_task = algorithm, replay, batch_per_task
         self.device = replay.rows.device
-        self.captures = algorithm.says("capturable") and self.device.type == "cuda"
-        # The first calls are plain on purpose.
-        warnings.filterwarnings("ignore", "This instance was constructed with capturable=True")
+        self.captures = own(algorithm, "capturable") and self.device.type == "cuda"
         self.layout: list[tuple[str, torch.Size]] = []
         """Names and shapes of the metrics that stand one behind the other."""
         self.seen = torch.empty(0)
         """Where a recorded `act` reads the observations."""
-        self.generators = [*algorithm.generators(), *replay.draws.generators]
+        self.generators = [*algorithm.generators.values(), replay.generator]
         self.learning = Captured(
             "the gradient step", self.update, self.generators, self.snapshot, self.restore
         )
@@ -80,13 +77,18 @@ class Learner:
 
     def snapshot(self) -> Any:
         """A copy of all that a gradient step changes."""
-        return copy.deepcopy(self.algorithm.state_by_seed()), self.drawn()
+        return copy.deepcopy(self.algorithm.state_dict()), self.drawn()
 
     def restore(self, state: Any) -> None:
         """Puts a snapshot back."""
         algorithm, drawn = state
-        self.algorithm.load_state_by_seed(algorithm)
+        self.algorithm.load_state_dict(algorithm)
         self.draw_again(drawn)
+
+
+def own(algorithm: Algorithm, ability: str) -> bool:
+    """Whether the algorithm's class itself, not a base of it, has this ability."""
+    return bool(vars(type(algorithm)).get(ability))
 
 
 def to_host(values: Tensor) -> NDArray[np.float32]:

@@ -54,11 +54,10 @@ def check_state(state: Any, step: int, name: str = "algorithm") -> None:
 
 
 class UpdateMetrics:
-    """The metrics of one round's gradient steps, of one seed or of several together."""
+    """The metrics of one round's gradient steps."""
 
-    def __init__(self, tasks: Sequence[str], seeds: Sequence[int]) -> None:
-        self.seeds = seeds
-        self.tasks = task_axis(tasks, seeds)
+    def __init__(self, tasks: Sequence[str]) -> None:
+        self.tasks = tasks
         self.steps: list[int] = []
         self.stored: list[dict[str, Tensor]] = []
 
@@ -68,49 +67,39 @@ class UpdateMetrics:
         return len(self.steps)
 
     def add(self, step: int, metrics: dict[str, Tensor]) -> None:
-        """Keeps the metrics of the gradient step made in this step of the episode."""
+        """Keeps the metrics of a gradient step made in this step of the episode."""
         self.steps.append(step)
         self.stored.append(metrics)
 
     def fetch(self) -> dict[str, NDArray[np.float64]]:
-        """Each metric over the round's gradient steps, [U, T] or [U], in one transfer each.
-
-        Those of several seeds are [U, S·T], or [U, S].
-        """
+        """Each metric over the round's gradient steps, [U, T] or [U], in one transfer each."""
         if not self.stored:
             return {}
-        found = {
+        return {
             name: torch.stack([m[name] for m in self.stored]).double().cpu().numpy()
             for name in self.stored[0]
         }
-        axes = 2 if len(self.seeds) == 1 else 3
-        self.whole = {name for name, values in found.items() if values.ndim < axes}
-        return {name: values.reshape(len(values), -1) for name, values in found.items()}
 
     def check(self, first_env_step: int, env_steps_per_step: int, first_update: int) -> None:
         """Raises TrainingDiverged at the first gradient step that gave a non-finite metric."""
         self.fetched = self.fetch()
-        finite = {name: np.isfinite(v).all(1) for name, v in self.fetched.items()}
+        finite = {
+            name: np.isfinite(v).reshape(len(v), -1).all(1) for name, v in self.fetched.items()
+        }
         bad = [(int(ok.argmin()), name) for name, ok in finite.items() if not ok.all()]
         if not bad:
             return
         # The loss of a task says more than a norm over all tasks at the same step.
-        index, name = min(bad, key=lambda b: (b[0], b[1] in self.whole))
+        index, name = min(bad, key=lambda b: (b[0], self.fetched[b[1]].ndim == 1))
         step = first_env_step + self.steps[index] * env_steps_per_step
-        all_finite(name, self.fetched[name][index], self.tasks, step, first_update + index)
+        values = np.atleast_1d(self.fetched[name][index])
+        tasks = self.tasks if self.fetched[name].ndim > 1 else []
+        all_finite(name, values, tasks, step, first_update + index)
 
-    def write(self, logs: Sequence[RowLog], env_step: int, update: int) -> None:
-        """Logs the mean of each metric over the round, to each seed's log; `check` comes first."""
+    def write(self, log: RowLog, env_step: int, update: int) -> None:
+        """Logs the mean of each metric over the round; `check` comes first."""
         for name, values in self.fetched.items():
-            for log, mean in zip(logs, np.split(values.mean(0), len(logs)), strict=True):
-                if name in self.whole:
-                    log.whole(f"train/{name}", env_step, update, float(mean[0]))
-                else:
-                    log.per_task(f"train/{name}", env_step, update, mean)
-
-
-def task_axis(tasks: Sequence[str], seeds: Sequence[int]) -> list[str]:
-    """What stands at each place of the task axis, for messages."""
-    if len(seeds) == 1:
-        return list(tasks)
-    return [f"{task} (seed {seed})" for seed in seeds for task in tasks]
+            if values.ndim == 1:
+                log.whole(f"train/{name}", env_step, update, float(values.mean()))
+            else:
+                log.per_task(f"train/{name}", env_step, update, values.mean(0))

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from algorithms.algorithm import Batch
-from algorithms.draws import Draws
 
 OBSERVATION, ACTION = 39, 4
 WIDTH = 2 * OBSERVATION + ACTION + 2
@@ -19,10 +18,10 @@ Extras = Mapping[str, tuple[tuple[int, ...], torch.dtype]]
 
 
 class Replay:
-    """A ring buffer [T, C, 84], or [S·T, C, 84] of S seeds; one gather a batch.
+    """A ring buffer [T, C, 84]; one gather per batch.
 
     All tasks fill in lockstep, so one position serves them all. float32 holds exactly what the
-    networks see; extras keep the type that the algorithm declares. T is a seed's tasks.
+    networks see; extras keep the type that the algorithm declares.
     """
 
     def __init__(
@@ -31,16 +30,15 @@ class Replay:
         capacity: int,
         extras: Extras,
         device: torch.device,
-        draws: Draws,
+        generator: torch.Generator,
     ) -> None:
-        self.tasks, self.capacity, self.draws = tasks, capacity, draws
-        whole = tasks * len(draws.generators)
-        self.rows = torch.zeros(whole, capacity, WIDTH, device=device)
+        self.tasks, self.capacity, self.generator = tasks, capacity, generator
+        self.rows = torch.zeros(tasks, capacity, WIDTH, device=device)
         self.extras = {
-            name: torch.zeros(whole, capacity, *shape, dtype=dtype, device=device)
+            name: torch.zeros(tasks, capacity, *shape, dtype=dtype, device=device)
             for name, (shape, dtype) in extras.items()
         }
-        self.offsets = torch.arange(whole, device=device).unsqueeze(1) * capacity
+        self.offsets = torch.arange(tasks, device=device).unsqueeze(1) * capacity
         self.written = 0
         """Rows ever added, per task."""
         self.held = torch.zeros((), dtype=torch.float64, device=device)
@@ -104,42 +102,46 @@ class Replay:
         return unpack(rows.view(*index.shape, WIDTH), extras)
 
     def places(self, batch_per_task: int) -> Tensor:
-        """Random places of held rows, [S·T, B]."""
+        """Random places of held rows, [T, B]."""
+        shape, device = (self.tasks, batch_per_task), self.rows.device
         if not self.rows.is_cuda:
-            return self.draws.integers(self.size, (self.tasks, batch_per_task))
+            return torch.randint(self.size, shape, generator=self.generator)
         # A recorded step cannot be told how many there are now: it looks at `held`.
-        shape = (len(self.offsets), batch_per_task)
-        like = torch.empty(shape, dtype=torch.float64, device=self.rows.device)
-        return (self.draws.uniform(like) * self.held).long()
+        drawn = torch.rand(shape, generator=self.generator, dtype=torch.float64, device=device)
+        return (drawn * self.held).long()
 
-    def stores(self, seed: int) -> dict[str, Tensor]:
-        """Views of what is held of the seed of this index."""
-        own = slice(seed * self.tasks, (seed + 1) * self.tasks)
-        return {"rows": self.rows[own]} | {k: store[own] for k, store in self.extras.items()}
+    def mean_rewards(self) -> Tensor:
+        """The mean reward of each task's held transitions, [T] float64; NaN without any."""
+        held: Tensor = self.rows[:, : self.size, OBSERVATION + ACTION]
+        return held.mean(1, dtype=torch.float64)
 
-    def segment(self, start: int, seed: int = 0) -> dict[str, Tensor]:
-        """What is still held of a seed's rows added since `start`, oldest first, on the host."""
+    def stores(self) -> dict[str, Tensor]:
+        """What is held, by name."""
+        return {"rows": self.rows, **self.extras}
+
+    def segment(self, start: int) -> dict[str, Tensor]:
+        """What is still held of the rows added since `start`, oldest first, on the host."""
         first = max(start, self.written - self.capacity)
         slots = torch.arange(first, self.written, device=self.rows.device) % self.capacity
-        return {name: store[:, slots].cpu() for name, store in self.stores(seed).items()}
+        return {name: store[:, slots].cpu() for name, store in self.stores().items()}
 
-    def restore_segment(self, stop: int, segment: Mapping[str, Tensor], seed: int = 0) -> None:
+    def restore_segment(self, stop: int, segment: Mapping[str, Tensor]) -> None:
         """Puts back a segment whose last row was the `stop`-th; segments come oldest first."""
         count = segment["rows"].shape[1]
         slots = torch.arange(stop - count, stop, device=self.rows.device) % self.capacity
-        for name, store in self.stores(seed).items():
+        for name, store in self.stores().items():
             store[:, slots] = segment[name].to(store.device)
         self.written = stop
         self.held.fill_(self.size)
 
-    def state_dict(self, seed: int = 0) -> dict[str, Any]:
-        """Position and generator of a seed; the rows themselves travel as segments."""
-        return {"written": self.written, "generator": self.draws.generators[seed].get_state()}
+    def state_dict(self) -> dict[str, Any]:
+        """Position and generator; the rows themselves travel as segments."""
+        return {"written": self.written, "generator": self.generator.get_state()}
 
-    def load_state_dict(self, state: Mapping[str, Any], seed: int = 0) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Inverse of `state_dict`."""
         self.written = state["written"]
-        self.draws.generators[seed].set_state(state["generator"])
+        self.generator.set_state(state["generator"])
 
 
 def unpack(rows: Tensor, extras: Mapping[str, Tensor]) -> Batch:

@@ -4,6 +4,9 @@ Time is counted in rounds: one episode of every env, in lockstep. Everything tha
 or interrupted happens between rounds, where an env has no state but its next goal; that is why a
 run resumes to the bit. Within a round the envs step while the learner updates on data up to the
 step before, always in that order, so that timing cannot change a result.
+
+Seeds that train together share the envs' processes and nothing else: each has its own algorithm,
+replay and generators, so that it learns what it would learn alone.
 """
 
 from __future__ import annotations
@@ -15,8 +18,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from algorithms.algorithm import Algorithm, Batch, Outcomes
+from algorithms.algorithm import Algorithm, Batch, Decision, Outcomes
 from suite.config import RunConfig
 from suite.envs.tasks import Goals
 from suite.envs.vector import ACTION_SIZE, OBSERVATION_SIZE, VectorEnv
@@ -34,51 +38,70 @@ from suite.training.plasticity import measure
 from suite.training.replay import Replay
 
 EVALUATION_ENVS = 5
-"""Envs a task in evaluation."""
+"""Envs per task in evaluation."""
 
 
 @dataclass
 class SeedRun:
-    """What a run has for itself, also where it is trained together with its other seeds."""
+    """One run: what learns, from what, and where it is written."""
 
     config: RunConfig
     directory: RunDirectory
     goals: Goals
     log: RowLog
-
-
-@dataclass
-class Trainer:
-    """The parts of a run, wired; or of several that differ in their seeds alone.
-
-    Then the task axis holds all tasks of the first seed, all of the second and so on.
-    """
-
-    runs: Sequence[SeedRun]
     algorithm: Algorithm
     replay: Replay
-    envs: VectorEnv
-    evaluation_envs: VectorEnv
     probe: Batch
-    progress: Progress
-    round: int = 0
-    """Rounds done."""
-    updates: int = 0
-    """Gradient steps done."""
 
     def __post_init__(self) -> None:
         batch = self.config.training.batch_per_task
         self.learner = Learner(self.algorithm, self.replay, batch)
+        self.metrics = UpdateMetrics(self.config.tasks)
+        self.updates = 0
+        """Gradient steps done."""
+
+    def learn(self, step: int) -> None:
+        """One gradient step, in this step of the episode."""
+        self.metrics.add(step, self.learner.learn())
+
+    def start_round(self, round_: int) -> list[Any]:
+        """The goals of the round's episodes; makes the gradient steps that are due before it."""
+        self.metrics = UpdateMetrics(self.config.tasks)
+        for _ in range(self.algorithm.due_updates):
+            self.learn(0)
+        self.algorithm.due_updates = 0
+        return list(self.goals.training(round_, self.config.task.envs_per_task))
+
+    def end_round(self, env_step: int, outcomes: Outcomes) -> None:
+        """Logs the round that ends at this step. Raises TrainingDiverged for what is not finite."""
+        per_step = len(self.config.tasks) * self.config.task.envs_per_task
+        self.metrics.check(env_step - self.config.steps_per_round, per_step, self.updates)
+        self.updates += self.metrics.count
+        log, updates = self.log, self.updates
+        log.per_task("train/return", env_step, updates, outcomes.returns.mean(1).tolist())
+        log.per_task("train/success", env_step, updates, outcomes.successes.mean(1).tolist())
+        self.metrics.write(log, env_step, updates)
+        check_state(self.algorithm.state_dict(), env_step, f"seed {self.config.seed}'s algorithm")
+
+
+@dataclass
+class Trainer:
+    """Runs that differ in their seeds alone, often one, and the envs that they share."""
+
+    runs: Sequence[SeedRun]
+    envs: VectorEnv
+    evaluation_envs: VectorEnv
+    progress: Progress
+    round: int = 0
+    """Rounds done."""
+
+    def __post_init__(self) -> None:
+        self.device = self.runs[0].replay.rows.device
 
     @property
     def config(self) -> RunConfig:
         """The configuration, but for the seed, of every run."""
         return self.runs[0].config
-
-    @property
-    def seeds(self) -> list[int]:
-        """The seed of each run."""
-        return [run.config.seed for run in self.runs]
 
     @property
     def env_step(self) -> int:
@@ -97,8 +120,9 @@ class Trainer:
                     evaluations = self.evaluate()
                 # After the evaluation, which must see what has been trained and not, say, a
                 # genotype that is bred only now; and never after the last one.
-                if outcomes is not None and self.round < c.rounds:
-                    self.algorithm.end_episodes(outcomes)
+                if self.learned_in(self.round - 1) and self.round < c.rounds:
+                    for run, own in zip(self.runs, outcomes, strict=True):
+                        run.algorithm.end_episodes(own)
                 minutes = (time.monotonic() - saved) / 60
                 last = self.round == c.rounds
                 if last or interrupt.requested or minutes >= c.execution.checkpoint_minutes:
@@ -108,81 +132,102 @@ class Trainer:
                     raise Interrupted(self.env_step)
         return evaluations or self.evaluate()
 
-    def train_round(self) -> Outcomes | None:
-        """One episode of every env, with a gradient step per lockstep once there is data.
-
-        Returns how the episodes went, or None where random actions had a part in them.
-        """
-        c = self.config
-        tasks, envs = len(c.tasks) * len(self.runs), c.task.envs_per_task
-        device = self.replay.rows.device
-        metrics = UpdateMetrics(c.tasks, self.seeds)
-        returns, successes = np.zeros(tasks * envs), np.zeros(tasks * envs)
-        random_actions = [stream(seed, "random actions", self.round) for seed in self.seeds]
+    def train_round(self) -> list[Outcomes]:
+        """One episode of every env, with gradient steps per lockstep once there is data."""
+        c, device = self.config, self.device
+        seeds, tasks, envs, horizon = self.shape
+        rewards = np.zeros((seeds, tasks, envs, horizon), np.float32)
+        returns, successes = np.zeros((seeds, tasks, envs)), np.zeros((seeds, tasks, envs))
+        randoms = [stream(run.config.seed, "random actions", self.round) for run in self.runs]
         self.progress.start_round()
-
         self.envs.episode = f"the episode from env step {self.env_step:,} on"
-        goals = [goal for run in self.runs for goal in run.goals.training(self.round, envs)]
-        observations = as_batch(self.envs.reset(goals), tasks, envs, device)
-        for step in range(c.task.horizon):
-            seen = (self.round * c.task.horizon + step) * envs
-            learning = seen >= c.training.random_steps and self.replay.size > 0
-            decision = self.learner.act(to_device(observations, device))
-            sent = to_host(decision.actions)
-            if seen < c.training.random_steps:
-                size = (len(c.tasks), envs, ACTION_SIZE)
-                drawn = [own.uniform(-1, 1, size) for own in random_actions]
-                sent = np.concatenate(drawn).astype(np.float32)
-            if not np.isfinite(sent).all():
-                metrics.check(self.env_step, len(c.tasks) * envs, self.updates)
-                at = self.env_step + step * len(c.tasks) * envs
-                all_finite("action", sent.reshape(tasks, -1), metrics.tasks, at)
+        goals = [goal for run in self.runs for goal in run.start_round(self.round)]
+        observations = self.by_seed(self.envs.reset(goals), OBSERVATION_SIZE)
+        for step in range(horizon):
+            seen = (self.round * horizon + step) * envs
+            random = seen < c.training.random_steps
+            decisions = [
+                run.learner.act(to_device(seen_by, device))
+                for run, seen_by in zip(self.runs, observations, strict=True)
+            ]
+            sent = self.actions(decisions, step, randoms if random else None)
             self.envs.send(sent.reshape(-1, ACTION_SIZE))
-            if learning and step % c.training.update_every == 0:
-                metrics.add(step, self.learner.learn())
-            following, rewards, succeeded = self.envs.receive()
-            next_observations = as_batch(following, tasks, envs, device)
-            self.replay.add(
-                observations,
-                torch.from_numpy(sent),
-                torch.from_numpy(rewards).float().view(tasks, envs),
-                next_observations,
-                step == c.task.horizon - 1,
-                decision.extras,
-            )
-            returns += rewards
-            successes = np.maximum(successes, succeeded)
+            if not random and self.runs[0].replay.size > 0 and step % c.training.update_every == 0:
+                for _ in range(c.training.updates_per_step):
+                    for run in self.runs:
+                        run.learn(step)
+            following, reward, succeeded = self.envs.receive()
+            next_observations = self.by_seed(following, OBSERVATION_SIZE)
+            reward = reward.reshape(seeds, tasks, envs)
+            for index, run in enumerate(self.runs):
+                run.replay.add(
+                    observations[index],
+                    torch.from_numpy(sent[index]),
+                    torch.from_numpy(reward[index]).float(),
+                    next_observations[index],
+                    step == horizon - 1,
+                    decisions[index].extras,
+                )
+            rewards[..., step] = reward
+            returns += reward
+            successes = np.maximum(successes, succeeded.reshape(seeds, tasks, envs))
             observations = next_observations
-            self.progress.step(len(c.tasks) * envs)
-
-        metrics.check(self.env_step, len(c.tasks) * envs, self.updates)
+            self.progress.step(tasks * envs)
         self.round += 1
-        self.updates += metrics.count
-        shape = (tasks, envs)
-        outcomes = Outcomes(
-            torch.from_numpy(returns.reshape(shape)), torch.from_numpy(successes.reshape(shape))
-        )
-        self.log_per_task("train/return", outcomes.returns.mean(1).tolist())
-        self.log_per_task("train/success", outcomes.successes.mean(1).tolist())
-        metrics.write([run.log for run in self.runs], self.env_step, self.updates)
+        outcomes = [
+            Outcomes(
+                *map(torch.from_numpy, (returns[i], successes[i], rewards[i])),
+                run.replay.mean_rewards(),
+            )
+            for i, run in enumerate(self.runs)
+        ]
+        for run, own in zip(self.runs, outcomes, strict=True):
+            run.end_round(self.env_step, own)
         self.progress.end_round(self.env_step, float(successes.mean()))
-        for seed, state in zip(self.seeds, self.algorithm.state_by_seed(), strict=True):
-            of_seed = f" of seed {seed}" if len(self.runs) > 1 else ""
-            check_state(state, self.env_step, f"algorithm{of_seed}")
-        own = (self.round - 1) * c.task.horizon * envs >= c.training.random_steps
-        return outcomes if own else None
+        return outcomes
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Seeds, tasks, envs per task and steps of an episode."""
+        task = self.config.task
+        return len(self.runs), len(self.config.tasks), task.envs_per_task, task.horizon
+
+    def by_seed(self, flat: NDArray[Any], size: int) -> torch.Tensor:
+        """A copy of the envs' shared numbers [E, size] as [S, T, N, size], on the host."""
+        return on_host(flat, self.device).view(*self.shape[:3], size)
+
+    def actions(
+        self,
+        decisions: Sequence[Decision],
+        step: int,
+        randoms: Sequence[np.random.Generator] | None,
+    ) -> NDArray[np.float32]:
+        """What the envs are sent, [S, T, N, 4]: the decided actions, or random ones.
+
+        Raises TrainingDiverged, naming seed, task and step, for what is not finite.
+        """
+        seeds, tasks, envs, _ = self.shape
+        if randoms is not None:
+            drawn = [own.uniform(-1, 1, (tasks, envs, ACTION_SIZE)) for own in randoms]
+            return np.stack(drawn).astype(np.float32)
+        sent = np.stack([to_host(decision.actions) for decision in decisions])
+        if not np.isfinite(sent).all():
+            at = self.env_step + step * tasks * envs
+            for run, own in zip(self.runs, sent, strict=True):
+                run.metrics.check(self.env_step, tasks * envs, run.updates)
+                all_finite("action", own.reshape(tasks, -1), self.config.tasks, at)
+        return sent
+
+    def learned_in(self, round_: int) -> bool:
+        """Whether no random action had a part in the episodes of this round."""
+        task = self.config.task
+        first = round_ * task.horizon * task.envs_per_task
+        return first >= self.config.training.random_steps
 
     def due(self) -> bool:
         """Whether an evaluation falls on the end of the round that has just ended."""
         n, total = self.config.evaluation.evaluations, self.config.rounds
         return self.round * n // total > (self.round - 1) * n // total
-
-    def log_per_task(self, metric: str, values: Sequence[float]) -> None:
-        """Logs one value a place of the task axis, to each run its own."""
-        tasks = len(self.config.tasks)
-        for index, run in enumerate(self.runs):
-            own = values[index * tasks : (index + 1) * tasks]
-            run.log.per_task(metric, self.env_step, self.updates, own)
 
     def evaluate(self) -> list[Evaluation]:
         """Success and returns on the evaluation goals; plasticity; the algorithm's own report."""
@@ -191,48 +236,43 @@ class Trainer:
         episodes = c.evaluation.final_episodes if final else c.evaluation.eval_episodes
         self.progress.note("evaluating")
         self.evaluation_envs.episode = f"an evaluation at env step {step:,}"
-        whole = evaluate(
-            self.algorithm,
+        results = evaluate(
+            [run.algorithm for run in self.runs],
             self.evaluation_envs,
-            [goals for run in self.runs for goals in run.goals.evaluation(episodes)],
+            [run.goals.evaluation(episodes) for run in self.runs],
             c.task.horizon,
-            self.replay.rows.device,
+            self.device,
         )
-        self.log_per_task("success", whole.success_rates().tolist())
-        self.log_per_task("return", whole.returns.mean(1).tolist())
-        results = [
-            Evaluation(*own)
-            for own in zip(*(np.split(part, len(self.runs)) for part in whole), strict=True)
-        ]
-        probes = self.algorithm.probe_by_seed(self.probe, seed=0)
-        for run, result, networks in zip(self.runs, results, probes, strict=True):
-            run.log.whole("success/mean", step, self.updates, float(result.successes.mean()))
-            for network, probe in networks.items():
+        for run, result in zip(self.runs, results, strict=True):
+            log, updates = run.log, run.updates
+            log.per_task("success", step, updates, result.success_rates().tolist())
+            log.per_task("return", step, updates, result.returns.mean(1).tolist())
+            log.whole("success/mean", step, updates, float(result.successes.mean()))
+            for network, probe in run.algorithm.probe(run.probe, seed=0).items():
                 for metric, value in measure(probe).items():
-                    run.log.whole(f"plasticity/{network}/{metric}", step, self.updates, value)
-        for metric, values in self.algorithm.report(self.probe).items():
-            self.log_per_task(metric, values)
+                    log.whole(f"plasticity/{network}/{metric}", step, updates, value)
+            for metric, values in run.algorithm.report(run.probe).items():
+                log.per_task(metric, step, updates, values)
         self.progress.evaluated(step, [float(result.successes.mean()) for result in results])
         return results
 
     def save(self) -> None:
-        """Writes a checkpoint of the end of this round for each run, as if it were alone."""
-        states = self.algorithm.state_by_seed()
-        for index, (run, algorithm) in enumerate(zip(self.runs, states, strict=True)):
+        """Writes a checkpoint of the end of this round for each run."""
+        for run in self.runs:
             state = {
                 "round": self.round,
-                "updates": self.updates,
-                "algorithm": algorithm,
-                "replay": self.replay.state_dict(index),
+                "updates": run.updates,
+                "algorithm": run.algorithm.state_dict(),
+                "replay": run.replay.state_dict(),
             }
             store = run.directory.checkpoints
             run.directory.time(self.progress.timing(self.env_step))
             store.save(
                 self.round,
                 state,
-                self.replay.segment(store.saved_rows(), index),
-                self.replay.written,
-                self.replay.capacity,
+                run.replay.segment(store.saved_rows()),
+                run.replay.written,
+                run.replay.capacity,
                 run.directory.part(self.round, run.log),
             )
 
@@ -241,6 +281,7 @@ class Trainer:
 
         Raises UserError where the runs share none, for one of them is damaged.
         """
+        seeds = [run.config.seed for run in self.runs]
         while True:
             found = [run.directory.checkpoints.load(at) for run in self.runs]
             loaded = [one for one in found if one is not None]
@@ -248,9 +289,9 @@ class Trainer:
                 return []
             oldest = min(one.state["round"] for one in loaded)
             if len(loaded) < len(found) or (oldest == at and not same_round(loaded)):
-                missing = self.seeds[found.index(None)] if None in found else self.seeds[0]
+                missing = seeds[found.index(None)] if None in found else seeds[0]
                 raise UserError(
-                    f"seeds: the checkpoints of {self.seeds} are not of one step, and seed "
+                    f"seeds: the checkpoints of {seeds} are not of one step, and seed "
                     f"{missing} has no older one; train the seeds one by one, without --batched"
                 )
             if same_round(loaded):
@@ -262,13 +303,12 @@ class Trainer:
         for each damaged one.
         """
         loaded = self.load(at)
-        if loaded:
-            self.algorithm.load_state_by_seed([one.state["algorithm"] for one in loaded])
-        for index, one in enumerate(loaded):
-            self.round, self.updates = one.state["round"], one.state["updates"]
+        for run, one in zip(self.runs, loaded, strict=False):
+            run.algorithm.load_state_dict(one.state["algorithm"])
+            self.round, run.updates = one.state["round"], one.state["updates"]
             for stop, segment in one.segments:
-                self.replay.restore_segment(stop, segment, index)
-            self.replay.load_state_dict(one.state["replay"], index)
+                run.replay.restore_segment(stop, segment)
+            run.replay.load_state_dict(one.state["replay"])
         for run in self.runs:
             run.directory.forget_parts_after_checkpoint()
         return [line for one in loaded for line in one.damaged]
@@ -277,8 +317,3 @@ class Trainer:
 def same_round(loaded: Sequence[Loaded]) -> bool:
     """Whether checkpoints are of one round."""
     return len({one.state["round"] for one in loaded}) == 1
-
-
-def as_batch(flat: Any, tasks: int, envs: int, device: torch.device) -> torch.Tensor:
-    """A copy of the envs' shared observations [E, 39] as [T, N, 39], on its way to the device."""
-    return on_host(flat, device).view(tasks, envs, OBSERVATION_SIZE)

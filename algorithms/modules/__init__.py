@@ -1,0 +1,1 @@
+"""Stacks of modules whose wiring is routed (D2R) or bred (MEGA)."""

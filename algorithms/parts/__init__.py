@@ -1,0 +1,1 @@
+"""What methods are put together from: networks, layers, units, optimisers, random numbers."""

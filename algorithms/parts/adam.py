@@ -1,0 +1,50 @@
+"""Adam and AdamW on flat weight vectors: an optimiser's state is a few entries of the learner's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+State = dict[str, Tensor]
+"""What an algorithm learns, by name; see `MultiTaskSAC.state`."""
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adam (arXiv 1412.6980); with `weight_decay`, AdamW (arXiv 1711.05101)."""
+
+    learning_rate: float
+    epsilon: float = 1e-8
+    beta1: float = 0.9
+    beta2: float = 0.999
+    weight_decay: float = 0.0
+    """Decoupled decay: a step also takes learning rate × this × weight from every weight."""
+    schedule: Callable[[Tensor], Tensor] | None = None
+    """Factor on the learning rate, from the number of the step, a scalar tensor that starts at 1;
+    torch operations only."""
+
+    def start(self, state: State, name: str) -> None:
+        """Adds moments and step count of the vector `state[name]`, all zero."""
+        state[f"{name}.first_moment"] = torch.zeros_like(state[name])
+        state[f"{name}.second_moment"] = torch.zeros_like(state[name])
+        state[f"{name}.steps"] = torch.zeros((), device=state[name].device)
+
+    def step(self, state: State, name: str, gradient: Tensor) -> None:
+        """One step of `state[name]` against the gradient, in place."""
+        weights, steps = state[name], state[f"{name}.steps"] + 1
+        first = self.beta1 * state[f"{name}.first_moment"] + (1 - self.beta1) * gradient
+        second = self.beta2 * state[f"{name}.second_moment"]
+        second = second + (1 - self.beta2) * gradient.square()
+        # 1 − βⁿ, exact also where βⁿ is near 1
+        unbiased_first = first / -torch.expm1(steps * math.log(self.beta1))
+        unbiased_second = second / -torch.expm1(steps * math.log(self.beta2))
+        rate = self.learning_rate * (1.0 if self.schedule is None else self.schedule(steps))
+        direction = unbiased_first / (unbiased_second.sqrt() + self.epsilon)
+        weights.copy_(weights - rate * (direction + self.weight_decay * weights))
+        state[f"{name}.first_moment"].copy_(first)
+        state[f"{name}.second_moment"].copy_(second)
+        state[f"{name}.steps"].copy_(steps)

@@ -1,0 +1,126 @@
+"""Layers and their initialisation. The task axis is indexed, never one-hot: [T, B, in] inputs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+Init = Callable[[Tensor, int, int], None]
+"""Fills a tensor in place, given the layer's fan-in and fan-out."""
+
+
+def he_uniform(tensor: Tensor, fan_in: int, fan_out: int) -> None:
+    """U(±√(6 / fan-in)): the scaling study's hidden layers."""
+    nn.init.uniform_(tensor, -math.sqrt(6 / fan_in), math.sqrt(6 / fan_in))
+
+
+def fan_out_uniform(tensor: Tensor, fan_in: int, fan_out: int) -> None:
+    """U(±1 / √fan-out): hidden layers of the Soft Modularization and D2R code."""
+    nn.init.uniform_(tensor, -1 / math.sqrt(fan_out), 1 / math.sqrt(fan_out))
+
+
+def xavier_uniform(tensor: Tensor, fan_in: int, fan_out: int) -> None:
+    """U(±√(6 / (fan-in + fan-out)))."""
+    bound = math.sqrt(6 / (fan_in + fan_out))
+    nn.init.uniform_(tensor, -bound, bound)
+
+
+def uniform(bound: float) -> Init:
+    """U(±bound): output heads."""
+
+    def init(tensor: Tensor, fan_in: int, fan_out: int) -> None:
+        nn.init.uniform_(tensor, -bound, bound)
+
+    return init
+
+
+def constant(value: float) -> Init:
+    """The same value everywhere: biases."""
+
+    def init(tensor: Tensor, fan_in: int, fan_out: int) -> None:
+        nn.init.constant_(tensor, value)
+
+    return init
+
+
+zero = constant(0.0)
+
+
+def linear(inputs: int, outputs: int, weight: Init, bias: Init) -> nn.Linear:
+    """`nn.Linear` with this initialisation."""
+    layer = nn.Linear(inputs, outputs)
+    weight(layer.weight, inputs, outputs)
+    bias(layer.bias, inputs, outputs)
+    return layer
+
+
+class TaskLinear(nn.Module):
+    """A linear layer on an input with the task's one-hot appended, without the one-hot.
+
+    W·[x; onehot(t)] + b = W_x·x + E[t] + b, so the parameters, their count and their
+    initialisation are those of the concatenated input (fan-in `inputs` + T).
+    """
+
+    per_task = ("task",)
+
+    def __init__(self, inputs: int, tasks: int, outputs: int, weight: Init, bias: Init) -> None:
+        super().__init__()
+        self.input = nn.Linear(inputs, outputs)
+        self.task = nn.Parameter(torch.empty(tasks, outputs))
+        weight(self.input.weight, inputs + tasks, outputs)
+        weight(self.task, inputs + tasks, outputs)
+        bias(self.input.bias, inputs + tasks, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[T, B, in] → [T, B, out]."""
+        result: Tensor = self.input(x) + self.task[:, None]
+        return result
+
+
+class TaskHeads(nn.Module):
+    """One linear head per task: [T, B, in] → [T, B, out]."""
+
+    per_task = ("weight", "bias")
+
+    def __init__(self, tasks: int, inputs: int, outputs: int, weight: Init, bias: Init) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(tasks, inputs, outputs))
+        self.bias = nn.Parameter(torch.empty(tasks, 1, outputs))
+        weight(self.weight, inputs, outputs)
+        bias(self.bias, inputs, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.baddbmm(self.bias, x, self.weight)
+
+
+class MLP(nn.Module):
+    """Hidden ReLU layers on observation and task id, then a head: the scaling study's network."""
+
+    def __init__(
+        self,
+        tasks: int,
+        inputs: int,
+        outputs: int,
+        width: int,
+        depth: int,
+        multi_head: bool,
+        head_bound: float,
+    ) -> None:
+        super().__init__()
+        head = uniform(head_bound)
+        self.layers = nn.Sequential(TaskLinear(inputs, tasks, width, he_uniform, zero), nn.ReLU())
+        for _ in range(depth - 1):
+            self.layers.extend([linear(width, width, he_uniform, zero), nn.ReLU()])
+        self.head: nn.Module = (
+            TaskHeads(tasks, width, outputs, head, head)
+            if multi_head
+            else linear(width, outputs, head, head)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[T, B, in] → [T, B, out]."""
+        result: Tensor = self.head(self.layers(x))
+        return result

@@ -1,0 +1,141 @@
+"""Whether a run's learner is compiled, and the proof that it then does what its plain lines do."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+import sys
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from algorithms.algorithm import Algorithm, Batch
+from suite.config import RunConfig
+from suite.messages import UserError
+from suite.training.train import EVALUATION_ENVS, SeedRun, Trainer
+
+Mode = Literal["compiled", "eager"]
+"""How the learner's lines are carried out; the two round differently."""
+FEWEST_UPDATES = 5_000
+"""Gradient steps from which `auto` compiles: in fewer, the compiler takes longer than it saves."""
+TOLERANCE = 1e-2
+"""Largest difference of compiled and plain results, relative to the largest entry of each: some
+1e-6 in float32, 1e-3 in TF32."""
+
+
+def mode_of(config: RunConfig, began: Mode | None) -> Mode:
+    """The mode that a run should have: what it began with, else what its configuration says.
+
+    Raises UserError where it is told to go on in another one.
+    """
+    choice = config.execution.compile
+    asked: Mode | None = {"on": "compiled", "off": "eager"}.get(choice)  # type: ignore[assignment]
+    if began is not None:
+        if asked not in (None, began):
+            raise UserError(
+                f"compile: this run began {began}, and {choice} would round otherwise; leave "
+                f"--compile out, or give {'on' if began == 'compiled' else 'off'}"
+            )
+        return began
+    if asked is not None:
+        return asked
+    locksteps = config.rounds * config.task.horizon
+    updates = locksteps // config.training.update_every * config.training.updates_per_step
+    return "compiled" if updates >= FEWEST_UPDATES and compiler() else "eager"
+
+
+def compiler() -> str | None:
+    """The C++ compiler that torch.compile needs, or None."""
+    return next((path for name in ("g++", "clang++") if (path := shutil.which(name))), None)
+
+
+def compile_learners(trainer: Trainer, mode: Mode, began: Mode | None) -> Mode:
+    """Compiles the algorithms of all runs if that is the mode; returns the mode they then have.
+
+    What cannot be compiled, or then does something else, stays plain, with one warning; where the
+    configuration says `on`, it is refused with a UserError.
+    """
+    if mode == "eager":
+        return "eager"
+    trainer.progress.note("compiling")
+    for run in trainer.runs:
+        reason = compile_and_compare(run)
+        if reason is None:
+            continue
+        if trainer.config.execution.compile == "on":
+            raise UserError(f"compile: {run.config.algorithm} cannot be compiled: {reason}")
+        otherwise = " This run began compiled: from here on it rounds otherwise." if began else ""
+        print(
+            f"warning: {run.config.algorithm} runs without torch.compile, and slower: "
+            f"{reason}.{otherwise}",
+            file=sys.stderr,
+        )
+        for other in trainer.runs:
+            plain(other.algorithm)
+        return "eager"
+    return "compiled"
+
+
+def plain(algorithm: Algorithm) -> None:
+    """Takes the compiled functions off an algorithm again."""
+    for name in [name for name in vars(algorithm) if hasattr(type(algorithm), name)]:
+        if hasattr(vars(algorithm)[name], "_torchdynamo_orig_callable"):
+            delattr(algorithm, name)
+
+
+def compile_and_compare(run: SeedRun) -> str | None:
+    """Compiles one algorithm; None, or why it cannot stay so. Its state is as before."""
+    algorithm, config = run.algorithm, run.config
+    before = copy.deepcopy(algorithm.state_dict())
+    batch = batch_like(run)
+    few, many = config.task.envs_per_task, EVALUATION_ENVS
+    observations = run.probe.observations
+
+    def results() -> dict[str, Any]:
+        algorithm.load_state_dict(copy.deepcopy(before))
+        found: dict[str, Any] = {
+            "explore": algorithm.act(observations[:, :few].contiguous(), explore=True).actions,
+            "evaluate": algorithm.act(observations[:, :many].contiguous(), explore=False).actions,
+            **algorithm.update(batch),
+        }
+        found = {name: value.clone() for name, value in found.items()}
+        tensors = algorithm.state_dict().get("tensors", {})
+        moments = {k: v.clone() for k, v in tensors.items() if k.endswith("first_moment")}
+        return {**found, **moments}
+
+    expected = results()
+    try:
+        algorithm.compile()
+        difference = {name: apart(value, expected[name]) for name, value in results().items()}
+    except Exception as error:  # whatever stops a compiler, of which the plain lines know nothing
+        plain(algorithm)
+        algorithm.load_state_dict(before)
+        return first_line(error)
+    algorithm.load_state_dict(before)
+    worst = max(difference, key=lambda name: difference[name])
+    if difference[worst] <= TOLERANCE:
+        return None
+    plain(algorithm)
+    return f"its {worst} differs by {difference[worst]:.1g}"
+
+
+def apart(mine: Tensor, plain_result: Tensor) -> float:
+    """Largest difference, relative to the largest entry."""
+    a, b = mine.double(), plain_result.double()
+    return float((a - b).abs().max() / b.abs().max().clamp(min=1e-12))
+
+
+def batch_like(run: SeedRun) -> Batch:
+    """Transitions of the probe in the shape of a training batch."""
+    samples, probe = run.config.training.batch_per_task, run.probe
+    index = torch.arange(samples, device=probe.rewards.device) % probe.rewards.shape[1]
+    chosen = [part[:, index].contiguous() for part in probe[:5]]
+    extras = run.algorithm.act(chosen[0], explore=True).extras
+    return Batch(*chosen, {name: extras[name].clone() for name in run.algorithm.extras})
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, in one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__).rstrip(".")
