@@ -53,9 +53,12 @@ Positive = Annotated[float, Range(0, 1e9, above_low=True)]
 NotNegative = Annotated[float, Range(0, 1e9)]
 Rate = Annotated[float, Range(0, 1, above_low=True)]
 """A learning rate."""
+Count = Annotated[int, Range(1, 1_000_000)]
 Width = Annotated[int, Range(1, 65_536)]
 """Units of a layer."""
 Depth = Annotated[int, Range(1, 64)]
 """Layers, modules or experts."""
-Limit = Annotated[float, Range(-1e9, 1e9, infinite=True)]
-"""A bound that ±inf switches off."""
+LogStd = Annotated[float, Range(-50, 50)]
+"""Of a logarithm whose exponential float32 holds."""
+Limit = Annotated[float, Range(-1e9, infinite=True)]
+"""A bound from above that inf switches off."""
