@@ -106,6 +106,10 @@ class Algorithm(ABC):
     Settings: ClassVar[type[Any]]
     """Frozen dataclass of the algorithm's own fields; they become command-line options."""
 
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """What a preset sets for this algorithm: name → field → value, or a function of the number of
+    tasks. Its own fields and the suite's may stand here; "published" is its paper's protocol."""
+
     seeds_together: ClassVar[bool] = False
     """Whether it takes a problem with several seeds; then it defines the methods whose names end
     in `_by_seed`. Not inherited: a subclass may hold what its base does not know of."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
 import torch
 from torch import nn
 
@@ -16,6 +19,9 @@ class MTSAC(MultiTaskSAC):
     Settings = MTSACSettings
     seeds_together = True
     capturable = True
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "published": {"steps": lambda tasks: tasks * 2_000_000}
+    }
 
     def build(self, init: torch.Generator) -> tuple[nn.Module, nn.Module]:
         """See `MultiTaskSAC.build`; heads start at U(±1e-3) and U(±3e-3)."""

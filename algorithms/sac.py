@@ -14,8 +14,8 @@ from __future__ import annotations
 import copy
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +45,17 @@ HOST = torch.device("cpu")
 
 class MultiTaskSAC(Algorithm):
     """SAC on T tasks at once; see the module's docstring."""
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        # From α = 1 the temperature needs tens of thousands of gradient steps to fall to where
+        # policies learn; a short run starts near there.
+        "quick": {
+            "reward_scale": 0.1,
+            "initial_temperature": 0.05,
+            "temperature_learning_rate": 3e-4,
+        },
+        "d2r": {"reward_scale": 0.1},
+    }
 
     def __init__(self, settings: SACSettings, problem: Problem) -> None:
         self.settings: Any = settings

@@ -8,44 +8,58 @@ these are silent.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from algorithms.fields import (
+    Count,
+    Depth,
+    Limit,
+    LogStd,
+    NotNegative,
+    Positive,
+    Range,
+    Rate,
+    Share,
+    Width,
+)
 
 
 @dataclass(frozen=True)
 class SACSettings:
     """What all variants of multi-task soft actor-critic share."""
 
-    discount: float = 0.99
+    discount: Share = 0.99
     """Discount factor γ [scaling, D2R]."""
-    polyak: float = 0.005
+    polyak: Share = 0.005
     """Rate τ at which the target critics follow the online critics [scaling, D2R]."""
-    actor_learning_rate: float = 3e-4
+    actor_learning_rate: Rate = 3e-4
     """Adam's learning rate of the actor [scaling, D2R]."""
-    critic_learning_rate: float = 3e-4
+    critic_learning_rate: Rate = 3e-4
     """Adam's learning rate of both critics [scaling, D2R]."""
-    temperature_learning_rate: float = 3e-4
+    temperature_learning_rate: Rate = 3e-4
     """Adam's learning rate of the temperatures: 3e-4 [scaling], 1e-4 [D2R]."""
-    adam_epsilon: float = 1e-5
+    adam_epsilon: Rate = 1e-5
     """Adam's ε: 1e-5 [scaling], 1e-8 [D2R]."""
-    gradient_clip: float = 1.0
+    gradient_clip: NotNegative = 1.0
     """Largest global gradient norm of actor and critics; 0 turns it off [scaling, D2R]."""
     clip_critics: Literal["jointly", "separately"] = "jointly"
     """One norm over both critics and the mean of their losses [scaling], or one norm each and the
     sum of their losses [D2R]."""
-    temperature_clip: float = 0.0
+    temperature_clip: NotNegative = 0.0
     """Largest gradient norm of the temperatures; 0 turns it off [scaling]; 1 [D2R]."""
-    initial_temperature: float = 1.0
+    initial_temperature: Positive = 1.0
     """Initial temperature α of every task [scaling, D2R]."""
-    max_log_temperature: float = float("inf")
+    max_log_temperature: Limit = float("inf")
     """Upper bound of log α: none [scaling], 0 [D2R]."""
-    target_entropy: float = -4.0
+    target_entropy: Annotated[float, Range(-1e6, 1e6)] = -4.0
     """Entropy that the temperatures steer to, in nats: minus the action size [scaling, D2R]."""
-    log_std_min: float = -20.0
+    log_std_min: LogStd = -20.0
     """Lower clamp of the policy's log standard deviation [scaling, D2R]."""
-    log_std_max: float = 2.0
+    log_std_max: LogStd = 2.0
     """Upper clamp of the policy's log standard deviation [scaling, D2R]."""
-    reward_scale: float = 1.0
+    reward_scale: Positive = 1.0
     """Factor on the rewards that are learned from; reported returns are unscaled: 1 [scaling],
     0.1 [D2R]."""
     update_order: Literal["critic_first", "simultaneous"] = "critic_first"
@@ -53,7 +67,7 @@ class SACSettings:
     weights [D2R]."""
     task_weighting: Literal["uniform", "temperature"] = "uniform"
     """Weight of each task's loss: 1 [scaling], or T·softmax(−log α) [D2R: route balancing]."""
-    task_loss_threshold: float = float("inf")
+    task_loss_threshold: Annotated[float, Range(0, above_low=True, infinite=True)] = float("inf")
     """A task whose summed loss exceeds this is left out of the update: never [scaling], 3000 [D2R].
     Needs update_order simultaneous."""
     timeout_is_terminal: bool = False
@@ -61,6 +75,15 @@ class SACSettings:
     through it [scaling]."""
 
     def __post_init__(self) -> None:
+        if self.log_std_min > self.log_std_max:
+            raise ValueError(
+                f"log_std_min {self.log_std_min:g} is more than log_std_max {self.log_std_max:g}"
+            )
+        if math.log(max(self.initial_temperature, 1e-300)) > self.max_log_temperature:
+            raise ValueError(
+                f"initial_temperature {self.initial_temperature:g} is more than its upper bound, "
+                f"exp(max_log_temperature) = {math.exp(self.max_log_temperature):g}"
+            )
         if self.task_loss_threshold != float("inf") and self.update_order != "simultaneous":
             raise ValueError(
                 f"task_loss_threshold {self.task_loss_threshold:g} needs every loss before any "
@@ -72,13 +95,13 @@ class SACSettings:
 class MTSACSettings(SACSettings):
     """Multi-task SAC on plain networks whose actor and critic scale separately [scaling]."""
 
-    actor_width: int = 400
+    actor_width: Width = 400
     """Units of each hidden layer of the actor [scaling]."""
-    actor_depth: int = 3
+    actor_depth: Depth = 3
     """Hidden layers of the actor [scaling]."""
-    critic_width: int = 400
+    critic_width: Width = 400
     """Units of each hidden layer of each critic [scaling]."""
-    critic_depth: int = 3
+    critic_depth: Depth = 3
     """Hidden layers of each critic [scaling]."""
     multi_head: bool = True
     """One linear output head a task (MTMHSAC) instead of one for all (MTSAC) [scaling]."""
@@ -88,31 +111,31 @@ class MTSACSettings(SACSettings):
 class ModuleSettings(SACSettings):
     """What the module architectures, D2R and MEGA, share; defaults are the D2R authors'."""
 
-    temperature_learning_rate: float = 1e-4
-    adam_epsilon: float = 1e-8
+    temperature_learning_rate: Rate = 1e-4
+    adam_epsilon: Rate = 1e-8
     clip_critics: Literal["jointly", "separately"] = "separately"
-    temperature_clip: float = 1.0
-    max_log_temperature: float = 0.0
-    reward_scale: float = 0.1
+    temperature_clip: NotNegative = 1.0
+    max_log_temperature: Limit = 0.0
+    reward_scale: Positive = 0.1
     update_order: Literal["critic_first", "simultaneous"] = "simultaneous"
     task_weighting: Literal["uniform", "temperature"] = "temperature"
-    task_loss_threshold: float = 3e3
+    task_loss_threshold: Annotated[float, Range(0, above_low=True, infinite=True)] = 3e3
 
-    actor_width: int = 400
+    actor_width: Width = 400
     """Width of the actor's base network; modules and router scale with it [D2R]."""
-    critic_width: int = 400
+    critic_width: Width = 400
     """Width of each critic's base network; modules and router scale with it [D2R]."""
-    base_depth: int = 2
+    base_depth: Depth = 2
     """Layers of the base networks [D2R]."""
-    module_ratio: float = 0.32
+    module_ratio: Annotated[float, Range(0, 100, above_low=True)] = 0.32
     """Module width over base width: 128 / 400 [D2R]."""
-    router_ratio: float = 0.64
+    router_ratio: Annotated[float, Range(0, 100, above_low=True)] = 0.64
     """Router width over base width: 256 / 400 [D2R]."""
-    modules: int = 16
+    modules: Depth = 16
     """Modules in each stack, the largest depth [D2R, MEGA]."""
-    top_k: int = 2
+    top_k: Depth = 2
     """Sources that a routed slot mixes [D2R]."""
-    use_threshold: float = 0.01
+    use_threshold: Share = 0.01
     """Mixing weight above which a module counts as in use, in reports alone [choice]."""
     resrouting: bool = True
     """Block the gradient of transforms that the router does not trust (ResRouting) [D2R]."""
@@ -129,25 +152,25 @@ class MEGASettings(ModuleSettings):
 
     append_task_id: bool = False
     """Give the actor's base network the task id as well [choice]."""
-    gene_bits: int = 2
+    gene_bits: Annotated[int, Range(1, 8)] = 2
     """Bits a gene, p_w: 2 on MT10, 4 on MT50 [MEGA]."""
     bit_order: Literal["msb_first", "lsb_first"] = "msb_first"
     """Which bit of a gene comes first [choice]."""
     decoding: Literal["halfsoftmax", "softmax"] = "halfsoftmax"
     """How genes become mixing weights: HalfSoftmax [MEGA], or plain softmax to compare with."""
-    population: int = 4
+    population: Annotated[int, Range(2, 1000)] = 4
     """Individuals a task, N_p: 3 to 4 [MEGA]."""
-    first_stage: int = 3
+    first_stage: Depth = 3
     """Modules of a task at the start [MEGA]."""
     evolution: bool = True
     """Breed new generations; False keeps the first genotypes [choice]."""
     individual: Literal["round_robin", "random"] = "round_robin"
     """Who acts in an episode: each individual in turn, or a random one [choice]."""
-    episodes_per_individual: int = 5
+    episodes_per_individual: Count = 5
     """Own episodes of each individual in a generation; their mean is its fitness [choice]."""
     fitness: Literal["return", "success"] = "return"
     """What an episode is worth: its unscaled return [MEGA], or its success [choice]."""
-    abandon_rate: float = 0.25
+    abandon_rate: Share = 0.25
     """Share of a population that is culled a generation, r_a; at least one, never the elite
     [choice]."""
     parents: Literal["rank", "uniform"] = "rank"
@@ -155,21 +178,21 @@ class MEGASettings(ModuleSettings):
     crossover: Literal["uniform", "one_point"] = "uniform"
     """Whole genes from either parent independently, or from the second one behind a random point
     [choice]."""
-    crossover_rate: float = 0.5
+    crossover_rate: Share = 0.5
     """Probability that a child has two parents [MEGA]."""
-    mutation_rate: float = 0.15
+    mutation_rate: Share = 0.15
     """Probability that a child mutates [MEGA]."""
-    mutation_bits: float = 0.02
+    mutation_bits: Share = 0.02
     """Share of its bits that a mutating child flips; at least one [choice]."""
-    cross_population_rate: float = 0.1
+    cross_population_rate: Share = 0.1
     """Probability τ_cp that the second parent is another task's elite [MEGA; value: choice]."""
-    window: int = 10
+    window: Count = 10
     """Generations between two looks at whether a task stagnates [choice]."""
-    cooldown_windows: int = 1
+    cooldown_windows: Annotated[int, Range(0, 1_000_000)] = 1
     """Windows after growth in which a task does not grow again [choice]."""
-    success_threshold: float = 0.8
+    success_threshold: Share = 0.8
     """A task with at least this success counts as mastered and does not grow [choice]."""
-    improvement_threshold: float = 0.02
+    improvement_threshold: NotNegative = 0.02
     """Relative gain of the best fitness over a window below which a task stagnates [choice]."""
     growth: Literal["reinitialise", "extend"] = "reinitialise"
     """New genotypes after a stage grows: fresh coin flips [MEGA], or the old bits and a new
@@ -182,11 +205,7 @@ class MEGASettings(ModuleSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 1 <= self.first_stage <= self.modules:
+        if self.first_stage > self.modules:
             raise ValueError(
-                f"first_stage {self.first_stage} must lie between 1 and modules ({self.modules})"
+                f"first_stage {self.first_stage} is more than modules ({self.modules})"
             )
-        if self.population < 2:
-            raise ValueError(f"population {self.population} must be at least 2")
-        if not 1 <= self.gene_bits <= 8:
-            raise ValueError(f"gene_bits {self.gene_bits} must lie between 1 and 8")
