@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-from algorithms.settings import D2RSettings, MEGASettings, MTSACSettings
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from algorithms.algorithm import Algorithm
 
-
-class Entry(NamedTuple):
-    """Where an algorithm lives; its settings can be read without importing torch."""
-
-    path: str
-    """package.module:Class."""
-    settings: type[Any]
-    """Frozen dataclass of its fields."""
-
-
-ALGORITHMS: dict[str, Entry] = {
-    "mtsac": Entry("algorithms.mtsac:MTSAC", MTSACSettings),
-    "d2r": Entry("algorithms.d2r:D2R", D2RSettings),
-    "mega": Entry("algorithms.mega:MEGA", MEGASettings),
+ALGORITHMS: dict[str, str] = {
+    "mtsac": "algorithms.mtsac:MTSAC",
+    "d2r": "algorithms.d2r:D2R",
+    "mega": "algorithms.mega:MEGA",
 }
 """The built-in algorithms. Other packages add theirs under the entry-point group below."""
 
@@ -36,32 +25,45 @@ def algorithm_names() -> list[str]:
     return [*ALGORITHMS, *(point.name for point in entry_points(group=ENTRY_POINTS))]
 
 
-def entry(name: str) -> Entry:
-    """The entry of a registered name or of `package.module:Class`.
+def path_of(name: str) -> str:
+    """`package.module:Class` of a registered name; such a path is its own.
 
-    Raises LookupError for an unknown name, ImportError or AttributeError where a path leads
-    nowhere, and TypeError where it does not lead to an `Algorithm` with `Settings`.
+    Imports nothing. Raises LookupError for an unknown name.
     """
     if name in ALGORITHMS:
         return ALGORITHMS[name]
     for point in entry_points(group=ENTRY_POINTS):
         if point.name == name:
-            return Entry(point.value, load(point.value).Settings)
+            return point.value
     if ":" in name:
-        return Entry(name, load(name).Settings)
+        return name
     raise LookupError(name)
 
 
-def load(path: str) -> type[Algorithm]:
-    """The class at `package.module:Class`; see `entry` for errors."""
-    from algorithms.algorithm import Algorithm
+def load(name: str) -> type[Algorithm]:
+    """The class of a registered name or of `package.module:Class`.
 
+    Raises LookupError for an unknown name, ImportError or AttributeError where a path leads
+    nowhere, and TypeError where it does not lead to an `Algorithm` with `Settings`.
+    """
+    path = path_of(name)
     module, _, attribute = path.partition(":")
     if not module:
         raise ImportError(f"{path} names no module")
     found = getattr(importlib.import_module(module), attribute)
+    from algorithms.algorithm import Algorithm
+
     if not (isinstance(found, type) and issubclass(found, Algorithm)):
         raise TypeError(f"{path} is not a subclass of algorithms.algorithm.Algorithm")
     if not hasattr(found, "Settings"):
         raise TypeError(f"{path} has no Settings: a frozen dataclass, perhaps empty")
     return found
+
+
+def presets_of(algorithm: type[Algorithm], name: str) -> dict[str, Any]:
+    """What a class and its bases set for a preset, field → value; a class wins over its bases."""
+    values: dict[str, Any] = {}
+    for base in reversed(algorithm.__mro__):
+        presets: Mapping[str, Mapping[str, Any]] = vars(base).get("presets", {})
+        values |= presets.get(name, {})
+    return values

@@ -28,12 +28,12 @@ class Range:
         NaN never fits.
         """
         fits = self.low < value if self.above_low else self.low <= value
-        if fits and value <= self.high and (self.infinite or math.isfinite(value)):
+        if fits and value <= self.high and (self.infinite or abs(value) < math.inf):
             return None
         return f"give {self}"
 
     def __str__(self) -> str:
-        low, high = f"{self.low:,.10g}", f"{self.high:,.10g}"
+        low, high = f"{self.low:,.15g}", f"{self.high:,.15g}"
         if math.isinf(self.low) and math.isinf(self.high):
             return "a finite number"
         if math.isinf(self.high):

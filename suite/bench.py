@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from algorithms import entry, load
+from algorithms import load
 from suite.config import RunConfig
 from suite.envs.meta_world import EngineError, check_engine
 from suite.estimate import checkpoint_bytes, network_bytes
@@ -67,7 +67,7 @@ def check_fits(config: RunConfig, seeds: int) -> None:
 
 def check_together(config: RunConfig) -> None:
     """Raises UserError where seeds cannot be trained together."""
-    if not load(entry(config.algorithm).path).says("seeds_together"):
+    if not load(config.algorithm).says("seeds_together"):
         raise UserError(f"batched: {config.algorithm} trains one seed at a time; leave it out")
     if config.execution.track in ("wandb", "trackio"):
         raise UserError(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from algorithms import entry, load
+from algorithms import load
 from algorithms.algorithm import Batch, Problem
 from algorithms.draws import Draws
 from suite.config import RunConfig
@@ -34,7 +34,7 @@ def build(
         device,
         together=seeds if len(seeds) > 1 else (),
     )
-    algorithm = load(entry(config.algorithm).path)(config.settings, problem)
+    algorithm = load(config.algorithm)(config.settings, problem)
     replay = Replay(
         len(config.tasks),
         config.training.buffer_per_task,
