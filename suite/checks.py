@@ -193,12 +193,12 @@ RULES_HERE: tuple[Rule, ...] = (device_is_there, cpus_are_there)
 
 def memory_is_there(
     tasks: str,
-    buffer_per_task: int,
-    envs_per_task: int,
     device: str,
     seed: int,
     seeds: str = "",
     batched: bool = False,
+    buffer_per_task: int = 1,
+    envs_per_task: int = 1,
 ) -> None:
     """The replay and the envs alone must fit; a sweep tries its runs one by one instead."""
     together = len(seeds_of(seeds, seed)) if seeds and batched else 1

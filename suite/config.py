@@ -241,7 +241,8 @@ def seeds_of(given: str, first: int) -> Sequence[int]:
     if "," not in given:
         count = whole("seeds", given)
         if count > MOST_SEEDS:
-            raise UserError(f"seeds: {given} are too many; for the one seed {given}, give --seed")
+            one = f"; for the one seed {given}, give --seed" if count <= LAST_SEED else ""
+            raise UserError(f"seeds: {given} are too many, more than {MOST_SEEDS:,}{one}")
         seeds: Sequence[int] = range(first, first + count)
     else:
         seeds = [whole("seeds", part) for part in given.split(",")]

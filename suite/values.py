@@ -48,7 +48,7 @@ def converted(shown: str, kind: Any, text: str) -> Any:
     """A text as its type, whatever its range."""
     kind = without_range(kind)
     if get_origin(kind) is Literal:
-        by_text = {str(choice): choice for choice in get_args(kind)}
+        by_text = {written(choice): choice for choice in get_args(kind)}
         if text not in by_text:
             raise UserError(choose(shown, text, by_text))
         return by_text[text]
@@ -117,7 +117,7 @@ def check_value(name: str, kind: Any, value: Any, text: str = "") -> None:
     shown, given = name.replace("_", "-"), text or repr(value)
     range_, kind = range_of(kind), without_range(kind)
     if get_origin(kind) is Literal and value not in get_args(kind):
-        raise UserError(choose(shown, value, map(str, get_args(kind))))
+        raise UserError(choose(shown, value, map(written, get_args(kind))))
     if get_origin(kind) in (Union, types.UnionType):
         check_value(name, next((k for k in get_args(kind) if fits(k, value)), str), value, given)
     if isinstance(value, tuple):
@@ -156,7 +156,7 @@ def described(kind: Any) -> str:
     """What may be given for a type, in a few words for the help."""
     range_, kind = range_of(kind), without_range(kind)
     if get_origin(kind) is Literal:
-        return " | ".join(str(choice) for choice in get_args(kind))
+        return " | ".join(written(choice) for choice in get_args(kind))
     if get_origin(kind) in (Union, types.UnionType):
         return " | ".join(NONE if k is type(None) else described(k) for k in get_args(kind))
     if get_origin(kind) is tuple:
