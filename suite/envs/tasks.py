@@ -55,13 +55,12 @@ def task_names(tasks: str) -> tuple[str, ...]:
                 "or a list of tasks such as reach-v3,push-v3"
             )
         if name not in all_tasks():
-            alone = len(listed) == 1 and not one
             shown = (
                 "MT10, MT25, MT50, MT1:<task>, "
                 "or a comma-separated list of tasks such as reach-v3,push-v3"
             )
-            known = (*(task_sets() if alone else ()), *all_tasks())
-            raise UserError(choose("tasks", given, known, shown if alone else "Meta-World's tasks"))
+            sets = () if one or len(listed) > 1 else task_sets()  # no hint leads to a set in a list
+            raise UserError(choose("tasks", given, (*sets, *all_tasks()), shown))
         if name in names:
             raise UserError(f"tasks: {name} is listed twice in {tasks!r}; name each task once")
         names.append(name)

@@ -123,7 +123,8 @@ def read(path: Path) -> tuple[str, list[Axes]]:
         if key not in ("about", "all", "grid"):
             raise UserError(choose(f"sweep: {path.name}", key, ("about", "all", "grid")))
     shared, grids = contents.get("all", {}), contents.get("grid", [{}])
-    if not isinstance(shared, dict) or not isinstance(grids, list):
+    tables = isinstance(grids, list) and grids and all(isinstance(grid, dict) for grid in grids)
+    if not isinstance(shared, dict) or not tables:
         raise UserError(f"sweep: {path.name}: write [all] once, and [[grid]] for each grid")
     for_all = normalised((key, texts(key, value)) for key, value in shared.items())
     return str(contents.get("about", "")), [
