@@ -8,7 +8,6 @@ these are silent.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -78,11 +77,6 @@ class SACSettings:
         if self.log_std_min > self.log_std_max:
             raise ValueError(
                 f"log_std_min {self.log_std_min:g} is more than log_std_max {self.log_std_max:g}"
-            )
-        if math.log(max(self.initial_temperature, 1e-300)) > self.max_log_temperature:
-            raise ValueError(
-                f"initial_temperature {self.initial_temperature:g} is more than its upper bound, "
-                f"exp(max_log_temperature) = {math.exp(self.max_log_temperature):g}"
             )
         if self.task_loss_threshold != float("inf") and self.update_order != "simultaneous":
             raise ValueError(
@@ -205,7 +199,11 @@ class MEGASettings(ModuleSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.first_stage > self.modules:
+        if not 1 <= self.first_stage <= self.modules:
             raise ValueError(
-                f"first_stage {self.first_stage} is more than modules ({self.modules})"
+                f"first_stage {self.first_stage} must lie between 1 and modules ({self.modules})"
             )
+        if self.population < 2:
+            raise ValueError(f"population {self.population} must be at least 2")
+        if not 1 <= self.gene_bits <= 8:
+            raise ValueError(f"gene_bits {self.gene_bits} must lie between 1 and 8")

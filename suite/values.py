@@ -14,7 +14,7 @@ from algorithms.fields import Range, range_of
 from suite.messages import UserError, choose
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9}
-NUMBER = re.compile(r"([+-]?\d[\d_]*(?:\.\d+)?(?:[eE][+-]?\d{1,9})?)([kKMGB]?)", re.ASCII)
+NUMBER = re.compile(r"([+-]?\d+(?:_\d+)*(?:\.\d+)?(?:[eE][+-]?\d{1,9})?)([kKMGB]?)", re.ASCII)
 DIGITS = 40
 """A whole number with more is refused before it is worked out."""
 NONE = "none"
@@ -39,6 +39,8 @@ def read(name: str, kind: Any, text: str | None) -> Any:
         raise UserError(f"{shown}: no value given; write --{shown} <value>")
     if not text.strip():
         raise UserError(f"{shown}: the value is empty; give one, or leave --{shown} out")
+    if not text.isprintable():
+        raise UserError(f"{shown}: {text!a} has characters that cannot be shown")
     value = converted(shown, kind, text)
     check_value(name, kind, value, text)
     return value
@@ -64,7 +66,7 @@ def converted(shown: str, kind: Any, text: str) -> Any:
         return whole(shown, text)
     if kind is float:
         try:
-            return float(text)
+            return float(text) if text.isascii() else float("")
         except ValueError:
             raise UserError(f"{shown}: {text!r} is not a number") from None
     if kind is str:

@@ -265,10 +265,6 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
         "--alg mtsac --log-std-min 2.5",
         ["log_std_min 2.5 is more than log_std_max 2"],
     ),
-    "temperature above its bound": (
-        "--initial-temperature 3 --max-log-temperature 1",
-        ["initial_temperature 3 is more than its upper bound"],
-    ),
     "fewer and more updates": (
         "--update-every 2 --updates-per-step 2",
         ["updates-per-step: 2", "update-every 2", "leave out one"],
@@ -338,7 +334,7 @@ NEEDS_THE_ALGORITHM = {
     *("choice of a setting", "truth value", "number", "nan", "infinite", "width of 0"),
     *("flag turned off with a value", "flag that is none turned off", "negative width"),
     *("too deep", "share over 1", "fields that do not go together", "genes too wide"),
-    *("clamps that cross", "temperature above its bound", "loss threshold without its order"),
+    *("clamps that cross", "loss threshold without its order"),
     # What a preset sets counts here, and the algorithm may set it.
     "random actions to the end",
 }

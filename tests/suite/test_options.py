@@ -143,7 +143,7 @@ def test_every_number_of_an_algorithm_has_a_range_and_refuses_what_is_none(algor
 
 
 @pytest.mark.parametrize(
-    "text", ["1.5", "2.0000001M", "1e-3", "0x10", "1 000", "M", "1e", "2m", "٣"]
+    "text", ["1.5", "2.0000001M", "1e-3", "0x10", "1 000", "M", "1e", "1_", "_1", "1__0", "2m", "٣"]
 )
 def test_what_is_no_whole_number_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="is not a whole number"):
@@ -162,6 +162,9 @@ def test_what_is_no_whole_number_is_refused(text: str) -> None:
         (Literal[1, 2], "2", 2),
         (float, "-inf", UserError),
         (float, "1e999", UserError),
+        (float, "٣", UserError),
+        (str, "two\nlines", UserError),
+        (str, "\udce9", UserError),
         (int | None, "much", UserError),
         (Annotated[int, Range(1, 9)] | None, "10", UserError),
         (tuple[Annotated[int, Range(1, 9)], ...], "3,10", UserError),
