@@ -4,26 +4,23 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-ALG ?= mega
-PRESET ?= quick
-TASKS ?= MT10
-SEED ?= 0
-DEVICE ?= cpu
-ENGINE ?= fast
-# Several seeds: how many, counted from SEED, or a list such as 0,5,7
-SEEDS ?=
-# 1 trains the seeds together in one process, in bench and in sweep
-BATCHED ?=
-# The size of another algorithm, or a number of parameters, instead of widths: MATCH=d2r
-MATCH ?=
+# Fields of a run. What is not given is left to the suite: mega, quick, MT10, 0, cpu.
+#   ALG PRESET TASKS SEED DEVICE ENGINE
+#   SEEDS    several seeds: how many, counted from SEED, or a list such as 0,5,7
+#   MATCH    the size of another algorithm, or a number of parameters, instead of widths: MATCH=d2r
+#   BATCHED  1 trains the seeds together in one process, in bench and in sweep
+# A variable that is given is handed on also where it is empty, and then refused.
+given = $(filter-out undefined,$(origin $(1)))
+option = $(if $(call given,$(1)),--$(2) '$($(1))')
+flag = $(if $(call given,$(1)),--$(2)='$(patsubst 1,True,$(patsubst 0,False,$($(1))))')
+WHAT = $(call option,ALG,alg) $(call option,PRESET,preset) $(call option,TASKS,tasks)
+OPTIONS = $(WHAT) $(call option,SEED,seed) $(call option,SEEDS,seeds) $(call option,MATCH,match) \
+	$(call option,DEVICE,device) $(call option,ENGINE,engine) $(call flag,BATCHED,batched)
 # Any other field: make bench ALG=mtsac ARGS="--actor-width 1024 --critic-width 400"
 ARGS ?=
 # A sweep: a name of results/sweeps, or a .toml file
 SWEEP ?=
-# local, ray or slurm
-LAUNCHER ?= local
-# 1 prints the plan and stops
-DRY_RUN ?=
+# LAUNCHER: local, ray or slurm; DRY_RUN=1 prints the plan and stops
 # What tables, plots and report read: folders of runs, rows.parquet or CSV files. None is
 # results/runs, or results/release without runs.
 RUNS ?=
@@ -43,19 +40,16 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@touch $@
 
 bench: $(VENV)/.ready  ## Train: ALG, PRESET, TASKS, SEED, SEEDS, BATCHED, DEVICE, ENGINE, MATCH, ARGS
-	@$(RUN) -m suite bench --alg '$(ALG)' --preset '$(PRESET)' --tasks '$(TASKS)' --seed '$(SEED)' \
-		--device '$(DEVICE)' --engine '$(ENGINE)' $(if $(MATCH),--match '$(MATCH)') \
-		$(if $(SEEDS),--seeds '$(SEEDS)') $(if $(filter-out 0,$(BATCHED)),--batched) $(ARGS)
+	@$(RUN) -m suite bench $(OPTIONS) $(ARGS)
 
-scale: $(VENV)/.ready  ## Widths at given sizes: ARGS="--params 1M,4M,16M --alg all"
-	@$(RUN) -m suite scale $(ARGS)
+scale: $(VENV)/.ready  ## Widths at given sizes: ALG, PRESET, TASKS, ARGS="--params 1M,4M,16M"
+	@$(RUN) -m suite scale $(WHAT) $(ARGS)
 
-sweep: $(VENV)/.ready  ## Train a grid of runs: SWEEP, LAUNCHER, DRY_RUN, BATCHED, ARGS
-	@$(RUN) -m suite sweep $(SWEEP) --launcher '$(LAUNCHER)' $(if $(filter-out 0,$(DRY_RUN)),--dry-run) \
-		$(if $(filter-out 0,$(BATCHED)),--batched) $(ARGS)
+sweep: $(VENV)/.ready  ## Train a grid of runs: SWEEP, LAUNCHER, DRY_RUN, ARGS, and what bench takes
+	@$(RUN) -m suite sweep $(SWEEP) $(call option,LAUNCHER,launcher) $(call flag,DRY_RUN,dry-run) $(OPTIONS) $(ARGS)
 
-status: $(VENV)/.ready  ## Where the runs of a sweep stand: SWEEP, ARGS
-	@$(RUN) -m suite status $(SWEEP) $(ARGS)
+status: $(VENV)/.ready  ## Where the runs of a sweep stand: SWEEP, ARGS, and what sweep was given
+	@$(RUN) -m suite status $(SWEEP) $(OPTIONS) $(ARGS)
 
 plots: $(VENV)/.ready  ## Draw the figures of RUNS to results/figures
 	@$(RUN) -m analysis plots $(RUNS) $(ARGS)

@@ -7,8 +7,9 @@ heats the routing of tasks whose temperature is low and weighs their losses (`ta
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -49,7 +50,11 @@ class D2RSettings(ModuleSettings):
 class RoutedCritics(MultiTaskSAC):
     """SAC whose critics are D2R's: sampled routes to predict, greedy ones elsewhere."""
 
-    presets = {"smoke": {"modules": 4}, "quick": {"modules": 4}, "published": PUBLISHED}
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "smoke": {"modules": 4},
+        "quick": {"modules": 4},
+        "published": PUBLISHED,
+    }
 
     def build_critic(self) -> nn.Module:
         s, p = self.settings, self.problem
@@ -73,8 +78,11 @@ class RoutedCritics(MultiTaskSAC):
         critics = self.networks["critic"]
         if phase == "critic":
             noise = given["critic_routes"].movedim(1, 0)
-            return critics(weights["critic"], inputs, noise, given["heat"], apart=(1,))[0]
-        return critics(weights["critic"], inputs)[0]
+            outputs, *_ = critics(weights["critic"], inputs, noise, given["heat"], apart=(1,))
+        else:
+            outputs, *_ = critics(weights["critic"], inputs)
+        result: Tensor = outputs
+        return result
 
 
 class D2R(RoutedCritics):

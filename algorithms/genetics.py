@@ -14,10 +14,9 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from algorithms.fields import NotNegative, Range, Share
+from algorithms.fields import Count, NotNegative, Range, Share
 
 Bits = NDArray[np.uint8]
-Count = Annotated[int, Range(1, 1_000_000)]
 
 
 @dataclass(frozen=True)

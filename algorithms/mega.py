@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from algorithms.algorithm import Batch, Outcomes, Problem
-from algorithms.d2r import PUBLISHED, RoutedCritics
+from algorithms.d2r import RoutedCritics
 from algorithms.genetics import Evolution, GeneticSettings, Population, decode
 from algorithms.modules.routing import Base, ModuleSettings, scaled
 from algorithms.modules.stack import ModuleStack, modules_in_use
@@ -69,9 +69,10 @@ class MEGA(RoutedCritics):
     """See the module's docstring."""
 
     Settings = MEGASettings
-    presets = {
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "scaling": {"gene_bits": gene_bits},
-        "published": {**PUBLISHED, "gene_bits": gene_bits},
+        "d2r": {"gene_bits": gene_bits},
+        "published": {"gene_bits": gene_bits},
     }
     capturable = True
 

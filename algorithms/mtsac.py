@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -31,6 +33,9 @@ class MTSAC(MultiTaskSAC):
     """Multi-task SAC on MLPs; `multi_head` makes it the study's MTMHSAC."""
 
     Settings = MTSACSettings
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "published": {"steps": lambda tasks: tasks * 2_000_000}
+    }
     capturable = True
 
     def build_actor(self) -> nn.Module:

@@ -14,7 +14,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,7 @@ from algorithms.algorithm import (
     ParameterCounts,
     Problem,
 )
-from algorithms.fields import Limit, NotNegative, Positive, Range, Rate, Share
+from algorithms.fields import Limit, LogStd, NotNegative, Positive, Range, Rate, Share
 from algorithms.parts.adam import Adam, State
 from algorithms.parts.gaussian import tanh_gaussian
 from algorithms.parts.network import Network, Weights
@@ -85,9 +85,9 @@ class SACSettings:
     """Upper bound of log α: none [scaling], 0 [D2R]."""
     target_entropy: Annotated[float, Range(-1e6, 1e6)] = -4.0
     """Entropy that the temperatures steer to, in nats: minus the action size [scaling, D2R]."""
-    log_std_min: Annotated[float, Range(-100, 10)] = -20.0
+    log_std_min: LogStd = -20.0
     """Lower clamp of the policy's log standard deviation [scaling, D2R]."""
-    log_std_max: Annotated[float, Range(-100, 10)] = 2.0
+    log_std_max: LogStd = 2.0
     """Upper clamp of the policy's log standard deviation [scaling, D2R]."""
     reward_scale: Positive = 1.0
     """Factor on the rewards that are learned from; reported returns are unscaled: 1 [scaling],
@@ -97,9 +97,7 @@ class SACSettings:
     weights [D2R]."""
     task_weighting: Literal["uniform", "temperature"] = "uniform"
     """Weight of each task's loss: 1 [scaling], or T·softmax(−log α) [D2R: route balancing]."""
-    task_loss_threshold: Annotated[float, Range(0, math.inf, above_low=True, infinite=True)] = (
-        math.inf
-    )
+    task_loss_threshold: Annotated[float, Range(0, above_low=True, infinite=True)] = math.inf
     """A task whose summed loss exceeds this is left out of the update: never [scaling], 3000 [D2R].
     Needs update_order simultaneous."""
     timeout_is_terminal: bool = False
@@ -133,12 +131,13 @@ class MultiTaskSAC(Algorithm):
 
     # From α = 1 the temperature needs tens of thousands of gradient steps to fall to where policies
     # learn; a short run starts near there.
-    presets = {
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "quick": {
             "reward_scale": 0.1,
             "initial_temperature": 0.05,
             "temperature_learning_rate": 3e-4,
-        }
+        },
+        "d2r": {"reward_scale": 0.1},
     }
 
     def __init__(self, settings: SACSettings, problem: Problem) -> None:
@@ -216,7 +215,8 @@ class MultiTaskSAC(Algorithm):
 
     def value(self, outputs: Tensor) -> Tensor:
         """The value [..., T, B] that the outputs [..., T, B, V] stand for."""
-        return outputs[..., 0]
+        first: Tensor = outputs[..., 0]
+        return first
 
     def reduced(self, values: Tensor) -> Tensor:
         """The critics' values [C, T, B] as one, [T, B]."""
@@ -260,7 +260,7 @@ class MultiTaskSAC(Algorithm):
 
     @torch.no_grad()
     def act(self, observations: Tensor, explore: bool) -> Decision:
-        purpose: Purpose = "explore" if explore else "evaluate"
+        purpose: Literal["explore", "evaluate"] = "explore" if explore else "evaluate"
         given = self.given(purpose, observations.shape[1], self.generators["exploration"])
         return Decision(*self.decide(self.state, observations, given, purpose))
 
@@ -354,7 +354,9 @@ class MultiTaskSAC(Algorithm):
         def function(own: AllWeights) -> tuple[Tensor, dict[str, Tensor]]:
             return loss_of({**weights, **own}, batch)
 
-        loss, pull, metrics = torch.func.vjp(function, trained, has_aux=True)
+        # with has_aux vjp returns three values, of which its annotation knows nothing
+        vjp: Any = torch.func.vjp
+        loss, pull, metrics = vjp(function, trained, has_aux=True)
 
         def gradient(weight: Tensor) -> dict[str, Tensor]:
             (tensors,) = pull((weight * self.loss_scale(name)).expand(loss.shape))
@@ -468,9 +470,9 @@ class MultiTaskSAC(Algorithm):
 
     def compile(self) -> None:
         """Compiles acting and the gradient step: the same lines, fused."""
-        settings = {"fullgraph": True, "dynamic": False}
-        self.learn = torch.compile(self.learn, **settings)  # type: ignore[method-assign]
-        self.decide = torch.compile(self.decide, **settings)  # type: ignore[method-assign]
+        whole: Any = {"fullgraph": True, "dynamic": False}
+        self.learn = torch.compile(self.learn, **whole)  # type: ignore[method-assign]
+        self.decide = torch.compile(self.decide, **whole)  # type: ignore[method-assign]
 
     # Looking in ------------------------------------------------------------------------------
 
@@ -495,11 +497,10 @@ class MultiTaskSAC(Algorithm):
             )
             by_name = dict(zip(own, gradients, strict=True))
             for copy in range(network.copies or 1):
-                part = lambda w, c=copy, n=network: (w if n.copies is None else w[c]).detach()  # noqa: E731
                 result[name if network.copies is None else f"{name}_{copy}"] = NetworkProbe(
                     record.of(copy, name),
-                    {k: part(w) for k, w in own.items()},
-                    {k: part(g) for k, g in by_name.items()},
+                    network.of_copy(own, copy),
+                    network.of_copy(by_name, copy),
                 )
         return result
 

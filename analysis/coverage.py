@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from analysis.messages import AnalysisError
 from analysis.statistics import (
     AGGREGATES,
     TRIMMED,
@@ -28,6 +29,8 @@ TASKS = 10
 EPISODES = 50
 MANY = 40_000
 """Runs whose aggregate stands for the truth."""
+MOST = 1_000_000
+"""Simulated experiments a row; more would take days."""
 
 World = Callable[[np.random.Generator, int], Array]
 
@@ -115,7 +118,9 @@ def per_task(
 
 
 def coverage_table(simulations: int = 400) -> str:
-    """The documentation's table, in Markdown."""
+    """The documentation's table, in Markdown. Raises AnalysisError for too few or too many."""
+    if not 1 <= simulations <= MOST:
+        raise AnalysisError(f"simulations: {simulations} experiments a row; give 1 to {MOST:,}")
     lines = [
         "| scores | runs | statistic | whole runs, widened (ours) | whole runs, percentiles "
         "| each task by itself (rliable) |",

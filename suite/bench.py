@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from algorithms import entry, load
 from suite.config import RunConfig
 from suite.envs.meta_world import EngineError, check_engine
 from suite.estimate import checkpoint_bytes, network_bytes
@@ -67,8 +66,6 @@ def check_fits(config: RunConfig, seeds: int) -> None:
 
 def check_together(config: RunConfig) -> None:
     """Raises UserError where seeds cannot be trained together."""
-    if not load(entry(config.algorithm).path).says("seeds_together"):
-        raise UserError(f"batched: {config.algorithm} trains one seed at a time; leave it out")
     if config.execution.track in ("wandb", "trackio"):
         raise UserError(
             f"track: {config.execution.track} follows one run a process; with batched seeds give "
@@ -146,7 +143,7 @@ def train(directories: Sequence[RunDirectory], at: int | None = None) -> int:
         progress.begin(trainer.env_step)
         evaluations = trainer.run()
         speed = progress.timing(total)["steps_per_second"]
-        counts = trainer.algorithm.parameter_counts()
+        counts = trainer.runs[0].algorithm.parameter_counts()
         for directory, evaluation in zip(directories, evaluations, strict=True):
             directory.finish(counts, summary(directory.config, evaluation))
     except Interrupted as stop:
@@ -179,8 +176,8 @@ def built(directories: Sequence[RunDirectory], progress: Progress) -> Trainer:
             f"memory: this run's networks and replay do not fit on {config.device}; make "
             f"--buffer-per-task or the widths smaller{fewer}"
         ) from None
-    counts = trainer.algorithm.parameter_counts()
-    needed = checkpoint_bytes(config, trainer.algorithm.extras, counts)
+    counts = trainer.runs[0].algorithm.parameter_counts()
+    needed = checkpoint_bytes(config, trainer.runs[0].algorithm.extras, counts)
     check_space([directory.path for directory in directories], needed * seeds)
     print(f"parameters: actor {counts.actor:,}, critics {counts.critic:,}")
     return trainer

@@ -1,46 +1,31 @@
-"""What a configuration must pass before any work is done."""
+"""What a configuration must pass before any work is done.
+
+Ranges stand with their fields. Contradictions between fields are rules here: functions whose
+parameters are the fields that they need, so that each is asked as soon as these are known.
+"""
 
 from __future__ import annotations
 
+import inspect
+import json
 import math
 import os
-from dataclasses import fields
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
-from algorithms import ALGORITHMS
-from suite.config import RunConfig
-from suite.envs.tasks import PRESET_GOALS
+from suite.config import PARTS, RunConfig, Seed, seeds_of
+from suite.envs.tasks import PRESET_GOALS, task_names
 from suite.messages import UserError, choose
+from suite.values import check_value, kinds
 
 TRANSITION_BYTES = 4 * 84
 """A transition in the replay: 84 floats."""
-HORIZON_LIMIT = 500
-"""Meta-World's own time limit."""
-NOT_NEGATIVE = {
-    *("random_steps", "workers", "threads", "checkpoint_minutes"),
-    *("gradient_clip", "temperature_clip", "improvement_threshold", "cooldown_windows"),
-    "use_threshold",
-}
-SHARES = {
-    *("discount", "polyak", "abandon_rate", "crossover_rate", "mutation_rate", "mutation_bits"),
-    *("cross_population_rate", "success_threshold"),
-}
-ANY_NUMBER = {"target_entropy", "log_std_min", "log_std_max", "max_log_temperature", "goal_seed"}
-
-
-def check_range(name: str, value: float) -> None:
-    """Raises UserError unless a number is positive, or what the sets above allow instead."""
-    shown = name.replace("_", "-")
-    if math.isnan(value):
-        raise UserError(f"{shown}: nan is not a number to work with")
-    if name in SHARES:
-        if not 0 <= value <= 1:
-            raise UserError(f"{shown}: {value} does not lie between 0 and 1")
-    elif name in NOT_NEGATIVE:
-        if value < 0:
-            raise UserError(f"{shown}: {value} is negative; give 0 or more")
-    elif name not in ANY_NUMBER and value <= 0:
-        raise UserError(f"{shown}: {value} is not a positive number; give more than 0")
+ENV_BYTES = 3_000_000
+"""An environment with its MuJoCo model."""
+SHARED = 4
+"""Threads or processes for each CPU, beyond which they only wait for one another."""
+Rule = Callable[..., None]
 
 
 def check(config: RunConfig, here: bool = True) -> None:
@@ -48,77 +33,137 @@ def check(config: RunConfig, here: bool = True) -> None:
 
     What this machine has is not looked at where the run will be carried out on another one.
     """
-    # A user's own algorithm may have fields whose ranges only it knows.
-    ours = {f.name for known in ALGORITHMS.values() for f in fields(known.settings)}
-    values: dict[str, Any] = {}
-    for part in (config.task, config.training, config.evaluation, config.execution):
-        values |= {f.name: getattr(part, f.name) for f in fields(part)}
-    for f in fields(config.settings):
-        if f.name in ours:
-            values[f.name] = getattr(config.settings, f.name)
-    for name, value in values.items():
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            check_range(name, value)
-    horizon, task = config.task.horizon, config.task
-    if horizon > HORIZON_LIMIT:
-        raise UserError(
-            f"horizon: {horizon} is more than Meta-World's limit; give 1 to {HORIZON_LIMIT}"
-        )
-    evaluation = config.evaluation
-    for name in ("eval_episodes", "final_episodes"):
-        if task.goals == "preset" and values[name] > PRESET_GOALS:
-            raise UserError(
-                f"{name.replace('_', '-')}: {values[name]} is more than the {PRESET_GOALS} preset "
-                f"goals, each of which is evaluated once; give 1 to {PRESET_GOALS}"
-            )
-    if evaluation.probe_size < len(config.tasks):
-        raise UserError(
-            f"probe-size: {evaluation.probe_size} is less than one a task; give at least "
-            f"{len(config.tasks)}"
-        )
-    runs = config.each_seed()
-    named = [("seed", run.seed) for run in runs]
-    for name, seed in (*named, ("goal-seed", config.goal_seed)):
-        if not 0 <= seed < 2**32:
-            raise UserError(f"{name}: {seed} does not lie between 0 and 2**32 - 1")
-    if len(runs) > 1 and config.execution.run_dir:
-        raise UserError("run-dir: several seeds have a directory each; name their --results folder")
-    widest = max(getattr(config.settings, f"{net}_width", 0) for net in ("actor", "critic"))
-    if evaluation.probe_size < widest:
-        raise UserError(
-            f"probe-size: {evaluation.probe_size} is less than the widest layer ({widest}), which "
-            f"would cut its rank; add --probe-size {math.ceil(widest / 100) * 100}"
-        )
-    check_device_name(config.device)
-    if config.training.precision == "tf32" and config.device == "cpu":
-        raise UserError("precision: tf32 is a GPU's; leave it out, or add --device cuda")
+    check_value("seed", Seed, config.seed)
+    for part in (*(getattr(config, name) for name in PARTS), config.settings):
+        for name, kind in kinds(type(part)).items():
+            check_value(name, kind, getattr(part, name))
+    values = config.values()
+    ask(RULES, values)
     if here:
-        check_memory(config)
-        check_device(config.device)
+        ask(RULES_HERE, values)
 
 
-def check_memory(config: RunConfig) -> None:
-    """Raises UserError for a replay that is larger than this machine's memory."""
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    seeds = len(config.each_seed()) if config.execution.batched else 1
-    replay = seeds * len(config.tasks) * config.training.buffer_per_task * TRANSITION_BYTES
-    if replay > memory and config.device == "cpu":
-        of_seeds = f" and {seeds} seeds" if seeds > 1 else ""
+def ask(rules: Iterable[Rule], values: Mapping[str, Any]) -> None:
+    """Asks the rules whose fields are all known; one with a default may be unknown."""
+    for rule in rules:
+        parameters = inspect.signature(rule).parameters.values()
+        needed = {p.name for p in parameters if p.default is p.empty}
+        if needed <= values.keys():
+            rule(**{p.name: values[p.name] for p in parameters if p.name in values})
+
+
+# On any machine ------------------------------------------------------------------------------
+
+
+def preset_goals_are_enough(goals: str, eval_episodes: int = 1, final_episodes: int = 1) -> None:
+    """Each preset goal is evaluated once."""
+    for name, episodes in (("eval", eval_episodes), ("final", final_episodes)):
+        if goals == "preset" and episodes > PRESET_GOALS:
+            raise UserError(
+                f"{name}-episodes: {episodes} is more than the {PRESET_GOALS} preset goals, each "
+                f"of which is evaluated once; give 1 to {PRESET_GOALS}"
+            )
+
+
+def probe_holds_every_task(tasks: str, probe_size: int) -> None:
+    """One transition of each at the least."""
+    count = len(task_names(tasks))
+    if probe_size < count:
         raise UserError(
-            f"buffer-per-task: {config.training.buffer_per_task} needs {replay / 1e9:.1f} GB for "
-            f"{len(config.tasks)} tasks{of_seeds}, and this machine has {memory / 1e9:.1f} GB"
+            f"probe-size: {probe_size} is less than one per task; give at least {count}"
         )
 
 
-def check_device_name(device: str) -> None:
-    """Raises UserError for a device that is none."""
+def probe_has_every_rank(probe_size: int, actor_width: int = 0, critic_width: int = 0) -> None:
+    """A matrix of fewer samples than units has no full rank."""
+    widest = max(actor_width, critic_width)
+    if probe_size < widest:
+        raise UserError(
+            f"probe-size: {probe_size} is less than the widest layer ({widest}), which would cut "
+            f"its rank; add --probe-size {math.ceil(widest / 100) * 100}"
+        )
+
+
+def replay_holds_a_batch(buffer_per_task: int, batch_per_task: int) -> None:
+    """A batch from a smaller replay would be mostly copies."""
+    if buffer_per_task < batch_per_task:
+        raise UserError(
+            f"buffer-per-task: {buffer_per_task} is less than batch-per-task ({batch_per_task}); "
+            f"give at least {batch_per_task}"
+        )
+
+
+def one_pace(update_every: int, updates_per_step: int) -> None:
+    """Fewer gradient steps than env steps, or more."""
+    if update_every > 1 and updates_per_step > 1:
+        raise UserError(
+            f"updates-per-step: {updates_per_step} for more updates and update-every "
+            f"{update_every} for fewer exclude each other; leave out one of the two"
+        )
+
+
+def an_episode_has_an_update(update_every: int, horizon: int) -> None:
+    """Locksteps are counted in each episode anew."""
+    if update_every > horizon:
+        raise UserError(
+            f"update-every: {update_every} is more than an episode's steps (horizon {horizon}); "
+            f"give 1 to {horizon}"
+        )
+
+
+def something_is_learned(
+    tasks: str, steps: int, random_steps: int, horizon: int, envs_per_task: int
+) -> None:
+    """Random actions must end before the run does."""
+    count = len(task_names(tasks))
+    rounds = math.ceil(steps / (count * envs_per_task * horizon))
+    of_each = rounds * horizon * envs_per_task
+    if random_steps >= of_each:
+        raise UserError(
+            f"random-steps: {random_steps} are all {of_each} steps of each task (steps {steps}), "
+            f"after which nothing is learned; give fewer than {of_each}, or more --steps"
+        )
+
+
+def seeds_are_seeds(seed: int, seeds: str, run_dir: str = "") -> None:
+    """Further seeds have directories of their own."""
+    if seeds and len(seeds_of(seeds, seed)) > 1 and run_dir:
+        raise UserError("run-dir: several seeds have a directory each; name their --results folder")
+
+
+def device_is_one(device: str) -> None:
+    """Cpu, cuda or cuda:<n>."""
     kind, colon, index = device.partition(":")
-    if kind not in ("cpu", "cuda") or (colon and (kind == "cpu" or not index.isdigit())):
+    number = index.isascii() and index.isdigit() and len(index) <= 3
+    if kind not in ("cpu", "cuda") or (colon and (kind == "cpu" or not number)):
         raise UserError(choose("device", device, ("cpu", "cuda"), "cpu, cuda, cuda:<n>"))
 
 
-def check_device(device: str) -> None:
-    """Raises UserError for a device that is not there; imports torch only if there may be one."""
+def tf32_has_a_gpu(precision: str, device: str) -> None:
+    """The CPU has none."""
+    if precision == "tf32" and device == "cpu":
+        raise UserError("precision: tf32 is a GPU's; leave it out, or add --device cuda")
+
+
+RULES: tuple[Rule, ...] = (
+    device_is_one,
+    seeds_are_seeds,
+    preset_goals_are_enough,
+    probe_holds_every_task,
+    probe_has_every_rank,
+    replay_holds_a_batch,
+    one_pace,
+    an_episode_has_an_update,
+    something_is_learned,
+    tf32_has_a_gpu,
+)
+
+
+# On this machine -----------------------------------------------------------------------------
+
+
+def device_is_there(device: str) -> None:
+    """Imports torch only if there may be one."""
     kind, _, index = device.partition(":")
     if kind == "cpu":
         return
@@ -130,3 +175,88 @@ def check_device(device: str) -> None:
     if int(index or 0) >= count:
         have = ", ".join(f"cuda:{i}" for i in range(count)) or "no CUDA device that torch can use"
         raise UserError(f"device: {device!r} is not there; this machine has cpu, {have}")
+
+
+def cpus_are_there(threads: int = 0, workers: int = 0) -> None:
+    """Many more than CPUs take the machine down instead of being faster."""
+    most = SHARED * (os.cpu_count() or 1)
+    for name, number in (("threads", threads), ("workers", workers)):
+        if number > most:
+            raise UserError(
+                f"{name}: {number} are too many for this machine's {os.cpu_count()} CPUs; give 0 "
+                f"to {most}, or leave it out"
+            )
+
+
+RULES_HERE: tuple[Rule, ...] = (device_is_there, cpus_are_there)
+
+
+def memory_is_there(
+    tasks: str,
+    device: str,
+    seed: int,
+    seeds: str = "",
+    batched: bool = False,
+    buffer_per_task: int = 1,
+    envs_per_task: int = 1,
+) -> None:
+    """The replay and the envs alone must fit; a sweep tries its runs one by one instead."""
+    together = len(seeds_of(seeds, seed)) if seeds and batched else 1
+    count, memory = together * len(task_names(tasks)), memory_here()
+    replay = count * buffer_per_task * TRANSITION_BYTES if device == "cpu" else 0
+    envs = count * envs_per_task * ENV_BYTES
+    of_seeds = f" of {together} seeds" if together > 1 else ""
+    for name, number, needed in (
+        ("buffer-per-task", buffer_per_task, replay),
+        ("envs-per-task", envs_per_task, envs),
+    ):
+        if needed > memory:
+            raise UserError(
+                f"{name}: {number} needs {needed / 1e9:.1f} GB for {count} tasks{of_seeds}, and "
+                f"this machine has {memory / 1e9:.1f} GB"
+            )
+
+
+def memory_here() -> int:
+    """Bytes that this process may use: the machine's, or a container's limit."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limit = Path("/sys/fs/cgroup/memory.max")
+    if limit.exists() and (text := limit.read_text().strip()).isdigit():
+        memory = min(memory, int(text))
+    return memory
+
+
+def check_directory(values: Mapping[str, Any]) -> None:
+    """Raises UserError where the results cannot be written, or the run's directory holds a run that
+    differs in one of the values that are known.
+
+    A first look without torch: opening the directory compares everything.
+    """
+    name = "run-dir" if values.get("run_dir") else "results"
+    folder = Path(values.get("run_dir") or values["results"])
+    there = folder
+    try:
+        while not there.exists() and there != there.parent:
+            there = there.parent
+        if not there.is_dir():
+            raise UserError(f"{name}: {there} is a file; name a directory")
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise UserError(f"{name}: cannot write to {there}; name another directory")
+        stored = json.loads((folder / "config.json").read_text()) if name == "run-dir" else {}
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise UserError(f"{name}: cannot use {folder}: {error.strerror}") from None
+    except ValueError:
+        return  # damaged: opening the directory says so
+    if values.get("force") or not isinstance(stored, dict):
+        return
+    for part in (stored, *(stored.get(part, {}) for part in PARTS)):
+        for field in part.keys() & values.keys() - {"goal_seed"}:
+            before, now = part[field], values[field]
+            same = now == before or (field == "tasks" and task_names(now) == task_names(before))
+            if not same:
+                raise UserError(
+                    f"run-dir: {folder} holds a run with {field.replace('_', '-')} {before!r}, not "
+                    f"{now!r}; name another directory"
+                )

@@ -1,6 +1,6 @@
 """The command line: `python -m suite bench | scale | sweep | status | film`.
 
-Bad input is refused before torch or an environment is loaded, in one line.
+Bad input is refused in one line, and before torch or an environment is loaded wherever it can be.
 """
 
 from __future__ import annotations
@@ -8,10 +8,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from suite.checks import check
+from suite.checks import RULES_HERE, ask, check, check_directory, memory_is_there
+from suite.help import USAGE, bench_help
 from suite.messages import UserError, choose
-from suite.options import USAGE, parse
+from suite.options import HELP, run_of, split, suite_values
 from suite.presets import PRESETS
 from suite.process import prepare
 
@@ -20,8 +22,16 @@ Arguments = Sequence[str]
 
 def bench(arguments: Arguments) -> int:
     """One run: trains it, resumes it, or shows what it ended with."""
-    config = parse(arguments)
+    given = split(arguments)
+    if set(HELP) & set(arguments):
+        print(bench_help(given))
+        return 0
+    known = suite_values(given)
+    ask((*RULES_HERE, memory_is_there), known)
+    check_directory(known)
+    config = run_of(given)
     check(config)
+    ask([memory_is_there], config.values())
     from suite.bench import bench
 
     return bench(config)
@@ -36,20 +46,35 @@ def scale(arguments: Arguments) -> int:
 
 def sweep(arguments: Arguments) -> int:
     """A grid of runs, carried out here or on a cluster."""
+    from suite.sweeps.question import HELP_TEXT, asked
+
+    if set(HELP) & set(arguments):
+        print(HELP_TEXT)
+        return 0
+    question = asked(arguments)
     from suite.sweeps.command import sweep
 
-    return sweep(arguments)
+    return sweep(question)
 
 
 def status(arguments: Arguments) -> int:
     """Where a sweep stands."""
+    from suite.sweeps.question import HELP_TEXT, asked
+
+    if set(HELP) & set(arguments):
+        print(HELP_TEXT)
+        return 0
+    question = asked(arguments, here=False)
     from suite.sweeps.command import status
 
-    return status(arguments)
+    return status(question)
 
 
 def film(arguments: Arguments) -> int:
     """Pictures of what a run's policy does."""
+    for folder in arguments:
+        if not folder.startswith("-") and not (Path(folder) / "config.json").is_file():
+            raise UserError(f"film: {folder} is not the directory of a run (no config.json)")
     from suite.film import main
 
     return main(arguments)
@@ -63,6 +88,8 @@ COMMANDS: dict[str, tuple[Callable[[Arguments], int], str]] = {
     "film": (film, "draw an episode of a run's policy on each task"),
 }
 
+DRAWING = ("film",)
+
 
 def main(arguments: Arguments | None = None) -> int:
     """Runs a command; returns the exit status."""
@@ -74,6 +101,9 @@ def main(arguments: Arguments | None = None) -> int:
             return 0
         if arguments[0] not in COMMANDS:
             raise UserError(choose("command", arguments[0], COMMANDS))
+        if arguments[0] not in DRAWING:
+            # MuJoCo reads it when it is loaded, and fails over a renderer that it does not have.
+            os.environ.pop("MUJOCO_GL", None)
         return COMMANDS[arguments[0]][0](arguments[1:])
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -89,7 +119,8 @@ def main(arguments: Arguments | None = None) -> int:
 
 def usage() -> str:
     """What can be typed."""
-    lines = [f"usage: {USAGE}", "", "commands (add --help behind one for its options):"]
-    lines += [f"  {name:8} {text}" for name, (_, text) in COMMANDS.items()]
-    lines += ["", "presets:", *(f"  {name:8} {text}" for name, text in PRESETS.items())]
+    lines = [USAGE, "", "commands (add --help behind one for its options):"]
+    lines += [f"  {name:9} {text}" for name, (_, text) in COMMANDS.items()]
+    lines += ["", "presets:", *(f"  {name:9} {text}" for name, text in PRESETS.items())]
+    lines.append(f"  {'d2r, …':9} the protocol of that algorithm's paper, whoever is trained")
     return "\n".join(lines)

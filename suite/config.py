@@ -1,6 +1,7 @@
 """What a run is: frozen dataclasses. `suite.presets` fills them, `suite.checks` checks them.
 
-A run's identity is everything here but `ExecutionConfig`, which cannot change a result.
+A run's identity is everything here but `ExecutionConfig`, which cannot change a result. The range
+of every number stands with it.
 """
 
 from __future__ import annotations
@@ -8,13 +9,26 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Annotated, Any, Literal
 
-from suite.envs.tasks import task_names
+from algorithms.fields import Range
+from suite.envs.tasks import task_names, task_sets
 from suite.messages import UserError
+from suite.values import check_value, whole
 
 MOST_SEEDS = 10_000
+LAST_SEED = 2**32 - 1
+"""Meta-World takes no larger one."""
+HORIZON_LIMIT = 500
+"""Meta-World's own time limit."""
+DESTRUCTIVE = ("force",)
+"""Fields that delete something: they are given without a value, and no hint names them."""
+
+Seed = Annotated[int, Range(0, LAST_SEED)]
+Processes = Annotated[int, Range(0, 1024)]
+Episodes = Annotated[int, Range(1, 10_000)]
 
 
 @dataclass(frozen=True)
@@ -26,30 +40,34 @@ class TaskConfig:
     goals: Literal["preset", "random", "fixed"] = "preset"
     """Goals of the episodes: Meta-World's 50 a task, a fresh one each reset (MT10-Rand of the D2R
     paper), or one for the whole run (MT10-Fixed)."""
-    goal_seed: int = -1
+    goal_seed: Annotated[int, Range(-1, LAST_SEED)] = -1
     """Seed of the preset goals, as in metaworld.MT10(seed); -1 is the run's seed."""
     reward_version: Literal["v1", "v2"] = "v2"
     """Meta-World's reward function [scaling: v2]."""
-    horizon: int = 500
-    """Steps an episode, at most 500; episodes do not end on success: 500 [scaling], 200 [D2R]."""
-    envs_per_task: int = 1
-    """Parallel training environments a task [scaling, D2R: 1]."""
+    horizon: Annotated[int, Range(1, HORIZON_LIMIT)] = 500
+    """Steps per episode; episodes do not end on success: 500 [scaling], 200 [D2R]."""
+    envs_per_task: Annotated[int, Range(1, 1000)] = 1
+    """Parallel training environments per task [scaling, D2R: 1]."""
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
     """How much data, and how it is used."""
 
-    steps: int = 20_000_000
-    """Environment steps over all tasks, rounded up to whole episodes [scaling: 2M a task]."""
-    batch_per_task: int = 128
+    steps: Annotated[int, Range(1, 10**12)] = 20_000_000
+    """Environment steps over all tasks, rounded up to whole episodes [scaling: 2M per task]."""
+    batch_per_task: Annotated[int, Range(1, 100_000)] = 128
     """Transitions of each task in a gradient step [scaling, D2R: 128, so 1280 on MT10]."""
-    buffer_per_task: int = 100_000
+    buffer_per_task: Annotated[int, Range(1, 10**9)] = 100_000
     """Transitions of each task that the replay holds [scaling: 100k]."""
-    random_steps: int = 4000
+    random_steps: Annotated[int, Range(0, 10**9)] = 4000
     """First steps of each task with uniform random actions and no learning [scaling: 4000]."""
-    update_every: int = 1
-    """Lockstep env steps a gradient step [scaling, D2R: 1]."""
+    update_every: Annotated[int, Range(1, HORIZON_LIMIT)] = 1
+    """Lockstep env steps per gradient step, for fewer updates; not more than an episode has
+    [scaling, D2R: 1]."""
+    updates_per_step: Annotated[int, Range(1, 64)] = 1
+    """Gradient steps after each lockstep env step, for more updates; not together with update_every
+    [scaling, D2R: 1]."""
     precision: Literal["float32", "tf32"] = "float32"
     """Of matrix products: float32, or TF32, which a GPU multiplies faster, with 10 bits of mantissa
     [choice]."""
@@ -59,14 +77,14 @@ class TrainingConfig:
 class EvaluationConfig:
     """How the run is measured."""
 
-    evaluations: int = 100
-    """Evenly spaced evaluations during the run; the last is at its end."""
-    eval_episodes: int = 50
-    """Episodes a task in each evaluation but the last. With preset goals, the first so many of
+    evaluations: Annotated[int, Range(1, 100_000)] = 100
+    """Evenly spaced evaluations during the run, at most one per episode; the last is at its end."""
+    eval_episodes: Episodes = 50
+    """Episodes per task in each evaluation but the last. With preset goals, the first so many of
     them, each once."""
-    final_episodes: int = 50
-    """Episodes a task in the last evaluation [scaling: 50, D2R: 32]."""
-    probe_size: int = 4200
+    final_episodes: Episodes = 50
+    """Episodes per task in the last evaluation [scaling: 50, D2R: 32]."""
+    probe_size: Annotated[int, Range(1, 1_000_000)] = 4200
     """Transitions in the fixed batch that plasticity is measured on, for every task set the same;
     at least the widest layer's units, so that ranks are not cut."""
 
@@ -75,16 +93,19 @@ class EvaluationConfig:
 class ExecutionConfig:
     """How the run is carried out; nothing here changes what is learned.
 
-    Only `threads` may change how a sum is rounded: a run keeps those that it began with.
+    Only `threads` and `compile` may change how a sum is rounded: a run keeps what it began with.
     """
 
-    workers: int = 0
+    workers: Processes = 0
     """Environment processes; 0 is one for each CPU that this process may use."""
-    threads: int = 0
+    threads: Processes = 0
     """Threads of the learner on the CPU; 0 is one for each CPU that this process may use."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Whether torch.compile makes one program of the learner: auto where it works on this machine,
+    on or refused, off."""
     engine: Literal["fast", "metaworld"] = "fast"
     """Meta-World's step: the exact fast one, or Meta-World's own classes."""
-    checkpoint_minutes: float = 5.0
+    checkpoint_minutes: Annotated[float, Range(0, 1_000_000)] = 5.0
     """Minutes between checkpoints, which are written at the next end of an episode."""
     results: str = "results/runs"
     """Folder in which runs get their directories."""
@@ -111,7 +132,7 @@ class RunConfig:
     """A registered name or package.module:Class."""
     settings: Any
     """The algorithm's own settings."""
-    seed: int = 0
+    seed: Seed = 0
     """Root of all randomness."""
     device: str = "cpu"
     """Where the learner runs: cpu, cuda or cuda:<n>."""
@@ -140,39 +161,31 @@ class RunConfig:
         """The seed that the preset goals come from."""
         return self.seed if self.task.goal_seed < 0 else self.task.goal_seed
 
+    def values(self) -> dict[str, Any]:
+        """Every field's value by the field's name, the suite's and the algorithm's."""
+        flat = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in PARTS}
+        for part in (*(getattr(self, name) for name in PARTS), flat.pop("settings")):
+            flat |= {f.name: getattr(part, f.name) for f in fields(part)}
+        return flat
+
     def each_seed(self) -> list[RunConfig]:
-        """The runs that this stands for, one a seed. Raises UserError for seeds that are none."""
-        given = self.execution.seeds
-        if not given:
+        """The runs that this stands for, one for each seed. Raises UserError for wrong seeds."""
+        if not self.execution.seeds:
             return [self]
-        try:
-            listed = [int(part) for part in given.split(",")]
-        except ValueError:
-            raise UserError(
-                f"seeds: {given!r} is neither a number of seeds nor a list such as 0,1,2"
-            ) from None
-        counted = "," not in given
-        if counted and listed[0] > MOST_SEEDS:
-            raise UserError(f"seeds: {given} are too many; for the one seed {given}, give --seed")
-        seeds = range(self.seed, self.seed + listed[0]) if counted else listed
-        if not seeds or len(set(seeds)) < len(seeds):
-            raise UserError(f"seeds: {given!r} names {'a seed twice' if seeds else 'no seed'}")
         execution = replace(self.execution, seeds="")
+        seeds = seeds_of(self.execution.seeds, self.seed)
         return [replace(self, seed=seed, execution=execution) for seed in seeds]
 
     def identity(self) -> dict[str, Any]:
         """Everything that can change a result, as plain data."""
         plain = asdict(self)
         del plain["execution"]
-        # A field that came after runs had been made is left out where it changes nothing, so that
-        # they keep their names.
-        if self.training.precision == "float32":
-            del plain["training"]["precision"]
+        for name, value in YOUNGER.items():
+            if plain["training"][name] == value:
+                del plain["training"][name]
         # One spelling for one task set: "mt1:reach" and "reach-v3" are the same run.
-        if self.task.tasks.upper() not in PRESET_STEPS:
-            plain["task"]["tasks"] = ",".join(self.tasks)
-        else:
-            plain["task"]["tasks"] = self.task.tasks.upper()
+        named = self.task.tasks.upper()
+        plain["task"]["tasks"] = named if named in task_sets() else ",".join(self.tasks)
         plain["task"]["goal_seed"] = self.goal_seed
         return plain
 
@@ -184,7 +197,7 @@ class RunConfig:
     def name(self) -> str:
         """Readable and unique: the directory of the run."""
         tasks = self.task.tasks.upper()
-        if tasks not in PRESET_STEPS:
+        if tasks not in task_sets():
             short = [name.removesuffix("-v3") for name in self.tasks]
             tasks = "+".join(short) if len(short) < 4 else f"{len(short)}tasks"
         parts = [self.algorithm.rpartition(":")[2], tasks, self.task.goals]
@@ -194,4 +207,47 @@ class RunConfig:
         return "-".join([*parts, f"s{self.seed}", self.hash()])
 
 
-PRESET_STEPS = {"MT10": 10, "MT25": 25, "MT50": 50}
+PARTS: dict[str, type[Any]] = {
+    "task": TaskConfig,
+    "training": TrainingConfig,
+    "evaluation": EvaluationConfig,
+    "execution": ExecutionConfig,
+}
+"""The suite's fields."""
+YOUNGER = {"precision": "float32", "updates_per_step": 1}
+"""Fields of `TrainingConfig` that came after runs had been made, and what these had: such a value
+is no part of the identity, so that those runs keep their names."""
+
+
+def assembled(algorithm: str, settings: type[Any], values: Mapping[str, Any]) -> RunConfig:
+    """The run with these values by field name, and the defaults of all other fields.
+
+    Raises ValueError where the settings refuse a combination.
+    """
+
+    def part(kind: type[Any]) -> Any:
+        return kind(**{f.name: values[f.name] for f in fields(kind) if f.name in values})
+
+    own = {name: values[name] for name in ("seed", "device") if name in values}
+    parts = {name: part(kind) for name, kind in PARTS.items()}
+    return RunConfig(algorithm, part(settings), **own, **parts)
+
+
+def seeds_of(given: str, first: int) -> Sequence[int]:
+    """The seeds that `--seeds` stands for: so many from the first on, or those of a list.
+
+    Raises UserError where they are none.
+    """
+    if "," not in given:
+        count = whole("seeds", given)
+        if count > MOST_SEEDS:
+            one = f"; for the one seed {given}, give --seed" if count <= LAST_SEED else ""
+            raise UserError(f"seeds: {given} are too many, more than {MOST_SEEDS:,}{one}")
+        seeds: Sequence[int] = range(first, first + count)
+    else:
+        seeds = [whole("seeds", part) for part in given.split(",")]
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise UserError(f"seeds: {given!r} names {'a seed twice' if seeds else 'no seed'}")
+    for seed in (seeds[0], seeds[-1]) if isinstance(seeds, range) else seeds:
+        check_value("seed", Seed, seed)
+    return seeds

@@ -19,4 +19,5 @@ def choose(field: str, value: object, choices: Iterable[str], shown: str = "") -
     text = f"{field}: {str(value)!r} is not one of {shown or ', '.join(choices)}"
     lowered = {choice.lower(): choice for choice in choices}
     near = difflib.get_close_matches(str(value).lower(), lowered, n=1, cutoff=0.5)
-    return f"{text}; did you mean {lowered[near[0]]}?" if near else text
+    hint = lowered[near[0]] if near else value
+    return f"{text}; did you mean {hint}?" if hint != value else text

@@ -1,28 +1,73 @@
-"""The presets: named configurations, every number of which the command line can override."""
+"""The presets: named configurations, every number of which the command line can override.
+
+The suite's own say how much is learned and measured. What a method wants in one of them, and the
+protocol that it was published with, stand in its own file, as `presets`.
+"""
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass
+from typing import TYPE_CHECKING, Any
 
-from algorithms import algorithm_names, entry
-from suite.config import EvaluationConfig, ExecutionConfig, RunConfig, TaskConfig, TrainingConfig
+from algorithms import ALGORITHMS, algorithm_names, load, path_of, presets_of
+from suite.config import PARTS, RunConfig, assembled
 from suite.envs.tasks import task_names
 from suite.messages import UserError, choose
 
+if TYPE_CHECKING:
+    from algorithms.algorithm import Algorithm
+
+PUBLISHED = "published"
 PRESETS = {
     "smoke": "seconds: shows that everything runs, learns nothing",
     "quick": "about 10 minutes on MT10 with 2 CPU cores",
     "scaling": "the scaling study's protocol (arXiv 2503.05126)",
-    "d2r": "the D2R paper's protocol (arXiv 2312.14472)",
+    PUBLISHED: "the protocol that the algorithm itself was published with",
 }
+"""Beside these, the name of a registered algorithm stands for the protocol that it was published
+with, whoever is trained."""
 
-SMALL = {"actor_width": 64, "critic_width": 64, "modules": 4}
-MEDIUM = {"actor_width": 128, "critic_width": 128, "modules": 4}
+SUITE: dict[str, dict[str, Any]] = {
+    "smoke": {
+        "actor_width": 64,
+        "critic_width": 64,
+        "horizon": 20,
+        "steps": lambda tasks: tasks * 200,
+        "batch_per_task": 8,
+        "buffer_per_task": 1000,
+        "random_steps": 40,
+        "evaluations": 2,
+        "eval_episodes": 1,
+        "final_episodes": 2,
+        "probe_size": 300,
+        "checkpoint_minutes": 0.0,
+    },
+    "quick": {
+        "actor_width": 128,
+        "critic_width": 128,
+        "horizon": 200,
+        "steps": lambda tasks: tasks * 16_000,
+        "batch_per_task": 32,
+        "buffer_per_task": 50_000,
+        "random_steps": 1000,
+        "evaluations": 8,
+        "eval_episodes": 10,
+        "checkpoint_minutes": 1.0,
+    },
+    "scaling": {"steps": lambda tasks: tasks * 2_000_000},
+}
+"""Field → value, or a function of the number of tasks. A width counts where an algorithm has it."""
+OPEN = {
+    f.name for name in ("task", "training", "evaluation") for f in fields(PARTS[name])
+} - {"tasks"}  # fmt: skip
+"""The suite's fields that an algorithm's presets may set."""
 
-# From α = 1 the temperature needs tens of thousands of gradient steps to fall to where policies
-# learn; a short run starts near there.
-SHORT_RUN = {"reward_scale": 0.1, "initial_temperature": 0.05, "temperature_learning_rate": 3e-4}
+
+def check_name(name: str) -> None:
+    """Raises UserError for an unknown preset; imports no algorithm."""
+    if name not in PRESETS and name not in ALGORITHMS and name not in algorithm_names():
+        raise UserError(choose("preset", name, [*PRESETS, *algorithm_names()]))
 
 
 def preset(name: str, algorithm: str, tasks: str) -> RunConfig:
@@ -30,67 +75,87 @@ def preset(name: str, algorithm: str, tasks: str) -> RunConfig:
 
     Raises UserError for an unknown preset, algorithm or task.
     """
-    if name not in PRESETS:
-        raise UserError(choose("preset", name, PRESETS))
-    settings = settings_of(algorithm)()
+    return configured(algorithm, {**preset_values(name, algorithm, tasks), "tasks": tasks})
+
+
+def configured(algorithm: str, values: Mapping[str, Any]) -> RunConfig:
+    """The run with these values. Raises UserError where they exclude each other."""
+    try:
+        return assembled(algorithm, settings_of(algorithm), values)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
+def preset_values(name: str, algorithm: str, tasks: str) -> dict[str, Any]:
+    """What a preset sets, by field name: the suite's values first, over them the algorithm's."""
+    check_name(name)
+    trained = algorithm_of(algorithm)
+    own = {f.name for f in fields(trained.Settings)}
+    check_own(trained, OPEN | own)
+    if name in SUITE:
+        values = SUITE[name] | presets_of(trained, name)
+    else:
+        method = trained if name == PUBLISHED else algorithm_of(name)
+        values = presets_of(method, PUBLISHED)
+        if not values:
+            raise UserError(
+                f"preset: {algorithm if name == PUBLISHED else name} says of no protocol that it "
+                f"was published with it; give {', '.join(SUITE)}, or an algorithm that does"
+            )
+        if method is not trained:
+            suite = {field: value for field, value in values.items() if field in OPEN}
+            values = suite | presets_of(trained, name)
     count = len(task_names(tasks))
-    # MEGA's precision: 2 bits a gene on MT10, 4 on MT50 and, our choice, on anything above MT10.
-    genes = {"gene_bits": 2 if count <= 10 else 4}
-    base = RunConfig(algorithm, settings, task=TaskConfig(tasks))
-    if name == "smoke":
-        return replace(
-            base,
-            settings=override(settings, SMALL),
-            task=replace(base.task, horizon=20),
-            training=TrainingConfig(
-                steps=count * 200, batch_per_task=8, buffer_per_task=1000, random_steps=40
-            ),
-            evaluation=EvaluationConfig(2, eval_episodes=1, final_episodes=2, probe_size=300),
-            execution=ExecutionConfig(checkpoint_minutes=0),
-        )
-    if name == "quick":
-        return replace(
-            base,
-            settings=override(settings, MEDIUM | SHORT_RUN),
-            task=replace(base.task, horizon=200),
-            training=TrainingConfig(
-                steps=count * 16_000, batch_per_task=32, buffer_per_task=50_000, random_steps=1000
-            ),
-            evaluation=EvaluationConfig(8, eval_episodes=10),
-            execution=ExecutionConfig(checkpoint_minutes=1),
-        )
-    if name == "scaling":
-        return replace(
-            base,
-            settings=override(settings, genes),
-            training=TrainingConfig(steps=count * 2_000_000),
-        )
-    # The D2R authors' MT50 runs are a third shorter a task and keep twice the transitions.
-    large = count > 10
-    return replace(
-        base,
-        settings=override(settings, {"reward_scale": 0.1, **genes}),
-        task=replace(base.task, horizon=200, goals="fixed"),
-        training=TrainingConfig(
-            steps=count * (1_000_000 if large else 1_500_000),
-            buffer_per_task=200_000 if large else 100_000,
-        ),
-        evaluation=EvaluationConfig(150, eval_episodes=32, final_episodes=32),
-    )
+    known = OPEN | own | {f.name for f in fields(PARTS["execution"])}
+    return {k: v(count) if callable(v) else v for k, v in values.items() if k in known}
 
 
-def override(settings: Any, values: dict[str, Any]) -> Any:
-    """The settings with those of the values that they have a field for."""
-    known = {f.name for f in fields(settings)}
-    return replace(settings, **{k: v for k, v in values.items() if k in known})
+def check_own(trained: type[Algorithm], known: set[str]) -> None:
+    """Raises UserError for a preset of the class itself that sets what is no field.
+
+    Those of its bases may name fields that its settings do not have.
+    """
+    for name, values in vars(trained).get("presets", {}).items():
+        for field in values:
+            if field not in known:
+                where = f"algorithm: {trained.__qualname__}.presets[{name!r}]"
+                raise UserError(choose(where, field, known, "its settings' fields and the suite's"))
 
 
 def settings_of(algorithm: str) -> type[Any]:
     """The settings class of an algorithm. Raises UserError where there is none."""
+    settings: type[Any] = algorithm_of(algorithm).Settings
+    return settings
+
+
+def check_algorithm(name: str) -> None:
+    """Raises UserError for a name that is neither registered nor a path; imports nothing."""
     try:
-        return entry(algorithm).settings
+        path_of(name)
     except LookupError:
         shown = f"{', '.join(algorithm_names())}, or package.module:Class"
-        raise UserError(choose("algorithm", algorithm, algorithm_names(), shown)) from None
-    except (ImportError, AttributeError, TypeError) as error:
-        raise UserError(f"algorithm: {algorithm!r} cannot be loaded: {error}") from None
+        raise UserError(choose("algorithm", name, algorithm_names(), shown)) from None
+
+
+def algorithm_of(name: str) -> type[Algorithm]:
+    """The class of an algorithm, which loads torch. Raises UserError where there is none."""
+    check_algorithm(name)
+    try:
+        found = load(name)
+    except Exception as error:  # whatever a user's module raises while it is imported
+        kind = "" if isinstance(error, ImportError | AttributeError | TypeError) else (
+            f"{type(error).__name__}: "
+        )  # fmt: skip
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"algorithm: {name!r} cannot be loaded: {kind}{reason}") from None
+    if not is_dataclass(found.Settings) or not found.Settings.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+        raise UserError(f"algorithm: {name!r}: Settings is not a frozen dataclass")
+    without = [f.name for f in fields(found.Settings) if not has_default(f)]
+    if without:
+        raise UserError(f"algorithm: {name!r}: its field {without[0]!r} has no default; give one")
+    return found
+
+
+def has_default(field: Field[Any]) -> bool:
+    """Whether a field of a dataclass may be left out."""
+    return not (field.default is MISSING and field.default_factory is MISSING)

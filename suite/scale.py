@@ -9,10 +9,11 @@ from algorithms import algorithm_names
 from suite.checks import check
 from suite.config import RunConfig
 from suite.messages import UserError
-from suite.options import parse, split
-from suite.sizes import NETS, WIDEST, count, matched, target
+from suite.options import HELP, START, run_of, split, suite_values
+from suite.targets import NETS, wanted
+from suite.values import read
 
-HELP = """usage: python -m suite scale [--alg all] [--params 1M,4M,16M] [--preset scaling]
+HELP_TEXT = """usage: python -m suite scale [--alg all] [--params 1M,4M,16M] [--preset scaling]
                              [--tasks MT10] [--field value ...]
 
 The widths at which algorithms have given parameter counts, and the counts that these widths give.
@@ -25,35 +26,50 @@ The widths at which algorithms have given parameter counts, and the counts that 
 
 def command(arguments: Sequence[str]) -> int:
     """`python -m suite scale`: prints the table; the exit status is 0."""
-    if {"-h", "--help"} & set(arguments):
-        print(HELP)
+    if set(HELP) & set(arguments):
+        print(HELP_TEXT)
         return 0
-    given = {"preset": "scaling", **split(arguments)}
-    chosen, sizes = given.pop("alg", "all"), given.pop("params", "1M,4M,16M")
-    names = algorithm_names() if chosen == "all" else chosen.split(",")
-    options = [part for name, value in given.items() for part in (f"--{name}", value)]
+    given: dict[str, str | None] = {"preset": "scaling", **split(arguments)}
+    if "match" in given:
+        raise UserError("match: the sizes of a table are --params")
+    names = listed("alg", given.pop("alg", "all"))
+    names = algorithm_names() if names == ["all"] else names
+    sizes = listed("params", given.pop("params", "1M,4M,16M"))
+    for size in sizes:
+        wanted(size)
+    for name in names:
+        suite_values({**given, "alg": name})
+    from suite.sizes import WIDEST, matched  # loads torch
+
     rows: list[tuple[str, ...]] = [
         ("algorithm", "size", "actor width", "critic width", "actor", "critics", "total")
     ]
     notes: list[str] = []
+    preset = str(given["preset"])
     for name in names:
-        config = parse(["--alg", name, *options])
+        config = run_of({**given, "alg": name})
         # The probe must be as large as the widest layer; no run is started here.
         check(replace(config, evaluation=replace(config.evaluation, probe_size=WIDEST)), here=False)
-        for size in sizes.split(","):
+        for size in sizes:
             try:
-                rows.append(row(matched(config, size, given["preset"]), size))
+                rows.append(row(matched(config, size, preset), size))
             except UserError as error:
-                target(size, config, given["preset"])  # a mistake in the size ends the command
                 rows.append((name, size, "–", "–", "–", "–", "–"))
                 notes.append(str(error))
-    print(f"{given.get('tasks', 'MT10')}, preset {given['preset']}")
+    print(f"{given.get('tasks', START['tasks'])}, preset {preset}")
     print("\n".join([*aligned(rows), *notes]))
     return 0
 
 
+def listed(name: str, text: str | None) -> list[str]:
+    """Values separated by commas, none of them empty."""
+    return [str(read(name, str, part)) for part in ([text] if text is None else text.split(","))]
+
+
 def row(config: RunConfig, size: str) -> tuple[str, ...]:
     """A line of the table of sizes."""
+    from suite.sizes import count
+
     counts = count(config.algorithm, config.settings, config.tasks)
     s = config.settings
     widths = [str(getattr(s, f"{net}_width", "–")) for net in ("actor", "critic")]

@@ -6,41 +6,28 @@ memory. A width is found by bisection, so counts must grow with it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from algorithms import algorithm_names, entry, load
 from algorithms.algorithm import Algorithm, ParameterCounts, Problem
 from suite.config import RunConfig
-from suite.messages import UserError, choose
-from suite.presets import preset
+from suite.messages import UserError
+from suite.presets import algorithm_of, preset
+from suite.targets import Target, wanted
 
 TOLERANCE = 0.01
 """Largest relative difference at which two sizes count as equal."""
-WIDEST = 2**17
+WIDEST = 2**16
 """Widths beyond this are not searched."""
-NETS = ("actor", "critic", "total")
-UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9}
 
 Settings = Any
 """An algorithm's frozen dataclass of fields."""
-
-
-class Target(NamedTuple):
-    """Wanted parameter counts; None leaves a network as it is."""
-
-    actor: int | None = None
-    critic: int | None = None
-    """Both online critics together."""
-    total: int | None = None
-    """Of actor and critics at one width for both."""
 
 
 class StayOnMeta(TorchFunctionMode):
@@ -56,7 +43,7 @@ class StayOnMeta(TorchFunctionMode):
 
 def without_memory(algorithm: str, settings: Settings, tasks: Sequence[str]) -> Algorithm:
     """The algorithm with weights that have shapes only. Raises UserError where that fails."""
-    build = load(entry(algorithm).path)
+    build = algorithm_of(algorithm)
     try:
         with torch.device("meta"), StayOnMeta():
             return build(settings, Problem(tuple(tasks)))
@@ -75,36 +62,14 @@ def count(algorithm: str, settings: Settings, tasks: tuple[str, ...]) -> Paramet
 
 
 def target(text: str, config: RunConfig, preset_name: str) -> Target:
-    """What `--match` stands for: an algorithm, 4M, actor=1M, critic=2M or actor=1M+critic=2M.
-
-    An algorithm stands for its actor's and its critics' size at the preset and tasks.
+    """The counts that `--match` stands for; an algorithm has its actor's and its critics' size at
+    the preset and tasks.
     """
-    if "=" in text:
-        wanted: dict[str, int] = {}
-        for part in text.split("+"):
-            net, _, value = part.partition("=")
-            if net not in NETS or net in wanted:
-                raise UserError(choose("match", net, NETS, "actor=…, critic=…, total=…, each once"))
-            wanted[net] = number(value)
-        if "total" in wanted and len(wanted) > 1:
-            raise UserError(f"match: {text!r} gives total and a part of it; give one of them")
-        return Target(**wanted)
-    if text[:1].isdigit():
-        return Target(total=number(text))
-    if text not in algorithm_names() and ":" not in text:
-        forms = f"{', '.join(algorithm_names())}, package.module:Class, 4M, actor=1M, critic=2M"
-        raise UserError(choose("match", text, algorithm_names(), forms))
-    counts = count(text, preset(preset_name, text, config.task.tasks).settings, config.tasks)
+    found = wanted(text)
+    if isinstance(found, Target):
+        return found
+    counts = count(found, preset(preset_name, found, config.task.tasks).settings, config.tasks)
     return Target(counts.actor, counts.critic)
-
-
-def number(text: str) -> int:
-    """4M, 1.5M, 400k or 691022 as a whole number. Raises UserError for anything else."""
-    found = re.fullmatch(r"(\d[\d_]*(?:\.\d+)?)([kKMGB]?)", text)
-    value = round(float(found[1]) * UNITS[found[2].upper()]) if found else 0
-    if value < 1:
-        raise UserError(f"match: {text!r} is not a parameter count; write 691022, 400k, 1.5M or 1G")
-    return value
 
 
 def matched(config: RunConfig, text: str, preset_name: str) -> RunConfig:
@@ -112,15 +77,14 @@ def matched(config: RunConfig, text: str, preset_name: str) -> RunConfig:
 
     Raises UserError, saying what can be reached, where a count is not within the tolerance.
     """
-    wanted = target(text, config, preset_name)
-    for net, value in wanted._asdict().items():
+    for net, value in target(text, config, preset_name)._asdict().items():
         if value is not None:
             config = sized(config, net, value)
     return config
 
 
-def sized(config: RunConfig, net: str, wanted: int) -> RunConfig:
-    """The configuration at the width of `net` whose count is nearest to the wanted one."""
+def sized(config: RunConfig, net: str, aim: int) -> RunConfig:
+    """The configuration at the width of `net` whose count is nearest to the aim."""
     names = [f"{part}_width" for part in (("actor", "critic") if net == "total" else (net,))]
     missing = [name for name in names if not hasattr(config.settings, name)]
     if missing:
@@ -140,12 +104,12 @@ def sized(config: RunConfig, net: str, wanted: int) -> RunConfig:
             known[width] = getattr(counts, net)
         return known[width]
 
-    width = nearest(count_at, wanted)
-    if abs(count_at(width) - wanted) > TOLERANCE * wanted:
+    width = nearest(count_at, aim)
+    if abs(count_at(width) - aim) > TOLERANCE * aim:
         reachable = [w for w in (width - 1, width, width + 1) if 1 <= w <= WIDEST]
         shown = ", ".join(f"width {w} has {count_at(w):,}" for w in reachable)
         raise UserError(
-            f"match: no {net} of {config.algorithm} has {wanted:,} parameters within "
+            f"match: no {net} of {config.algorithm} has {aim:,} parameters within "
             f"{TOLERANCE:.0%}; {shown}"
         )
     return at(width)

@@ -32,7 +32,7 @@ class ModuleSettings(SACSettings):
     reward_scale: Positive = 0.1
     update_order: Literal["critic_first", "simultaneous"] = "simultaneous"
     task_weighting: Literal["uniform", "temperature"] = "temperature"
-    task_loss_threshold: Annotated[float, Range(0, math.inf, above_low=True, infinite=True)] = 3e3
+    task_loss_threshold: Annotated[float, Range(0, above_low=True, infinite=True)] = 3e3
 
     actor_width: Width = 400
     """Width of the actor's base network; modules and router scale with it [D2R]."""
@@ -151,7 +151,8 @@ def as_table(flat: Tensor, outside: float = -torch.inf) -> Tensor:
     slot = torch.arange(n, device=flat.device)
     place = (slot * (slot + 1) // 2)[:, None] + slot
     below = slot[:, None] >= slot
-    return flat[..., place.masked_fill(~below, 0)].masked_fill(~below, outside)
+    table: Tensor = flat[..., place.masked_fill(~below, 0)].masked_fill(~below, outside)
+    return table
 
 
 def largest(score: Tensor, k: int) -> Tensor:
@@ -187,7 +188,8 @@ def pack(chosen: Tensor) -> Tensor:
     """[..., n, n] bool → [..., packed_bytes] uint8."""
     rows, columns = torch.tril_indices(*chosen.shape[-2:], device=chosen.device)
     bits = chosen[..., rows, columns].to(torch.uint8)
-    bits = functional.pad(bits, (0, -bits.shape[-1] % 8)).unflatten(-1, (-1, 8))
+    bits = functional.pad(bits, (0, -bits.shape[-1] % 8))
+    bits = bits.view(*bits.shape[:-1], -1, 8)
     powers = 2 ** torch.arange(8, dtype=torch.uint8, device=bits.device)
     return (bits * powers).sum(-1, dtype=torch.uint8)
 

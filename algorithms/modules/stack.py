@@ -33,23 +33,27 @@ class ModuleStack(nn.Module):
         transform ReLU(W z) of an untrusted source receives no gradient through the module that
         reads it, nor through the head, while the shortcut z still does.
         """
-        depth = table.shape[-1]
-        slots = blocked = None
-        for module in range(depth):
-            transform = torch.relu(self.first(x) if slots is None else self.later[module - 1](z))
-            output = transform if slots is None else shortcut + transform
-            # What this module adds to each slot that may read it, [d - module, T, B, H].
-            weights = table[..., module:, module].movedim(-1, 0)[..., None]
-            added = weights * output
-            slots = added if slots is None else slots[1:] + added
+        distrusted = None if trusted is None else table * (1 - trusted)
+        transform = output = shortcut = z = torch.relu(self.first(x))
+        slots = taken = torch.zeros(())  # of the slots that are not filled yet, the next one first
+        for module in range(table.shape[-1]):
+            if module:
+                transform = torch.relu(self.later[module - 1](z))
+                output = shortcut + transform
+                slots = slots[1:]
+            slots = slots + readers(table, module) * output
             z = shortcut = slots[0]
-            if trusted is not None:
+            if distrusted is not None:
                 # Values of zero whose gradients take away what the untrusted would receive.
-                untrusted = 1 - trusted[..., module:, module].movedim(-1, 0)[..., None]
-                taken = weights * untrusted * (transform - transform.detach())
-                blocked = taken if blocked is None else blocked[1:] + taken
-                z = shortcut - blocked[0]
+                nothing = readers(distrusted, module) * (transform - transform.detach())
+                taken = nothing + (taken[1:] if module else taken)
+                z = shortcut - taken[0]
         return z
+
+
+def readers(table: Tensor, module: int) -> Tensor:
+    """The weights of a module, from 0, in the slots that may read it: [n - module, T, B, 1]."""
+    return table[..., module:, module].movedim(-1, 0)[..., None]
 
 
 def modules_in_use(table: Tensor, threshold: float = 0.01) -> Tensor:

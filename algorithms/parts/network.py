@@ -69,11 +69,16 @@ class Network:
     def views(self, vector: Tensor) -> dict[str, Tensor]:
         """The parameters in a vector [..., P], as views [..., *shape]."""
         return {
-            e.name: vector[..., e.start : e.start + prod(e.shape)].unflatten(-1, e.shape)
-            if e.shape
-            else vector[..., e.start]
+            e.name: vector[..., e.start : e.start + prod(e.shape)].view(
+                *vector.shape[:-1], *e.shape
+            )
             for e in self.layout
         }
+
+    def of_copy(self, tensors: Weights, copy: int) -> dict[str, Tensor]:
+        """The part of one copy, without gradients; of a network without copies, all."""
+        own = {k: t if self.copies is None else t[copy] for k, t in tensors.items()}
+        return {k: t.detach() for k, t in own.items()}
 
     def flat(self, tensors: Weights, lead: int = 0) -> Tensor:
         """Inverse of `views` for tensors with `lead` leading axes."""

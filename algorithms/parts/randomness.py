@@ -28,5 +28,5 @@ def drawing(seed: int, purpose: str) -> Iterator[None]:
     on the host, so that they do not depend on the device.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(seed_of(seed, purpose))
+        torch.default_generator.manual_seed(seed_of(seed, purpose))
         yield

@@ -44,27 +44,27 @@ def task_names(tasks: str) -> tuple[str, ...]:
     """
     if tasks.upper() in task_sets():
         return task_sets()[tasks.upper()]
-    listed = tasks[4:] if tasks.upper().startswith("MT1:") else tasks
-    names = []
-    for given in (part.strip() for part in listed.split(",")):
+    one = tasks.upper().startswith("MT1:")
+    listed = (tasks[4:] if one else tasks).split(",")
+    names: list[str] = []
+    for given in (part.strip() for part in listed):
         name = given if given in all_tasks() else f"{given}-v3"
-        if name not in all_tasks():
-            known = ("MT10", "MT25", "MT50", "MT1:<task>", *all_tasks())
+        if given.upper() in task_sets():
             raise UserError(
-                choose(
-                    "tasks",
-                    given,
-                    known,
-                    shown=(
-                        "MT10, MT25, MT50, MT1:<task>, "
-                        "or a comma-separated list of tasks such as reach-v3,push-v3"
-                    ),
-                )
+                f"tasks: {given} in {tasks!r} is a set of tasks, which stands alone; give one set, "
+                "or a list of tasks such as reach-v3,push-v3"
             )
+        if name not in all_tasks():
+            shown = (
+                "MT10, MT25, MT50, MT1:<task>, "
+                "or a comma-separated list of tasks such as reach-v3,push-v3"
+            )
+            sets = () if one or len(listed) > 1 else task_sets()  # no hint leads to a set in a list
+            raise UserError(choose("tasks", given, (*sets, *all_tasks()), shown))
         if name in names:
             raise UserError(f"tasks: {name} is listed twice in {tasks!r}; name each task once")
         names.append(name)
-    if tasks.upper().startswith("MT1:") and len(names) != 1:
+    if one and len(names) != 1:
         raise UserError(f"tasks: MT1 takes one task, got {tasks!r}; leave out MT1: for a list")
     return tuple(names)
 

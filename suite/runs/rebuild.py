@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from algorithms import entry, load
+from algorithms import load
 from algorithms.algorithm import Algorithm, Problem
 from suite.config import EvaluationConfig, ExecutionConfig, RunConfig, TaskConfig, TrainingConfig
 from suite.messages import UserError
@@ -59,7 +59,7 @@ def trained(config: RunConfig, folder: Path) -> Algorithm:
             "command of this run makes them"
         )
     problem = Problem(config.tasks, config.task.envs_per_task, config.seed)
-    algorithm = load(entry(config.algorithm).path)(config.settings, problem)
+    algorithm = load(config.algorithm)(config.settings, problem)
     try:
         state = torch.load(found[-1], map_location="cpu", weights_only=True)
         algorithm.load_state_dict(state["algorithm"])

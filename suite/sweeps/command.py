@@ -6,99 +6,27 @@ import itertools
 import math
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from suite.config import RunConfig
 from suite.estimate import Cost, cost, size, sweep_seconds
-from suite.messages import UserError, choose
-from suite.options import split
+from suite.messages import UserError
 from suite.runs.state import state
 from suite.scale import aligned
 from suite.sweeps.on_this_machine import LocalLauncher, division, this_machine
 from suite.sweeps.overview import COLUMNS, about, cells, failures, summary
-from suite.sweeps.plan import Axes, Plan, plan, together
+from suite.sweeps.plan import Plan, together
+from suite.sweeps.question import Options, Question
 from suite.sweeps.supervisor import Launcher, Supervisor
 
 CLUSTER_CORES, CLUSTER_CORES_GPU = 2, 4
 """Cores of a run on a cluster: learner and env workers."""
-LAUNCHERS = ("local", "ray", "slurm")
-HELP = """usage: python -m suite sweep [NAME | FILE.toml] [--launcher local] [--dry-run]
-                             [--jobs N] [--cores N] [--gpus-per-run F] [--slurm KEY=VALUE,...]
-                             [--field value[,value...] ...]
-       python -m suite status [NAME | FILE.toml] [--field value[,value...] ...]
-
-Carries out a grid of runs: those of results/sweeps/NAME.toml or of a file, or those of the fields
-alone. A field takes several values, separated by commas; task sets are separated by slashes. The
-fields of the command line replace those of the file. The plan is printed first; finished runs are
-skipped, others resume.
-
-  --launcher      local (this machine), ray (a cluster, or this machine), slurm (an array job)
-  --dry-run       print the plan and stop
-  --jobs          runs at once; as many as cores and memory allow
-  --cores         ray, slurm: cores of a run
-  --gpus-per-run  of a run with --device cuda, such as 0.25; local: as many as memory allows
-  --slurm         further parameters of the job: slurm_partition=gpu,timeout_min=1440
-  --width         one width for the actor and the critics
-  --batched       train all seeds of a configuration together, in one process"""
 
 
-@dataclass(frozen=True)
-class Options:
-    """How a sweep is carried out; its runs are what `sweep` and `overrides` say."""
-
-    sweep: str = ""
-    launcher: str = "local"
-    dry_run: bool = False
-    jobs: int = 0
-    cores: int = 0
-    gpus_per_run: float = 0.0
-    slurm: str = ""
-
-
-def read(arguments: Sequence[str]) -> tuple[Options, Axes]:
-    """The options and the fields of the runs. Raises UserError in one line."""
-    arguments = list(arguments)
-    name = arguments.pop(0) if arguments and not arguments[0].startswith("--") else ""
-    given = split(arguments)
-    launcher = given.pop("launcher", "local")
-    if launcher not in LAUNCHERS:
-        raise UserError(choose("launcher", launcher, LAUNCHERS))
-    options = Options(
-        name,
-        launcher,
-        given.pop("dry_run", "False") in ("", "True", "1"),
-        int(positive("jobs", given.pop("jobs", "0"), whole=True)),
-        int(positive("cores", given.pop("cores", "0"), whole=True)),
-        positive("gpus-per-run", given.pop("gpus_per_run", "0"), whole=False),
-        given.pop("slurm", ""),
-    )
-    if not name and not given:
-        raise UserError("sweep: name one of results/sweeps, or give fields: --alg mtsac,mega")
-    axes = {key: value.split("/" if key == "tasks" else ",") for key, value in given.items()}
-    return options, axes
-
-
-def positive(name: str, value: str, whole: bool) -> float:
-    """A number of 0 or more; 0 leaves the choice to the suite."""
-    try:
-        found = float(int(value) if whole else float(value))
-    except ValueError:
-        found = -1.0
-    if not 0 <= found < float("inf"):
-        wanted = "a whole number" if whole else "a number"
-        raise UserError(f"{name}: {value!r} is not {wanted} of 0 or more")
-    return found
-
-
-def sweep(arguments: Sequence[str]) -> int:
+def sweep(question: Question) -> int:
     """Prints the plan and carries it out; returns the exit status."""
-    if {"-h", "--help"} & set(arguments):
-        print(HELP)
-        return 0
-    options, axes = read(arguments)
-    here = options.launcher == "local" and not options.dry_run
-    planned = plan(options.sweep, axes, here)
+    options, planned = question
     at_once, cores = division_of(options, planned)
     costs = [cost(config, cores) for config in planned.runs]
     print(describe(planned, costs, at_once))
@@ -137,13 +65,9 @@ def launcher(options: Options, planned: Plan, costs: Sequence[Cost], cores: int)
     return SlurmLauncher(planned, costs, cores, options.jobs, options.gpus_per_run, options.slurm)
 
 
-def status(arguments: Sequence[str]) -> int:
+def status(question: Question) -> int:
     """Prints every run of a sweep, what failed and why, and the time left; returns 0."""
-    if {"-h", "--help"} & set(arguments):
-        print(HELP)
-        return 0
-    options, axes = read(arguments)
-    planned = plan(options.sweep, axes, here=False)
+    options, planned = question
     states = [state(config) for config in planned.runs]
     running = sum(s.phase == "running" for s in states)
     at_once, cores = division_of(options, planned)

@@ -2,23 +2,24 @@
 
 A file has `about`, a table `[all]` of fields for every run, and tables `[[grid]]`. Each field has
 a value or a list of values; a grid stands for every combination of its lists. Fields are those of
-`bench`, and `width`, which is the actor's and the critics'. `alg` and `match` may be "all".
+`bench`, and `width`, which is the actor's and the critics' where these have none of their own.
+`alg` and `match` may be "all".
 """
 
 from __future__ import annotations
 
 import itertools
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from algorithms import algorithm_names, entry, load
-from suite.checks import check
-from suite.config import RunConfig
+from algorithms import algorithm_names
+from suite.checks import RULES_HERE, ask, check
+from suite.config import ExecutionConfig, RunConfig
 from suite.messages import UserError, choose
-from suite.options import parse
+from suite.options import Given, field_name, run_of, suite_values
 
 FOLDERS = (Path("results/sweeps"), Path(__file__).parents[2] / "results" / "sweeps")
 """Where sweeps have names: the file name without .toml."""
@@ -27,8 +28,10 @@ EXCLUDED = {
     "run_dir": "each run has a directory of its own; name their folder with --results",
     "seeds": "list them as --seed 0,1,2, and add --batched to train them together",
 }
-Axes = dict[str, list[str]]
-"""Values of each field, as they are written on the command line."""
+EXECUTION = {f.name for f in fields(ExecutionConfig)}
+WIDTHS = ("actor_width", "critic_width")
+Axes = dict[str, list[str | None]]
+"""Values of each field, as they are typed on the command line; None is an option without one."""
 
 
 @dataclass(frozen=True)
@@ -40,33 +43,44 @@ class Plan:
     runs: tuple[RunConfig, ...]
 
 
-def plan(name: str, overrides: Mapping[str, Sequence[str]], here: bool = True) -> Plan:
+def plan(name: str, overrides: Mapping[str, Sequence[str | None]], here: bool = True) -> Plan:
     """The plan of a named sweep or a file, or of the overrides alone where the name is empty.
 
-    An override replaces the values of its field in every grid; `here` is whether the runs must fit
-    this machine. Raises UserError in one line.
+    An override replaces the values of its field in every grid; `here` is whether this machine must
+    have the devices. Raises UserError in one line.
     """
     about, grids = read(find(name)) if name else ("", [{}])
+    over = normalised((key, list(values)) for key, values in overrides.items())
+    given = [cell for grid in grids for cell in cells(replaced(grid, over))]
+    for cell in given:  # all that can be refused before an algorithm, and with it torch, is loaded
+        known = suite_values(cell)
+        if here:
+            ask(RULES_HERE, known)
     found: dict[str, RunConfig] = {}
-    for grid in grids:
-        for cell in cells({**grid, **{key: list(value) for key, value in overrides.items()}}):
-            config = parse([part for key, value in cell.items() for part in (f"--{key}", value)])
-            check(config, here)
-            # Two spellings of one run are one run.
-            found.setdefault(config.name(), absolute(config))
+    for cell in given:
+        config = run_of(cell)
+        check(config, here)
+        # Two spellings of one run are one run.
+        found.setdefault(config.name(), absolute(config))
     # All of one seed before the next: a sweep that is cut short is whole for its first seeds.
     runs = sorted(found.values(), key=lambda config: config.seed)
     return Plan(Path(name).stem, about, tuple(runs))
 
 
+def replaced(grid: Axes, over: Axes) -> Axes:
+    """A grid's axes but those that others replace, and these."""
+    gone = {key.removeprefix("no_") for key in over}
+    if "width" in over:
+        gone |= {*WIDTHS}
+    return {key: v for key, v in grid.items() if key.removeprefix("no_") not in gone} | over
+
+
 def together(runs: Sequence[RunConfig]) -> list[RunConfig]:
-    """What is started as one process each: a run, or all seeds of one where they are `batched` and
-    the algorithm can train seeds together.
-    """
+    """What is started as one process each: a run, or all seeds of one where they are `batched`."""
     started: dict[str, list[RunConfig]] = {}
     for run in runs:
-        batched = run.execution.batched and load(entry(run.algorithm).path).says("seeds_together")
-        started.setdefault(replace(run, seed=0).name() if batched else run.name(), []).append(run)
+        name = replace(run, seed=0).name() if run.execution.batched else run.name()
+        started.setdefault(name, []).append(run)
     return [of_seeds(group) for group in started.values()]
 
 
@@ -107,15 +121,17 @@ def read(path: Path) -> tuple[str, list[Axes]]:
         if key not in ("about", "all", "grid"):
             raise UserError(choose(f"sweep: {path.name}", key, ("about", "all", "grid")))
     shared, grids = contents.get("all", {}), contents.get("grid", [{}])
-    if not isinstance(shared, dict) or not isinstance(grids, list):
+    tables = isinstance(grids, list) and grids and all(isinstance(grid, dict) for grid in grids)
+    if not isinstance(shared, dict) or not tables:
         raise UserError(f"sweep: {path.name}: write [all] once, and [[grid]] for each grid")
+    for_all = normalised((key, texts(key, value)) for key, value in shared.items())
     return str(contents.get("about", "")), [
-        {key.replace("-", "_"): texts(key, value) for key, value in {**shared, **grid}.items()}
+        replaced(for_all, normalised((key, texts(key, value)) for key, value in grid.items()))
         for grid in grids
     ]
 
 
-def texts(key: str, value: Any) -> list[str]:
+def texts(key: str, value: Any) -> list[str | None]:
     """A value or a list of values as the command line has them."""
     values = value if isinstance(value, list) else [value]
     if not values or not all(isinstance(v, str | int | float) for v in values):
@@ -123,15 +139,37 @@ def texts(key: str, value: Any) -> list[str]:
     return [str(v) for v in values]
 
 
-def cells(axes: Axes) -> Iterator[dict[str, str]]:
+def normalised(axes: Iterable[tuple[str, list[str | None]]]) -> Axes:
+    """Axes by field name. Raises UserError for what is no name, stands there twice, or is not for
+    a sweep to set.
+    """
+    found: Axes = {}
+    for key, values in axes:
+        name = field_name(key)
+        if name in found:
+            raise UserError(f"sweep: {key} is given twice; give it once, as {name}")
+        for excluded, why in EXCLUDED.items():
+            if name.lower().removeprefix("no_") == excluded:
+                shown = excluded.replace("_", "-")
+                raise UserError(f"sweep: {shown} cannot be given to a sweep: {why}")
+        if name in EXECUTION and len(set(values)) > 1:
+            raise UserError(
+                f"sweep: {key}: changes no run's result, so that several values would be one run; "
+                "give one"
+            )
+        found[name] = values
+    both = [name for name in WIDTHS if name in found]
+    if "width" in found and both:
+        raise UserError(f"sweep: width decides {both[0]}, which is given, too; leave out one")
+    return found
+
+
+def cells(axes: Axes) -> Iterator[Given]:
     """Every combination of the values of a grid."""
-    for key, why in EXCLUDED.items():
-        if key in axes:
-            raise UserError(f"sweep: {key.replace('_', '-')} cannot be given to a sweep: {why}")
     for key in ("alg", "match"):
         if axes.get(key) == ["all"]:
-            axes[key] = algorithm_names()
+            axes = axes | {key: list(algorithm_names())}
     for values in itertools.product(*axes.values()):
         cell = dict(zip(axes, values, strict=True))
         width = cell.pop("width", None)
-        yield cell if width is None else {"actor_width": width, "critic_width": width, **cell}
+        yield cell if width is None else {**dict.fromkeys(WIDTHS, width), **cell}

@@ -130,9 +130,12 @@ def batch_like(run: SeedRun) -> Batch:
     """Transitions of the probe in the shape of a training batch."""
     samples, probe = run.config.training.batch_per_task, run.probe
     index = torch.arange(samples, device=probe.rewards.device) % probe.rewards.shape[1]
-    chosen = [part[:, index].contiguous() for part in probe[:5]]
-    extras = run.algorithm.act(chosen[0], explore=True).extras
-    return Batch(*chosen, {name: extras[name].clone() for name in run.algorithm.extras})
+    observations, actions, rewards, following, timeouts = (
+        part[:, index].contiguous() for part in probe[:5]
+    )
+    extras = run.algorithm.act(observations, explore=True).extras
+    own = {name: extras[name].clone() for name in run.algorithm.extras}
+    return Batch(observations, actions, rewards, following, timeouts, own)
 
 
 def first_line(error: Exception) -> str:

@@ -176,7 +176,9 @@ class Trainer:
         self.round += 1
         outcomes = [
             Outcomes(
-                *map(torch.from_numpy, (returns[i], successes[i], rewards[i])),
+                torch.from_numpy(returns[i]),
+                torch.from_numpy(successes[i]),
+                torch.from_numpy(rewards[i]),
                 run.replay.mean_rewards(),
             )
             for i, run in enumerate(self.runs)
@@ -206,7 +208,7 @@ class Trainer:
 
         Raises TrainingDiverged, naming seed, task and step, for what is not finite.
         """
-        seeds, tasks, envs, _ = self.shape
+        _, tasks, envs, _ = self.shape
         if randoms is not None:
             drawn = [own.uniform(-1, 1, (tasks, envs, ACTION_SIZE)) for own in randoms]
             return np.stack(drawn).astype(np.float32)

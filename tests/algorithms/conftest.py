@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from algorithms import entry, load
+from algorithms import load
 from algorithms.algorithm import Algorithm, Batch, Problem
 
 # Fields are set where an algorithm has them, so that a new entry of the registry needs nothing.
@@ -45,11 +45,11 @@ def build() -> Callable[..., Algorithm]:
         together: tuple[int, ...] = (),
         **fields: Any,
     ) -> Algorithm:
-        found = entry(name)
-        known = {f.name for f in dataclasses.fields(found.settings)}
-        settings = found.settings(**{k: v for k, v in TINY.items() if k in known} | fields)
+        algorithm = load(name)
+        known = {f.name for f in dataclasses.fields(algorithm.Settings)}
+        settings = algorithm.Settings(**{k: v for k, v in TINY.items() if k in known} | fields)
         names = tuple(f"task-{i}" for i in range(tasks))
-        return load(found.path)(settings, Problem(names, envs, seed, together=together))
+        return algorithm(settings, Problem(names, envs, seed, together=together))
 
     return make
 

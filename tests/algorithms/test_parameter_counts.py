@@ -6,14 +6,14 @@ import itertools
 
 import pytest
 
-from algorithms import entry, load
+from algorithms import load
 from algorithms.algorithm import Algorithm, ParameterCounts, Problem
 
 
 def full_size(name: str, tasks: int, **fields: object) -> Algorithm:
-    found = entry(name)
+    algorithm = load(name)
     names = tuple(f"task-{i}" for i in range(tasks))
-    return load(found.path)(found.settings(**fields), Problem(names))
+    return algorithm(algorithm.Settings(**fields), Problem(names))
 
 
 @pytest.mark.parametrize(

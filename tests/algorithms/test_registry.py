@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 import algorithms
-from algorithms import ALGORITHMS, algorithm_names, entry, load
+from algorithms import ALGORITHMS, algorithm_names, load, path_of
 from algorithms.algorithm import Algorithm, Batch, Outcomes, Problem
 from algorithms.draws import Draws
 
@@ -397,13 +397,11 @@ def test_parameter_counts_are_sums_over_trained_parameters(name: str, build: Bui
 
 @every_algorithm
 def test_registry_entries_are_algorithms_with_frozen_settings(name: str) -> None:
-    found = entry(name)
-    cls = load(found.path)
+    cls = load(name)
     assert issubclass(cls, Algorithm)
-    assert cls.Settings is found.settings
-    assert found.settings.__dataclass_params__.frozen
+    assert cls.Settings.__dataclass_params__.frozen
     with pytest.raises(dataclasses.FrozenInstanceError):
-        setattr(found.settings(), dataclasses.fields(found.settings)[0].name, 1)
+        setattr(cls.Settings(), dataclasses.fields(cls.Settings)[0].name, 1)
 
 
 OWN = """
@@ -441,9 +439,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_a_users_own_algorithm_is_found_by_its_path_and_runs(
     own: str, build: Build, collect: Collect
 ) -> None:
-    found = entry(f"{own}:Mine")
-    assert found.path == f"{own}:Mine"
-    assert found.settings().extra == 2.5
+    assert load(f"{own}:Mine").Settings().extra == 2.5
     algorithm = build(f"{own}:Mine", extra=3.0)
     assert algorithm.settings.extra == 3.0
     train(algorithm, collect, 2)
@@ -466,7 +462,7 @@ def test_a_wrong_path_gives_the_documented_error(
     path: str, error: type[Exception], own: str
 ) -> None:
     with pytest.raises(error):
-        entry(path.format(own=own))
+        load(path.format(own=own))
 
 
 def test_installed_packages_add_algorithms(own: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -479,8 +475,8 @@ def test_installed_packages_add_algorithms(own: str, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(algorithms, "entry_points", points)
     assert algorithm_names() == [*ALGORITHMS, "mine"]
-    found = entry("mine")
-    assert (found.path, found.settings.__name__) == (f"{own}:Mine", "MineSettings")
+    assert path_of("mine") == f"{own}:Mine"
+    assert load("mine").Settings.__name__ == "MineSettings"
     assert set(asked) == {"mtscale.algorithms"}
 
 
@@ -489,15 +485,15 @@ def test_an_outsider_cannot_shadow_a_built_in_algorithm(
 ) -> None:
     point = EntryPoint("mtsac", f"{own}:Mine", algorithms.ENTRY_POINTS)
     monkeypatch.setattr(algorithms, "entry_points", lambda group: [point])
-    assert entry("mtsac") is ALGORITHMS["mtsac"]
+    assert path_of("mtsac") == ALGORITHMS["mtsac"]
 
 
 # Layers --------------------------------------------------------------------------------------
 
 
-def test_settings_can_be_read_without_torch() -> None:
+def test_names_can_be_read_without_torch() -> None:
     code = (
-        "import sys, algorithms; [algorithms.entry(n).settings() for n in algorithms.ALGORITHMS];"
+        "import sys, algorithms; [algorithms.path_of(n) for n in algorithms.algorithm_names()];"
         "sys.exit('torch' in sys.modules)"
     )
     root = Path(algorithms.__file__).parents[1]

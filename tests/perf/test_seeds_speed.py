@@ -14,7 +14,7 @@ import pytest
 import torch
 from test_update_speed import in_turns
 
-from algorithms import entry, load
+from algorithms import load
 from algorithms.algorithm import Problem
 from algorithms.draws import Draws
 from suite.presets import preset
@@ -33,7 +33,7 @@ def learner(
     # As many envs as are acted for at once, below, to fill the replay.
     together = seeds if len(seeds) > 1 else ()
     problem = Problem(config.tasks, 2000, seeds[0], torch.device(device), together=together)
-    made = load(entry(algorithm).path)(replace(config.settings, **fields), problem)
+    made = load(algorithm)(replace(config.settings, **fields), problem)
     replay = Replay(10, 2000, made.extras, problem.device, Draws.of(problem, "replay"))
     replay.rows.normal_()
     replay.written = replay.capacity

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import random
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,8 +37,7 @@ def call(arguments: list[str], results: Path) -> Run:
     """`main(arguments)` with its output kept and the global generators watched."""
     threads = torch.get_num_threads()
     output, errors = io.StringIO(), io.StringIO()
-    # Not Python's `random`: tyro draws from it, where it runs under pytest only.
-    before = (str(np.random.get_state()), torch.get_rng_state())  # noqa: NPY002
+    before = (str(np.random.get_state()), torch.get_rng_state(), random.getstate())  # noqa: NPY002
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
         status = main(arguments)
     moved = []
@@ -45,6 +45,8 @@ def call(arguments: list[str], results: Path) -> Run:
         moved.append("numpy")
     if not torch.equal(torch.get_rng_state(), before[1]):
         moved.append("torch")
+    if random.getstate() != before[2]:
+        moved.append("random")
     torch.set_num_threads(threads)
     (path,) = [p for p in results.iterdir() if p.is_dir()]
     return Run(status, output.getvalue(), errors.getvalue(), path, arguments, moved)

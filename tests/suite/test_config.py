@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import math
-from dataclasses import make_dataclass, replace
+import re
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from algorithms import ALGORITHMS
+from algorithms.fields import range_of
 from algorithms.settings import MTSACSettings
-from suite.checks import HORIZON_LIMIT, check
-from suite.config import EvaluationConfig, ExecutionConfig, RunConfig, TaskConfig, TrainingConfig
+from suite.checks import check
+from suite.config import (
+    HORIZON_LIMIT,
+    PARTS,
+    EvaluationConfig,
+    ExecutionConfig,
+    RunConfig,
+    TaskConfig,
+    TrainingConfig,
+)
 from suite.envs.tasks import task_sets
 from suite.messages import UserError
-from suite.presets import PRESETS, preset, settings_of
+from suite.options import parse
+from suite.presets import PRESETS, SUITE, preset, settings_of
+from suite.values import kinds, without_range
 
 
 def run(**changes: Any) -> RunConfig:
@@ -87,7 +100,7 @@ def test_mega_has_the_papers_genetics_by_default() -> None:
     assert (s.fitness, s.growth) == ("return", "reinitialise")
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", [*PRESETS, *ALGORITHMS])
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("tasks", ["MT10", "MT25", "MT50", "MT1:reach", "reach,push,door-open"])
 def test_every_preset_passes_the_checks(name: str, algorithm: str, tasks: str) -> None:
@@ -100,11 +113,111 @@ def test_every_preset_passes_the_checks(name: str, algorithm: str, tasks: str) -
     assert config.evaluation.probe_size >= getattr(config.settings, "critic_width", 0)
 
 
+def test_a_papers_protocol_is_for_all_and_its_own_settings_for_itself() -> None:
+    own, alias = preset("mega", "mega", "MT50"), preset("published", "mega", "MT50")
+    assert own == alias
+    assert own.settings.gene_bits == 4
+    other = preset("mega", "mtsac", "MT50")
+    assert other.task == own.task and other.training == own.training
+    assert other.evaluation == own.evaluation
+    assert other.settings == settings_of("mtsac")()
+    assert preset("published", "mtsac", "MT10") == preset("scaling", "mtsac", "MT10")
+
+
+def test_the_suites_presets_name_no_methods_fields() -> None:
+    fields = {name for values in SUITE.values() for name in values}
+    own = {name for alg in ALGORITHMS for name in settings_of(alg).__dataclass_fields__}
+    assert fields & own == {"actor_width", "critic_width"}
+
+
+OWN = """
+from dataclasses import dataclass
+from algorithms.mtsac import MTSAC
+
+@dataclass(frozen=True)
+class Settings:
+    modules: int = 7
+    mutation_rate: float = 55.0
+    anything: float = 0.0
+
+class Own(MTSAC):
+    Settings = Settings
+    presets = {"quick": {"modules": lambda tasks: tasks, "horizon": 77}}
+
+class Wrong(Own):
+    presets = {"smoke": {"moduls": 3}}
+
+class Destroyer(Own):
+    presets = {"smoke": {"force": True}}
+
+class Thawed(Own):
+    class Settings:
+        pass
+
+@dataclass(frozen=True)
+class Bare:
+    size: int
+
+class WithoutDefault(Own):
+    Settings = Bare
+
+@dataclass(frozen=True)
+class Taken:
+    horizon: int = 3
+
+class Taking(Own):
+    Settings = Taken
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    (tmp_path / "own_presets.py").write_text(OWN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return "own_presets"
+
+
+def test_a_strangers_fields_have_neither_our_presets_nor_our_ranges(own: str) -> None:
+    smoke = preset("smoke", f"{own}:Own", "MT10")
+    assert (smoke.settings.modules, smoke.task.horizon) == (7, 20)
+    quick = preset("quick", f"{own}:Own", "MT10")
+    assert (quick.settings.modules, quick.task.horizon) == (10, 77)
+    check(quick)
+    arguments = ["--alg", f"{own}:Own", "--anything", "-1e300", "--modules", "-5"]
+    assert parse(arguments).settings.anything == -1e300
+    for value in ("nan", "inf", "-inf"):
+        with pytest.raises(UserError, match=r"anything: .* is out of range; give a finite"):
+            parse(["--alg", f"{own}:Own", "--anything", value])
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("Wrong", "Wrong.presets['smoke']: 'moduls' is not one of its settings' fields"),
+        ("Destroyer", "Destroyer.presets['smoke']: 'force' is not one of"),
+        ("Thawed", "Settings is not a frozen dataclass"),
+        ("WithoutDefault", "its field 'size' has no default"),
+        ("Taking", "its field 'horizon' is the suite's"),
+    ],
+)
+def test_what_is_wrong_with_a_strangers_class_is_said(own: str, name: str, expected: str) -> None:
+    with pytest.raises(UserError, match=re.escape(expected)):
+        parse(["--alg", f"{own}:{name}", "--preset", "smoke"])
+
+
+def test_a_module_that_fails_is_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "failing.py").write_text("1 / 0")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(UserError, match="cannot be loaded: ZeroDivisionError: division by zero"):
+        parse(["--alg", "failing:Own"])
+
+
 # Identity ------------------------------------------------------------------------------------
 
 EXECUTION = {
     "workers": 3,
     "threads": 2,
+    "compile": "off",
     "engine": "metaworld",
     "checkpoint_minutes": 1.0,
     "results": "elsewhere",
@@ -121,6 +234,11 @@ def test_how_a_run_is_carried_out_does_not_change_its_identity(field: str) -> No
     other = run(execution=ExecutionConfig(**{field: EXECUTION[field]}))
     assert other != run()
     assert (other.hash(), other.name()) == (run().hash(), run().name())
+
+
+def test_younger_fields_leave_older_runs_their_names() -> None:
+    assert not {"updates_per_step", "precision"} & run().identity()["training"].keys()
+    assert run(training=TrainingConfig(updates_per_step=2)).hash() != run().hash()
 
 
 def test_all_execution_fields_are_listed_above() -> None:
@@ -195,25 +313,31 @@ def test_horizons_up_to_meta_worlds_limit_pass(horizon: int) -> None:
     check(run(task=TaskConfig(horizon=horizon)))
 
 
-@pytest.mark.parametrize("value", [0, -1])
-@pytest.mark.parametrize(
-    "field", ["actor_width", "actor_depth", "critic_width", "critic_depth", "reward_scale"]
-)
-def test_sizes_must_be_positive(field: str, value: int) -> None:
-    config = run()
-    settings = replace(config.settings, **{field: value})
-    message = refused(replace(config, settings=settings))
-    assert message.startswith(f"{field.replace('_', '-')}: {value} ")
+NUMBERS = [
+    (part, name, kind)
+    for part, owner in PARTS.items()
+    for name, kind in kinds(owner).items()
+    if without_range(kind) in (int, float)
+] + [
+    ("settings", name, kind)
+    for name, kind in kinds(MTSACSettings).items()
+    if without_range(kind) in (int, float)
+]
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [("discount", 1.01), ("discount", -0.1), ("polyak", math.nan), ("gradient_clip", -1.0)],
-)
-def test_rates_must_lie_in_their_range(field: str, value: float) -> None:
-    config = run()
-    settings = replace(config.settings, **{field: value})
-    assert refused(replace(config, settings=settings)).startswith(field.replace("_", "-"))
+@pytest.mark.parametrize(("part", "name", "kind"), NUMBERS, ids=[name for _, name, _ in NUMBERS])
+def test_every_number_has_a_range_that_a_configuration_from_python_keeps_too(
+    part: str, name: str, kind: Any
+) -> None:
+    range_ = range_of(kind)
+    assert range_ is not None
+    values = [math.nan, -math.inf, range_.low - 1]
+    values += [] if range_.infinite else [math.inf, range_.high * 2 + 1]
+    for value in values:
+        config = run()
+        changed = getattr(config, part)
+        object.__setattr__(changed, name, value)  # past __post_init__, which may refuse it, too
+        assert refused(replace(config, **{part: changed})).startswith(f"{name.replace('_', '-')}: ")
 
 
 @pytest.mark.parametrize("field", ["eval_episodes", "final_episodes"])
@@ -235,6 +359,6 @@ def test_seeds_that_meta_world_cannot_take_are_refused(seed: int) -> None:
         assert f"goal-seed: {seed} " in refused(run(task=TaskConfig(goal_seed=seed)))
 
 
-def test_fields_of_a_users_algorithm_are_left_to_it() -> None:
-    own = make_dataclass("Own", [("offset", float, -3.0)], frozen=True)
-    check(RunConfig("module:Own", own()))
+def test_a_whole_number_is_one_also_from_python() -> None:
+    config = run(training=TrainingConfig(steps=1e6))  # type: ignore[arg-type]
+    assert refused(config) == "steps: 1000000.0 is not a whole number"

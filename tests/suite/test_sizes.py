@@ -10,29 +10,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from algorithms import ALGORITHMS, entry, load
+from algorithms import ALGORITHMS, load
 from algorithms.algorithm import Problem
 from suite.cli import main
 from suite.envs.tasks import task_names
 from suite.messages import UserError
 from suite.options import parse
 from suite.presets import preset
-from suite.sizes import WIDEST, count, matched, nearest, number, target, without_memory
+from suite.sizes import WIDEST, count, matched, nearest, target, without_memory
+from suite.targets import number
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize(("actor", "critic"), [(7, 19), (64, 31)])
 def test_counting_without_memory_equals_building(algorithm: str, actor: int, critic: int) -> None:
-    found, tasks = entry(algorithm), task_names("MT10")
-    settings = replace(found.settings(), actor_width=actor, critic_width=critic)
-    built = load(found.path)(settings, Problem(tasks)).parameter_counts()
+    trained, tasks = load(algorithm), task_names("MT10")
+    settings = replace(trained.Settings(), actor_width=actor, critic_width=critic)
+    built = trained(settings, Problem(tasks)).parameter_counts()
     assert count(algorithm, settings, tasks) == built
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_counting_takes_no_memory(algorithm: str) -> None:
     # 10¹⁰ parameters: 40 GB and more, were they real.
-    settings = replace(entry(algorithm).settings(), actor_width=100_000, critic_width=100_000)
+    settings = replace(load(algorithm).Settings(), actor_width=100_000, critic_width=100_000)
     counted = without_memory(algorithm, settings, task_names("MT50"))
     assert counted.parameter_counts().total > 10**10
     assert {p.device.type for p in counted.actor.parameters()} == {"meta"}  # type: ignore[attr-defined]
@@ -112,7 +113,14 @@ def test_a_size_of_one_network_leaves_the_other() -> None:
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("4M", 4_000_000), ("1.5M", 1_500_000), ("400k", 400_000), ("691_022", 691_022), ("2G", 2e9)],
+    [
+        ("4M", 4_000_000),
+        ("1.5M", 1_500_000),
+        ("400k", 400_000),
+        ("691_022", 691_022),
+        ("2G", 2e9),
+        ("1e6", 10**6),
+    ],
 )
 def test_numbers(text: str, value: int) -> None:
     assert number(text) == value
@@ -127,6 +135,9 @@ def test_numbers(text: str, value: int) -> None:
         (["--match", "d2d"], ["match: 'd2d'", "mtsac, d2r, mega", "did you mean d2r?"]),
         (["--match", "actr=1M"], ["match: 'actr'", "did you mean actor?"]),
         (["--match", "actor=much"], ["match: 'much' is not a parameter count", "1.5M"]),
+        (["--match", "1.5"], ["match: '1.5' is not a parameter count"]),
+        (["--match", "1e16"], ["match: '1e16' is not a parameter count", "at most 1e+15"]),
+        (["--match", "total=1M", "--actor-width", "3"], ["decides actor-width"]),
         (["--match", "0"], ["match: '0' is not a parameter count"]),
         (["--match", "total=1M+actor=1k"], ["gives total and a part of it"]),
         (["--match", "300"], ["no total of mtsac has 300", "width 1 has", "width 2 has 652"]),

@@ -71,7 +71,9 @@ def test_an_unknown_task_is_named_with_the_nearest_one(given: str, value: str, n
         ("MT1:reach,push", "MT1 takes one task"),
         ("", "is not one of"),
         ("reach,", "is not one of"),
-        ("MT10,reach", "is not one of"),
+        ("MT10,reach", "MT10 in 'MT10,reach' is a set of tasks, which stands alone"),
+        ("MT1:mt50", "mt50 in 'MT1:mt50' is a set of tasks"),
+        ("reach,MT1O", "is not one of .*reach-v3,push-v3$"),
     ],
 )
 def test_a_list_that_makes_no_sense_is_refused(given: str, problem: str) -> None:

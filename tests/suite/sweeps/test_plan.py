@@ -32,7 +32,7 @@ def test_a_grid_is_every_combination_of_its_lists() -> None:
 
 def test_one_run_in_two_spellings_is_one_run() -> None:
     planned = plan(
-        "", {"alg": ["mtsac"], "tasks": ["reach,push", "reach-v3,push-v3"], "threads": ["1", "2"]}
+        "", {"alg": ["mtsac"], "tasks": ["reach,push", "reach-v3,push-v3"], "threads": ["1"]}
     )
     assert len(planned.runs) == 1
 
@@ -63,6 +63,9 @@ def test_a_file_and_the_command_line_over_it(tmp_path: Path) -> None:
         (c.settings.actor_width, c.task.horizon, c.settings.multi_head) for c in planned.runs
     )
     assert shape == {(16, 200, True): 2, (32, 200, True): 2, (32, 150, False): 2}
+    wide = plan(str(file), {"seed": ["7"], "width": ["24"], "no_multi_head": [None]})
+    assert {(c.settings.actor_width, c.settings.critic_width) for c in wide.runs} == {(24, 24)}
+    assert {c.settings.multi_head for c in wide.runs} == {False}
     over = plan(str(file), {"seed": ["7"], "results": [str(tmp_path)]})
     assert [c.seed for c in over.runs] == [7, 7, 7]
     assert {c.execution.results for c in over.runs} == {str(tmp_path)}
@@ -173,7 +176,18 @@ def test_cost_grows_with_what_it_depends_on() -> None:
         ([], ["name one of results/sweeps, or give fields"]),
         (["scaling", "--launcher", "loacl"], ["launcher: 'loacl'", "did you mean local?"]),
         (["scaling", "--jobs", "many"], ["jobs: 'many' is not a whole number"]),
-        (["scaling", "--jobs", "-1"], ["jobs: '-1'"]),
+        (["scaling", "--jobs", "-1"], ["jobs: -1 is out of range; give 0 to 10,000"]),
+        (["scaling", "--jobs="], ["jobs: the value is empty"]),
+        (["scaling", "--dry-run", "yes"], ["dry-run: 'yes' is not one of True, False"]),
+        (["scaling", "--dry-run="], ["dry-run: the value is empty"]),
+        (["scaling", "--gpus-per-run", "inf"], ["gpus-per-run: inf is out of range"]),
+        (["scaling", "--no-force"], ["force cannot be given to a sweep"]),
+        (["scaling", "--FORCE"], ["force cannot be given to a sweep"]),
+        (["scaling", "--run_dir=x"], ["run-dir cannot be given to a sweep"]),
+        (["scaling", "--seed", "0", "--seed", "1"], ["seed: given twice"]),
+        (["scaling", "--seed", "0,,1"], ["seed: the value is empty"]),
+        (["--alg", "mtsac", "--threads", "1,2"], ["threads: changes no run's result", "give one"]),
+        (["scaling", "--width", "8", "--actor-width", "9"], ["width decides actor_width"]),
         (["scaling", "--force"], ["force cannot be given to a sweep"]),
         (["scaling", "--run-dir", "x"], ["run-dir cannot be given to a sweep"]),
         (["--alg", "mtsac,mgea"], ["algorithm: 'mgea'", "did you mean mega?"]),
@@ -183,6 +197,7 @@ def test_cost_grows_with_what_it_depends_on() -> None:
             ["--alg", "mtsac", "--width", "8", "--match", "d2r"],
             ["match: 'd2r' decides actor-width"],
         ),
+        (["--alg", "mtsac", "--steps", "1M,9e29"], ["steps: 9e29 is out of range"]),
     ],
 )
 def test_a_mistake_is_one_line_before_any_work(
@@ -204,6 +219,25 @@ def test_a_mistake_is_one_line_before_any_work(
         ("[grid]\nseed = 1", "write [all] once, and [[grid]] for each grid"),
         ("[[grid]]\nseed = []", "seed: [] is not a value or a list of values"),
         ("[[grid]]\nseed = {a = 1}", "is not a value or a list of values"),
+        ("[[grid]]\nactor-width = 1\nactor_width = 2", "actor_width is given twice"),
+        ("[[grid]]\nwidth = 1\ncritic-width = 2", "width decides critic_width"),
+        ("[[grid]]\nhorizon = ''", "horizon: the value is empty"),
+        ("grid = []", "write [all] once, and [[grid]] for each grid"),
+        ("grid = [1]", "write [all] once, and [[grid]] for each grid"),
+        ('[[grid]]\n"seed=1 --force" = 1', "is not a name"),
+        ('[[grid]]\n"" = 1', "is not a name"),
+        *(
+            (f"[[grid]]\n{key} = {value}", expected)
+            for key, expected in (
+                *((k, "force cannot be given to a sweep") for k in ("force", "FORCE", "no-force")),
+                *((f'"{k}"', "is not a name") for k in ("force=True", "--force", "force ")),
+                ("run-dir", "run-dir cannot be given to a sweep"),
+                ('"run_dir=x"', "is not a name"),
+                ("Run_Dir", "run-dir cannot be given to a sweep"),
+                ("seeds", "seeds cannot be given to a sweep"),
+            )
+            for value in ("true", "'True'", "''", "[false]")
+        ),
     ],
 )
 def test_a_mistake_in_a_file_is_named(
@@ -239,7 +273,7 @@ def test_a_gpu_is_needed_where_the_runs_are_and_not_to_plan_them(
     capsys.readouterr()
     assert main(["sweep", *cuda]) == 2
     assert "device: 'cuda' is not there" in capsys.readouterr().err
-    assert main(["sweep", *cuda, "--dry-run", "--device", "gpu"]) == 2
+    assert main(["sweep", *cuda[:-4], "--dry-run", "--device", "gpu"]) == 2
     assert "device: 'gpu' is not one of" in capsys.readouterr().err
 
 

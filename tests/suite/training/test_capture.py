@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from algorithms import ALGORITHMS, entry, load
+from algorithms import ALGORITHMS, load
 from algorithms.algorithm import Outcomes, Problem
 from algorithms.draws import Draws
-from suite.presets import override
 from suite.training import capture
 from suite.training.capture import WARM_CALLS, Captured
 from suite.training.learner import Learner, on_host, to_host
@@ -153,11 +153,13 @@ def test_recording_without_a_gpu_falls_back(capsys: pytest.CaptureFixture[str]) 
 
 def learner(name: str, device: str, seeds: tuple[int, ...] = ()) -> Learner:
     """A small algorithm on a filled replay."""
-    found = entry(name)
+    trained = load(name)
     small = {"actor_width": 64, "critic_width": 64, "modules": 6, "episodes_per_individual": 1}
-    settings = override(found.settings(), {**small, "window": 1, "success_threshold": 1.0})
+    small |= {"window": 1, "success_threshold": 1.0}
+    known = {f.name for f in fields(trained.Settings)}
+    settings = trained.Settings(**{k: v for k, v in small.items() if k in known})
     problem = Problem(("a", "b", "c"), 2, 0, torch.device(device), together=seeds)
-    algorithm = load(found.path)(settings, problem)
+    algorithm = trained(settings, problem)
     replay = Replay(3, 500, algorithm.extras, problem.device, Draws.of(problem, "replay"))
     random = torch.Generator().manual_seed(0)
     rows = 3 * max(len(seeds), 1)

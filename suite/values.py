@@ -1,0 +1,170 @@
+"""Values as they are typed: text to what a field's type asks for, its range, and back to text."""
+
+from __future__ import annotations
+
+import math
+import re
+import types
+from dataclasses import fields
+from decimal import Decimal
+from fractions import Fraction
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from algorithms.fields import Range, range_of
+from suite.messages import UserError, choose
+
+UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9}
+NUMBER = re.compile(r"([+-]?\d+(?:_\d+)*(?:\.\d+)?(?:[eE][+-]?\d{1,9})?)([kKMGB]?)", re.ASCII)
+DIGITS = 40
+"""A whole number with more is refused before it is worked out."""
+NONE = "none"
+"""None, where a type allows it."""
+
+
+def kinds(owner: type[Any]) -> dict[str, Any]:
+    """The type, with its range, of every field of a dataclass."""
+    hints = get_type_hints(owner, include_extras=True)
+    return {f.name: hints[f.name] for f in fields(owner)}
+
+
+def read(name: str, kind: Any, text: str | None) -> Any:
+    """The value that a text stands for; None is an option without one, which a flag alone may be.
+
+    Raises UserError in one line, also for a value outside of the type's range.
+    """
+    shown = name.replace("_", "-")
+    if text is None:
+        if without_range(kind) is bool:
+            return True
+        raise UserError(f"{shown}: no value given; write --{shown} <value>")
+    if not text.strip():
+        raise UserError(f"{shown}: the value is empty; give one, or leave --{shown} out")
+    if not text.isprintable():
+        raise UserError(f"{shown}: {text!a} has characters that cannot be shown")
+    value = converted(shown, kind, text)
+    check_value(name, kind, value, text)
+    return value
+
+
+def converted(shown: str, kind: Any, text: str) -> Any:
+    """A text as its type, whatever its range."""
+    kind = without_range(kind)
+    if get_origin(kind) is Literal:
+        by_text = {written(choice): choice for choice in get_args(kind)}
+        if text not in by_text:
+            raise UserError(choose(shown, text, by_text))
+        return by_text[text]
+    if get_origin(kind) in (Union, types.UnionType):
+        return first_fitting(shown, get_args(kind), text)
+    if get_origin(kind) is tuple:
+        return parts(shown, get_args(kind), text)
+    if kind is bool:
+        if text not in ("True", "False"):
+            raise UserError(choose(shown, text, ("True", "False")))
+        return text == "True"
+    if kind is int:
+        return whole(shown, text)
+    if kind is float:
+        try:
+            return float(text) if text.isascii() else float("")
+        except ValueError:
+            raise UserError(f"{shown}: {text!r} is not a number") from None
+    if kind is str:
+        return text
+    raise UserError(f"{shown}: a value of type {kind} cannot be given on a command line")
+
+
+def first_fitting(shown: str, kinds: tuple[Any, ...], text: str) -> Any:
+    """The text as the first of several types that takes it."""
+    if type(None) in kinds and text.lower() == NONE:
+        return None
+    problems = []
+    for kind in kinds:
+        try:
+            if kind is not type(None):
+                return converted(shown, kind, text)
+        except UserError as error:
+            problems.append(error)
+    if type(None) in kinds:
+        raise UserError(f"{problems[0]}, and not none") from None
+    raise problems[0]
+
+
+def parts(shown: str, kinds: tuple[Any, ...], text: str) -> tuple[Any, ...]:
+    """A tuple, its values separated by commas."""
+    texts = text.split(",")
+    if kinds[1:] == (...,):
+        kinds = kinds[:1] * len(texts)
+    if len(texts) != len(kinds):
+        raise UserError(f"{shown}: {text!r} is not {len(kinds)} values separated by commas")
+    return tuple(converted(shown, kind, part) for kind, part in zip(kinds, texts, strict=True))
+
+
+def whole(shown: str, text: str) -> int:
+    """2000000, 2_000_000, 2e6, 2M or 1.5M as a whole number. Raises UserError for others."""
+    found = NUMBER.fullmatch(text)
+    if not found:
+        raise UserError(f"{shown}: {text!r} is not a whole number; write 400000, 400k or 4e5")
+    number = Decimal(found[1])
+    if number and abs(number.adjusted()) > DIGITS:
+        raise UserError(f"{shown}: {text} is out of reach; write a whole number of fewer digits")
+    value = Fraction(number) * UNITS[found[2].upper()]
+    if value.denominator != 1:
+        raise UserError(f"{shown}: {text!r} is not a whole number; write 400000, 400k or 4e5")
+    return int(value)
+
+
+def check_value(name: str, kind: Any, value: Any, text: str = "") -> None:
+    """Raises UserError, with the range, for a value that its field does not take."""
+    shown, given = name.replace("_", "-"), text or repr(value)
+    range_, kind = range_of(kind), without_range(kind)
+    if get_origin(kind) is Literal and value not in get_args(kind):
+        raise UserError(choose(shown, value, map(written, get_args(kind))))
+    if get_origin(kind) in (Union, types.UnionType):
+        check_value(name, next((k for k in get_args(kind) if fits(k, value)), str), value, given)
+    if isinstance(value, tuple):
+        own = get_args(kind)
+        for i, part in enumerate(value):
+            check_value(name, own[0] if own[1:] == (...,) else own[i], part, given)
+    if kind is int and not (isinstance(value, int) and not isinstance(value, bool)):
+        raise UserError(f"{shown}: {given} is not a whole number")
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        refusal = (range_ or Range()).refusal(value)
+        if refusal:
+            raise UserError(f"{shown}: {given} is out of range; {refusal}")
+
+
+def fits(kind: Any, value: Any) -> bool:
+    """Whether a value is of a type, as far as its class says."""
+    plain = without_range(kind)
+    if get_origin(plain) is Literal:
+        return value in get_args(plain)
+    return isinstance(value, get_origin(plain) or plain)
+
+
+def without_range(kind: Any) -> Any:
+    """A type without what `Annotated` adds to it."""
+    return get_args(kind)[0] if get_origin(kind) is Annotated else kind
+
+
+def written(value: Any) -> str:
+    """A value as `read` takes it."""
+    if value is None:
+        return NONE
+    return ",".join(map(written, value)) if isinstance(value, tuple) else str(value)
+
+
+def described(kind: Any) -> str:
+    """What may be given for a type, in a few words for the help."""
+    range_, kind = range_of(kind), without_range(kind)
+    if get_origin(kind) is Literal:
+        return " | ".join(written(choice) for choice in get_args(kind))
+    if get_origin(kind) in (Union, types.UnionType):
+        return " | ".join(NONE if k is type(None) else described(k) for k in get_args(kind))
+    if get_origin(kind) is tuple:
+        return ",".join("…" if k is ... else described(k) for k in get_args(kind))
+    if kind in (int, float):
+        limited = range_ is not None and (math.isfinite(range_.low) or math.isfinite(range_.high))
+        whole_ = "whole number" if kind is int else "number"
+        return f"{whole_}, {range_}" if limited else whole_
+    return "True | False" if kind is bool else "text"
