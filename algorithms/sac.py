@@ -254,7 +254,8 @@ class MultiTaskSAC(Algorithm):
         """That of −log α · (log π + target entropy) of each task, [T], from log π [T, B]: Haarnoja
         et al. (1812.05905), equation 18.
         """
-        return -(log_density.mean(-1) + self.settings.target_entropy)
+        excess: Tensor = log_density.mean(-1) + self.settings.target_entropy
+        return -excess
 
     # Acting ----------------------------------------------------------------------------------
 
@@ -379,7 +380,7 @@ class MultiTaskSAC(Algorithm):
 
     def step(self, state: State, gradients: dict[str, Tensor]) -> Tensor:
         """Clips, steps each vector and returns the first one's norm before clipping."""
-        norms = []
+        norms: list[Tensor] = []
         for name, gradient in gradients.items():
             each = name == "critic" and self.settings.clip_critics == "separately"
             norm = torch.linalg.vector_norm(gradient, dim=-1 if each else None, keepdim=each)
@@ -390,7 +391,9 @@ class MultiTaskSAC(Algorithm):
     def clipped(self, gradient: Tensor, norm: Tensor) -> Tensor:
         """The gradient scaled to a norm of at most `gradient_clip`."""
         largest = self.settings.gradient_clip
-        return gradient * (largest / (norm + 1e-6)).clamp(max=1.0) if largest > 0 else gradient
+        if largest > 0:
+            gradient = gradient * (largest / (norm + 1e-6)).clamp(max=1.0)
+        return gradient
 
     def step_temperature(self, state: State, gradient: Tensor) -> None:
         """Steps the temperatures on the gradient [T] of each task's loss."""
