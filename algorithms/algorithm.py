@@ -118,7 +118,7 @@ class Algorithm(ABC):
     extras: Mapping[str, tuple[tuple[int, ...], torch.dtype]] = {}
     """Per-transition data for the replay to carry: name → (shape, dtype)."""
 
-    generators: dict[str, torch.Generator]
+    generators: Mapping[str, torch.Generator] = {}
     """Those on the device that `act` and `update` draw from, by purpose."""
 
     due_updates: int = 0

@@ -148,7 +148,7 @@ class MultiTaskSAC(Algorithm):
         self.optimisers = self.build_optimisers()
         self.state: State = self.initial_state("init")
         """All tensors that learning changes, by name; subclasses add their own."""
-        self.generators = {
+        self.generators: dict[str, torch.Generator] = {
             purpose: generator(problem.seed, purpose, problem.device)
             for purpose in ("exploration", "update")
         }

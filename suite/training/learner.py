@@ -24,7 +24,7 @@ class Learner:
     def __init__(self, algorithm: Algorithm, replay: Replay, batch_per_task: int) -> None:
         self.algorithm, self.replay, self.batch_per_task = algorithm, replay, batch_per_task
         self.device = replay.rows.device
-        self.captures = own(algorithm, "capturable") and self.device.type == "cuda"
+        self.captures = able(algorithm, "capturable") and self.device.type == "cuda"
         self.layout: list[tuple[str, torch.Size]] = []
         """Names and shapes of the metrics that stand one behind the other."""
         self.seen = torch.empty(0)
@@ -86,7 +86,7 @@ class Learner:
         self.draw_again(drawn)
 
 
-def own(algorithm: Algorithm, ability: str) -> bool:
+def able(algorithm: Algorithm, ability: str) -> bool:
     """Whether the algorithm's class itself, not a base of it, has this ability."""
     return bool(vars(type(algorithm)).get(ability))
 

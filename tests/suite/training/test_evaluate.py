@@ -82,7 +82,7 @@ def test_success_equals_metaworlds_own_evaluator_on_the_same_goals() -> None:
     agent: Any = SometimesScripted(goals)
     plan = goals.evaluation(EPISODES)
     with VectorEnv(TASKS, 2, "v2", "fast", 1) as envs:
-        ours = evaluate(agent, envs, plan, HORIZON, torch.device("cpu"))
+        ours = evaluate([agent], envs, [plan], HORIZON, torch.device("cpu"))[0]
 
     rates = []
     for index, name in enumerate(TASKS):
@@ -110,7 +110,7 @@ def test_the_last_goals_are_evaluated_once_although_envs_run_in_fives() -> None:
 
     recorder: Any = Recorder()
     with VectorEnv(["reach-v3"], 5, "v2", "fast", 1) as envs:
-        result = evaluate(recorder, envs, goals.evaluation(7), 1, torch.device("cpu"))
+        result = evaluate([recorder], envs, [goals.evaluation(7)], 1, torch.device("cpu"))[0]
     assert result.successes.shape == (1, 7)
     assert len(set(seen)) == 7
 
@@ -126,7 +126,7 @@ def test_evaluating_twice_gives_the_same_numbers(episodes: int) -> None:
     pusher: Any = Pusher()
     with VectorEnv(["reach-v3", "push-v3"], 2, "v2", "fast", 2) as envs:
         first, again = (
-            evaluate(pusher, envs, goals.evaluation(episodes), 30, torch.device("cpu"))
+            evaluate([pusher], envs, [goals.evaluation(episodes)], 30, torch.device("cpu"))
             for _ in range(2)
         )
     np.testing.assert_array_equal(first.returns, again.returns)

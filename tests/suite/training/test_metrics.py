@@ -18,7 +18,7 @@ TASKS = ("reach-v3", "push-v3")
 
 def metrics_with(step: int, **bad: torch.Tensor) -> UpdateMetrics:
     """Four gradient steps at steps 0, 2, 4, 6 of the episode; the one at `step` is `bad`."""
-    metrics = UpdateMetrics(TASKS, [0])
+    metrics = UpdateMetrics(TASKS)
     for at in (0, 2, 4, 6):
         values = {"critic_loss": torch.tensor([at + 1.0, at + 2.0]), "norm": torch.tensor(3.0)}
         metrics.add(at, values | (bad if at == step else {}))
@@ -47,7 +47,7 @@ def test_a_metric_of_the_whole_agent_names_no_task() -> None:
 
 
 def test_the_first_bad_step_is_named_and_there_the_metric_of_a_task() -> None:
-    metrics = UpdateMetrics(TASKS, [0])
+    metrics = UpdateMetrics(TASKS)
     nan = torch.tensor(math.nan)
     good, bad = torch.ones(2), torch.tensor([math.nan, 1.0])
     metrics.add(0, {"norm": torch.tensor(1.0), "early": good, "late": good})
@@ -62,7 +62,7 @@ def test_finite_metrics_pass_and_their_means_become_rows() -> None:
     assert metrics.count == 4
     metrics.check(0, 10, 0)
     log = RowLog(TASKS)
-    metrics.write([log], env_step=80, update=4)
+    metrics.write(log, env_step=80, update=4)
     assert log.rows == [
         ("reach-v3", "train/critic_loss", 80, 4, 4.0),
         ("push-v3", "train/critic_loss", 80, 4, 5.0),
@@ -72,10 +72,10 @@ def test_finite_metrics_pass_and_their_means_become_rows() -> None:
 
 
 def test_a_round_without_gradient_steps_has_no_metrics() -> None:
-    metrics = UpdateMetrics(TASKS, [0])
+    metrics = UpdateMetrics(TASKS)
     metrics.check(0, 10, 0)
     log = RowLog(TASKS)
-    metrics.write([log], 0, 0)
+    metrics.write(log, 0, 0)
     assert log.rows == []
 
 

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from algorithms.draws import Draws
 from suite.runs.checkpoint import CheckpointStore
 from suite.training.replay import WIDTH, Replay
 
@@ -20,7 +19,7 @@ EXTRAS = {"route": ((3,), torch.uint8), "score": ((), torch.float64)}
 
 
 def replay(tasks: int = 2, capacity: int = 10, seed: int = 0) -> Replay:
-    return Replay(tasks, capacity, EXTRAS, CPU, Draws([torch.Generator().manual_seed(seed)]))
+    return Replay(tasks, capacity, EXTRAS, CPU, torch.Generator().manual_seed(seed))
 
 
 def lockstep(tasks: int, envs: int, number: int) -> tuple[Tensor, ...]:
@@ -49,7 +48,7 @@ def same(a: Replay, b: Replay) -> bool:
         torch.equal(a.rows, b.rows)
         and a.written == b.written
         and all(torch.equal(a.extras[name], b.extras[name]) for name in EXTRAS)
-        and torch.equal(a.draws.generators[0].get_state(), b.draws.generators[0].get_state())
+        and torch.equal(a.generator.get_state(), b.generator.get_state())
     )
 
 

@@ -24,7 +24,6 @@ from algorithms.algorithm import (
     Outcomes,
     ParameterCounts,
 )
-from algorithms.draws import Draws
 from suite.config import EvaluationConfig, ExecutionConfig, RunConfig, TaskConfig, TrainingConfig
 from suite.envs.tasks import Goals
 from suite.envs.vector import StepResult
@@ -170,13 +169,13 @@ def make(tmp_path: Path) -> Make:
         generator = torch.Generator().manual_seed(seed)
         capacity = config.training.buffer_per_task
         goals = Goals("reach,push", "random", seed, 0, "fast")
+        replay = Replay(2, capacity, algorithm.extras, CPU, generator)
+        probe = Batch(*[torch.zeros(2, 1)] * 5, {})
+        run = SeedRun(config, directory, goals, RowLog(config.tasks), algorithm, replay, probe)
         return Trainer(
-            [SeedRun(config, directory, goals, RowLog(config.tasks))],
-            algorithm,
-            Replay(2, capacity, algorithm.extras, CPU, Draws([generator])),
+            [run],
             WritingEnvs(2 * envs, diary),  # type: ignore[arg-type]
             WritingEnvs(2 * EVALUATION_ENVS, []),  # type: ignore[arg-type]
-            Batch(*[torch.zeros(2, 1)] * 5, {}),
             Progress("test", 1),
         )
 
@@ -184,12 +183,12 @@ def make(tmp_path: Path) -> Make:
 
 
 def written(trainer: Trainer) -> Any:
-    return trainer.algorithm
+    return trainer.runs[0].algorithm
 
 
 def stored(trainer: Trainer) -> dict[str, Tensor]:
     """The replay's rows in the order of adding, by their parts."""
-    rows = trainer.replay.rows[:, : trainer.replay.written]
+    rows = trainer.runs[0].replay.rows[:, : trainer.runs[0].replay.written]
     return {
         "observation": rows[..., :39],
         "action": rows[..., 39:43],
@@ -232,7 +231,7 @@ def test_rewards_and_extras_are_those_of_the_step(make: Make) -> None:
     steps = torch.arange(HORIZON)
     for task in range(2):
         torch.testing.assert_close(stored(trainer)["reward"][task], task + (steps + 1) / 10)
-        assert torch.equal(trainer.replay.extras["mark"][task, :HORIZON], steps * 2.0)
+        assert torch.equal(trainer.runs[0].replay.extras["mark"][task, :HORIZON], steps * 2.0)
 
 
 def test_several_envs_of_a_task_stay_with_their_task(make: Make) -> None:
@@ -259,7 +258,7 @@ def test_the_first_steps_are_uniformly_random_without_learning(make: Make, envs:
     assert first.abs().max() <= 1
     assert len(first.unique()) == first.numel()
     # One gradient step a lockstep after them: 8 of 18 locksteps are random.
-    assert len(written(trainer).batches) == trainer.updates == 3 * HORIZON - 8
+    assert len(written(trainer).batches) == trainer.runs[0].updates == 3 * HORIZON - 8
 
 
 def test_random_actions_depend_on_the_seed_alone(make: Make) -> None:
@@ -276,22 +275,22 @@ def test_without_random_steps_it_learns_from_the_first_transition_on(make: Make)
     trainer = make(training={"random_steps": 0})
     trainer.train_round()
     assert (stored(trainer)["action"] == POLICY_ACTION).all()
-    assert trainer.updates >= HORIZON - 1
+    assert trainer.runs[0].updates >= HORIZON - 1
 
 
 @pytest.mark.parametrize(("every", "updates"), [(1, 6), (2, 3), (3, 2), (5, 2)])
 def test_update_every_spaces_gradient_steps(make: Make, every: int, updates: int) -> None:
     trainer = make(training={"random_steps": HORIZON, "update_every": every})
     trainer.train_round()
-    assert trainer.updates == 0
+    assert trainer.runs[0].updates == 0
     trainer.train_round()
-    assert trainer.updates == updates
+    assert trainer.runs[0].updates == updates
 
 
 def test_envs_step_while_the_learner_works_on_what_came_before(make: Make) -> None:
     trainer = make(training={"random_steps": HORIZON})
     trainer.train_round()
-    trainer.algorithm.diary.clear()  # type: ignore[attr-defined]
+    trainer.runs[0].algorithm.diary.clear()  # type: ignore[attr-defined]
     trainer.train_round()
     lockstep = ["send", "update", "receive"]
     assert written(trainer).diary == ["reset", *lockstep * HORIZON]
@@ -312,9 +311,10 @@ def test_batches_have_the_same_number_of_transitions_of_every_task(make: Make) -
 
 def test_the_algorithm_hears_returns_and_success_at_any_step(make: Make) -> None:
     trainer = make(training={"random_steps": HORIZON})
-    assert trainer.train_round() is None, "random actions are no deed of the algorithm"
-    outcome = trainer.train_round()
-    assert outcome is not None
+    trainer.train_round()
+    assert not trainer.learned_in(0), "random actions are no deed of the algorithm"
+    (outcome,) = trainer.train_round()
+    assert trainer.learned_in(1)
     total = sum(step / 10 for step in range(1, HORIZON + 1))
     torch.testing.assert_close(
         outcome.returns, torch.tensor([[total], [total + HORIZON]], dtype=torch.float64)
@@ -381,7 +381,7 @@ def test_checkpoints_are_due_by_time_and_at_the_end(make: Make) -> None:
     state = often.runs[0].directory.checkpoints.load()
     assert state is not None
     assert state.state["round"] == 4
-    assert state.state["updates"] == often.updates
+    assert state.state["updates"] == often.runs[0].updates
 
 
 def test_a_long_run_between_checkpoints_saves_once_at_its_end(make: Make) -> None:
@@ -398,7 +398,11 @@ def test_a_restored_trainer_stands_where_the_saved_one_stood(make: Make) -> None
     first.runs[0].directory.lock.close()
     second = make(4)
     assert second.restore() == []
-    assert (second.round, second.updates, second.env_step) == (2, first.updates, 4 * HORIZON)
+    assert (second.round, second.runs[0].updates, second.env_step) == (
+        2,
+        first.runs[0].updates,
+        4 * HORIZON,
+    )
     assert torch.equal(second.replay.rows, first.replay.rows)
     for trainer in (first, second):
         trainer.train_round()
@@ -411,14 +415,14 @@ def test_a_restored_trainer_stands_where_the_saved_one_stood(make: Make) -> None
 
 def test_an_interrupt_ends_the_run_after_the_episode_with_a_checkpoint(make: Make) -> None:
     trainer = make(50)
-    real = trainer.algorithm.end_episodes
+    real = trainer.runs[0].algorithm.end_episodes
 
     def interrupted(outcomes: Outcomes) -> None:
         real(outcomes)
         if trainer.round == 3:
             signal.raise_signal(signal.SIGTERM)
 
-    trainer.algorithm.end_episodes = interrupted  # type: ignore[method-assign]
+    trainer.runs[0].algorithm.end_episodes = interrupted  # type: ignore[method-assign]
     with pytest.raises(Interrupted) as stop:
         trainer.run()
     assert stop.value.env_step == 3 * 2 * HORIZON
@@ -429,7 +433,7 @@ def test_an_interrupt_ends_the_run_after_the_episode_with_a_checkpoint(make: Mak
 
 def test_an_interrupt_in_the_last_episode_finishes_the_run(make: Make) -> None:
     trainer = make(1)
-    trainer.algorithm.end_episodes = (  # type: ignore[method-assign]
+    trainer.runs[0].algorithm.end_episodes = (  # type: ignore[method-assign]
         lambda _: signal.raise_signal(signal.SIGINT)
     )
     assert trainer.run()[0].successes.shape == (2, 7)
@@ -470,7 +474,7 @@ def test_a_nan_loss_is_noticed_before_the_round_is_saved_or_evaluated(make: Make
 def test_a_nan_action_in_evaluation_is_an_error_and_not_a_failure_of_the_task(make: Make) -> None:
     # The last gradient step of a round can break the weights without a sign in its metrics.
     trainer = make(1)
-    trainer.algorithm.act = (
+    trainer.runs[0].algorithm.act = (
         lambda observations, explore: Decision(  # type: ignore[method-assign]
             torch.full((*observations.shape[:2], 4), 0.5 if explore else math.nan),
             {"mark": observations[..., 1]},
