@@ -125,9 +125,9 @@ def test_evaluating_twice_gives_the_same_numbers(episodes: int) -> None:
 
     pusher: Any = Pusher()
     with VectorEnv(["reach-v3", "push-v3"], 2, "v2", "fast", 2) as envs:
+        plan = [goals.evaluation(episodes)]
         first, again = (
-            evaluate([pusher], envs, [goals.evaluation(episodes)], 30, torch.device("cpu"))
-            for _ in range(2)
+            evaluate([pusher], envs, plan, 30, torch.device("cpu"))[0] for _ in range(2)
         )
     np.testing.assert_array_equal(first.returns, again.returns)
     assert np.unique(first.returns).size == 2 * episodes

@@ -403,7 +403,7 @@ def test_a_restored_trainer_stands_where_the_saved_one_stood(make: Make) -> None
         first.runs[0].updates,
         4 * HORIZON,
     )
-    assert torch.equal(second.replay.rows, first.replay.rows)
+    assert torch.equal(second.runs[0].replay.rows, first.runs[0].replay.rows)
     for trainer in (first, second):
         trainer.train_round()
     # Sampling goes on with the generator where it was.
