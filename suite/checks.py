@@ -12,8 +12,6 @@ from suite.config import RunConfig
 from suite.envs.tasks import PRESET_GOALS
 from suite.messages import UserError, choose
 
-TRANSITION_BYTES = 4 * 84
-"""A transition in the replay: 84 floats."""
 HORIZON_LIMIT = 500
 """Meta-World's own time limit."""
 NOT_NEGATIVE = {
@@ -93,21 +91,7 @@ def check(config: RunConfig, here: bool = True) -> None:
     if config.training.precision == "tf32" and config.device == "cpu":
         raise UserError("precision: tf32 is a GPU's; leave it out, or add --device cuda")
     if here:
-        check_memory(config)
         check_device(config.device)
-
-
-def check_memory(config: RunConfig) -> None:
-    """Raises UserError for a replay that is larger than this machine's memory."""
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    seeds = len(config.each_seed()) if config.execution.batched else 1
-    replay = seeds * len(config.tasks) * config.training.buffer_per_task * TRANSITION_BYTES
-    if replay > memory and config.device == "cpu":
-        of_seeds = f" and {seeds} seeds" if seeds > 1 else ""
-        raise UserError(
-            f"buffer-per-task: {config.training.buffer_per_task} needs {replay / 1e9:.1f} GB for "
-            f"{len(config.tasks)} tasks{of_seeds}, and this machine has {memory / 1e9:.1f} GB"
-        )
 
 
 def check_device_name(device: str) -> None:

@@ -25,12 +25,12 @@ from PIL import Image
 
 from algorithms.algorithm import Algorithm
 from suite.config import RunConfig
+from suite.envs import OBSERVATION_SIZE
 from suite.envs.meta_world import make_env, reset_to_goal, reset_to_random_goal
 from suite.envs.tasks import Goal, Goals
-from suite.envs.vector import OBSERVATION_SIZE
 from suite.messages import UserError
 from suite.randomness import stream
-from suite.runs.checkpoint import write_atomically
+from suite.runs.files import write_atomically
 from suite.runs.rebuild import stored_config, trained
 
 Picture = NDArray[np.uint8]

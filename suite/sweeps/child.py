@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 from suite.config import RunConfig
 from suite.options import command_line
-from suite.runs.directory import FAILURE, LOG, RESULT, Busy, RunDirectory
+from suite.runs.directory import FAILURE, LOG, Busy, RunDirectory
+from suite.runs.finished import RESULT
 from suite.runs.state import in_use
 
 DONE, STOPPED, BUSY = 0, 130, Busy.status

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from algorithms.algorithm import Batch
 from algorithms.draws import Draws
+from suite.envs import ACTION_SIZE, OBSERVATION_SIZE
 
-OBSERVATION, ACTION = 39, 4
-WIDTH = 2 * OBSERVATION + ACTION + 2
+WIDTH = 2 * OBSERVATION_SIZE + ACTION_SIZE + 2
 """Floats a row: observation, action, reward, timeout, next observation."""
 Extras = Mapping[str, tuple[tuple[int, ...], torch.dtype]]
 """What an algorithm adds to a transition: name → (shape, dtype)."""
@@ -145,6 +145,6 @@ class Replay:
 def unpack(rows: Tensor, extras: Mapping[str, Tensor]) -> Batch:
     """Views of packed rows [T, B, 84]."""
     observations, actions, reward, timeout, following = torch.split(
-        rows, [OBSERVATION, ACTION, 1, 1, OBSERVATION], -1
+        rows, [OBSERVATION_SIZE, ACTION_SIZE, 1, 1, OBSERVATION_SIZE], -1
     )
     return Batch(observations, actions, reward[..., 0], following, timeout[..., 0], extras)

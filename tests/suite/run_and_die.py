@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from suite.cli import main
-from suite.runs import checkpoint, directory
+from suite.runs import checkpoint, directory, files, finished, manifest
 
 
 def die() -> None:
@@ -19,7 +19,7 @@ def die() -> None:
 
 if __name__ == "__main__":
     deadly, where = int(sys.argv[1]), sys.argv[2]
-    write, calls = checkpoint.write_atomically, 0
+    write, calls = files.write_atomically, 0
 
     def counted(path: Path, data: bytes) -> str:
         global calls
@@ -30,5 +30,6 @@ if __name__ == "__main__":
             die()
         return write(path, data)
 
-    checkpoint.write_atomically = directory.write_atomically = counted
+    for module in (checkpoint, directory, finished, manifest):
+        module.write_atomically = counted
     raise SystemExit(main(sys.argv[3:]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import signal
 from collections.abc import Iterable
@@ -13,6 +14,7 @@ import pytest
 from suite.config import RunConfig
 from suite.estimate import Cost, seconds_left, sweep_seconds
 from suite.runs.directory import Busy, RunDirectory, locked
+from suite.runs.finished import seal
 from suite.runs.progress import Progress
 from suite.runs.state import State, state
 from suite.sweeps import supervisor
@@ -39,7 +41,10 @@ def folder(config: RunConfig) -> Path:
 
 
 def finish(config: RunConfig) -> None:
-    (folder(config) / "result.json").write_text('{"mean_success": 0.5}')
+    (folder(config) / "rows.parquet").write_bytes(b"rows")
+    result = {"mean_success": 0.5, "rows_sha256": hashlib.sha256(b"rows").hexdigest()}
+    sealed = json.dumps({**result, "sha256": seal(result)})
+    (folder(config) / "result.json").write_text(sealed)
 
 
 class Fake:
@@ -236,7 +241,7 @@ def test_what_a_sweep_leaves_in_a_run_is_the_runs_own(runs: Plan) -> None:
     RunDirectory(forced).open()
     assert {p.name for p in path.iterdir()} == {"lock", "log.txt", "config.json"}
     (path / "progress.json").write_text("{}")
-    directory.tidy()
+    directory.tidy({"rows_sha256": ""})
     assert not (path / "progress.json").exists()
 
 
