@@ -5,13 +5,15 @@ Bad input is refused before torch or an environment is loaded, in one line.
 
 from __future__ import annotations
 
-import os
+import errno
 import sys
 from collections.abc import Callable, Sequence
 
 from suite.checks import check
+from suite.memory import check_memory, host_memory
 from suite.messages import UserError, choose
 from suite.options import USAGE, parse
+from suite.output import kept_going
 from suite.presets import PRESETS
 from suite.process import prepare
 
@@ -22,6 +24,8 @@ def bench(arguments: Arguments) -> int:
     """One run: trains it, resumes it, or shows what it ended with."""
     config = parse(arguments)
     check(config)
+    if config.device == "cpu":
+        check_memory(config, host_memory())
     from suite.bench import bench
 
     return bench(config)
@@ -67,7 +71,15 @@ COMMANDS: dict[str, tuple[Callable[[Arguments], int], str]] = {
 def main(arguments: Arguments | None = None) -> int:
     """Runs a command; returns the exit status."""
     prepare()
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    with kept_going() as lost:
+        status = carried_out(list(sys.argv[1:] if arguments is None else arguments))
+    for line in lost:
+        print(f"error: {line}", file=sys.stderr)
+    return status or int(bool(lost))
+
+
+def carried_out(arguments: list[str]) -> int:
+    """Runs a command; what the user can put right is said in a line."""
     try:
         if not arguments or arguments[0] in ("-h", "--help"):
             print(usage())
@@ -78,12 +90,13 @@ def main(arguments: Arguments | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.status
-    except BrokenPipeError:
-        # Whoever read the output has seen enough: `--help | head`.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE):
+            raise
+        print(f"error: {error.strerror}: raise the limit (ulimit -n 1024)", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
-        print("stopped; the same command resumes from the last checkpoint", file=sys.stderr)
+        print("stopped; the same command goes on from what has been saved", file=sys.stderr)
         return 130
 
 
