@@ -311,8 +311,8 @@ class CheckpointStore:
                 lines.append(line)
         because = f" that can be used ({'; '.join(lines)})" if lines else ""
         raise UserError(
-            f"{self.folder} holds no checkpoint{because}; the weights are needed, and the bench "
-            "command of this run makes them"
+            f"{self.folder} holds no checkpoint{because}; the weights are needed: put them back "
+            "from a copy, or train the run"
         )
 
 

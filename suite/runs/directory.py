@@ -163,7 +163,7 @@ class RunDirectory:
         """
         sealed, rows = self.checkpoints.finished_rows(), self.path / ROWS
         try:
-            found = done(self.path)
+            found = done(self.path, self.config.name())
             if found is not None or not sealed:
                 return found
             problem = f"{self.path / RESULT} is gone"
@@ -263,8 +263,9 @@ class RunDirectory:
 
     def tidy(self, result: dict[str, Any]) -> None:
         """Removes what only resuming needed; a kill in the middle leaves the rest to the next."""
-        for name in (TIMES, PROGRESS, FAILURE):
-            (self.path / name).unlink(missing_ok=True)
+        half_written = [p for p in self.path.glob(".*.tmp") if plain_name(p) in OURS]
+        for path in (*(self.path / name for name in (TIMES, PROGRESS, FAILURE)), *half_written):
+            path.unlink(missing_ok=True)
         self.checkpoints.finish(result["rows_sha256"])
         rows = self.path / "rows"
         for path in own_files(rows, PARTS):

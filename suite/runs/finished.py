@@ -18,10 +18,10 @@ from suite.runs.rows import read_rows
 RESULT, ROWS = "result.json", "rows.parquet"
 
 
-def done(folder: Path) -> dict[str, Any] | None:
-    """The result of the run in a folder, its rows checked; None where it is not done.
+def done(folder: Path, run: str) -> dict[str, Any] | None:
+    """The result of the run of this name in a folder, its rows checked; None where it is not done.
 
-    Raises ValueError, naming the file, where the result or the rows are damaged.
+    Raises ValueError, naming the file, where the result or the rows are damaged or another run's.
     """
     path = folder / RESULT
     try:
@@ -33,6 +33,8 @@ def done(folder: Path) -> dict[str, Any] | None:
         whole = False
     if not whole:
         raise ValueError(f"{path} is damaged")
+    if result["run"] != run:
+        raise ValueError(f"{path} belongs to {result['run']}")
     line = line_of(folder / ROWS, result["rows_sha256"])
     if line:
         raise ValueError(line)

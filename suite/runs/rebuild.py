@@ -43,13 +43,17 @@ def stored_config(folder: Path) -> RunConfig:
         raise UserError(f"{path} is not of this version of the suite: {error}") from None
 
 
+def stored_name(folder: Path) -> str:
+    """The name of the run in a directory, whose configuration has been read."""
+    return str(json.loads((folder / "config.json").read_bytes())["run"])
+
+
 def trained(config: RunConfig, folder: Path) -> Algorithm:
     """The algorithm as the newest whole checkpoint in the directory has it, on the CPU.
 
     Raises UserError where there is none or it cannot be read.
     """
-    run = json.loads((folder / "config.json").read_bytes())["run"]
-    path, state = CheckpointStore(folder / "checkpoints", run).weights()
+    path, state = CheckpointStore(folder / "checkpoints", stored_name(folder)).weights()
     problem = Problem(config.tasks, config.task.envs_per_task, config.seed)
     algorithm = load(entry(config.algorithm).path)(config.settings, problem)
     try:

@@ -38,7 +38,7 @@ def state(config: RunConfig) -> State:
     total = config.rounds * config.steps_per_round
     damaged = ""
     try:
-        result = done(folder)
+        result = done(folder, config.name())
     except ValueError as error:
         result, damaged = None, str(error)
     if result:
