@@ -16,18 +16,16 @@ are neither read nor deleted.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import re
 import shutil
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from algorithms.algorithm import ParameterCounts
 from suite.config import RunConfig
@@ -35,6 +33,7 @@ from suite.messages import Failure, UserError
 from suite.runs.checkpoint import CheckpointStore
 from suite.runs.files import opened_to_append, set_aside, write_atomically
 from suite.runs.finished import RESULT, ROWS, done, write_result
+from suite.runs.lock import LOCK_SECONDS, Busy, locked
 from suite.runs.manifest import NAMES, PARTS, line_of, own_files
 from suite.runs.provenance import (
     PACKAGES,
@@ -58,15 +57,6 @@ INSIDE = {
     "film": re.compile(r"\.?(.*\.webp|film\.json)(\.tmp)?"),
 }
 """What we call files in the folders of our own."""
-LOCK_SECONDS = 1.0
-"""How long a held lock is tried: who only looks whether a run goes on holds it for an instant."""
-
-
-class Busy(UserError):
-    """Another process is working on the run."""
-
-    status = 75
-    """EX_TEMPFAIL: it will be free again."""
 
 
 class RunDirectory:
@@ -312,28 +302,6 @@ def check_space(folders: Sequence[Path], needed: int) -> None:
             f"has {free / 1e9:.1f} GB free; make room, choose another --results folder or a "
             "smaller --buffer-per-task"
         )
-
-
-def locked(file: TextIO, seconds: float = 0.0) -> bool:
-    """Takes the lock of a run, for as long as the file is open; False where another has it.
-
-    The kernel drops it when a process ends, however it ends; on NFS the server does. Raises
-    UserError where the file system has no locks.
-    """
-    end = time.monotonic() + seconds
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            if time.monotonic() >= end:
-                return False
-            time.sleep(0.05)
-        except OSError as error:
-            raise UserError(
-                f"results: {file.name} cannot be locked ({error.strerror}), so that two processes "
-                "could train one run; mount the folder with file locks, or choose another --results"
-            ) from None
 
 
 def plain_name(path: Path) -> str:

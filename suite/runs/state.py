@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from suite.config import RunConfig
-from suite.runs.directory import FAILURE, PROGRESS, RunDirectory, locked
+from suite.runs.directory import FAILURE, PROGRESS, RunDirectory
 from suite.runs.finished import done
+from suite.runs.lock import locked
 
 Phase = Literal["done", "running", "failed", "stopped", "waiting"]
 

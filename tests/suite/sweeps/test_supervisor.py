@@ -14,8 +14,9 @@ import pytest
 
 from suite.config import RunConfig
 from suite.estimate import Cost, seconds_left, sweep_seconds
-from suite.runs.directory import Busy, RunDirectory, locked
+from suite.runs.directory import RunDirectory
 from suite.runs.finished import seal
+from suite.runs.lock import Busy, locked
 from suite.runs.progress import Progress
 from suite.runs.state import State, state
 from suite.sweeps import supervisor
