@@ -27,7 +27,7 @@ RUNS ?=
 # Handed to pip when the environment is built.
 PIP_ARGS ?=
 
-.PHONY: help bench scale sweep status tables plots report test check verify-env perf clean
+.PHONY: help bench scale sweep status tables plots report test check verify-env storm perf clean
 
 help:  ## Show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -71,6 +71,9 @@ check: $(VENV)/.ready  ## Lint, types and tests
 
 verify-env: $(VENV)/.ready  ## Compare the fast engine with Meta-World, all tasks, bit for bit
 	$(RUN) -m suite.envs.verify_env
+
+storm: $(VENV)/.ready  ## Kill runs over and over, compare their bytes: ARGS="--seconds 600 --seed 0"
+	@PYTHONPATH=. $(RUN) tests/suite/storm.py $(ARGS)
 
 perf: $(VENV)/.ready  ## Run the benchmarks
 	$(RUN) -m pytest tests/perf --benchmark-only -s

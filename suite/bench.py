@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -11,16 +10,16 @@ import torch
 
 from suite.config import RunConfig
 from suite.envs.meta_world import EngineError, check_engine
-from suite.estimate import checkpoint_bytes, network_bytes
+from suite.estimate import checkpoint_bytes, sizes_in_memory
 from suite.interrupt import Interrupted
-from suite.messages import UserError
+from suite.memory import check_memory, host_memory
+from suite.messages import Diverged, UserError
 from suite.runs.directory import PROGRESS, RunDirectory, check_space
+from suite.runs.finished import ROWS
 from suite.runs.progress import Progress
 from suite.runs.tracking import TrackedLog, Tracker, check_tracker, open_tracker
-from suite.sizes import without_memory
 from suite.training.build import build
-from suite.training.evaluate import Evaluation
-from suite.training.replay import Replay
+from suite.training.compiling import compile_learners, mode_of
 from suite.training.train import Trainer
 
 
@@ -32,7 +31,7 @@ def bench(config: RunConfig) -> int:
         raise UserError(str(error)) from None
     check_tracker(config.execution.track)
     runs = config.each_seed()
-    check_fits(config, len(runs) if config.execution.batched else 1)
+    check_fits(config)
     if config.execution.batched and len(runs) > 1:
         check_together(config)
         return train_all(runs)
@@ -43,25 +42,12 @@ def bench(config: RunConfig) -> int:
     return 0
 
 
-def check_fits(config: RunConfig, seeds: int) -> None:
+def check_fits(config: RunConfig) -> None:
     """Raises UserError, with the bytes needed, where replay and networks exceed the memory."""
-    try:
-        built = without_memory(config.algorithm, config.settings, config.tasks)
-    except Exception:
-        return  # a user's algorithm that cannot be counted without memory: building it will tell
-    counts, extras = built.parameter_counts(), built.extras
-    replay = seeds * Replay.bytes(len(config.tasks), config.training.buffer_per_task, extras)
-    networks = seeds * network_bytes(counts)
-    have = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    have = host_memory()
     if config.device != "cpu":
         have = torch.cuda.get_device_properties(config.device).total_memory
-    if replay + networks > have:
-        fewer = ", or train fewer seeds together" if seeds > 1 else ""
-        raise UserError(
-            f"memory: the replay needs {replay / 1e9:.1f} GB, the networks with their optimisers "
-            f"{networks / 1e9:.1f} GB, and {config.device} has {have / 1e9:.1f} GB; make "
-            f"--buffer-per-task or the widths smaller{fewer}"
-        )
+    check_memory(config, have, *sizes_in_memory(config))
 
 
 def check_together(config: RunConfig) -> None:
@@ -80,13 +66,13 @@ def train_all(configs: Sequence[RunConfig]) -> int:
         directory.open()
     todo = []
     for directory in directories:
-        done = directory.result
-        if done is None:
+        result = directory.result()
+        if result is None:
             todo.append(directory)
             continue
-        directory.tidy()
-        print(table(done))
-        print(f"this run is done: {directory.path / 'rows.parquet'} (--force runs it again)")
+        directory.tidy(result)
+        print(table(result))
+        print(f"this run is done: {directory.path / ROWS} (--force runs it again)")
     for at, group in standing_together(todo):
         status = train(group, at)
         if status:
@@ -106,60 +92,90 @@ def standing_together(
         rounds = {d: d.checkpoints.rounds() or [0] for d in left}
         at = min(newest for newest, *_ in rounds.values())
         slowest = next(d for d in left if rounds[d][0] == at)
-        group = [d for d in left if at in rounds[d] and d.threads() == slowest.threads()]
+        group = [d for d in left if at in rounds[d] and rounding(d) == rounding(slowest)]
         left = [d for d in left if d not in group]
         yield (at if len(group) > 1 else None), group
 
 
+def rounding(directory: RunDirectory) -> tuple[int, str | None]:
+    """What a run keeps from its beginning: threads, and how its learner is carried out."""
+    return directory.threads(), directory.learner()
+
+
 def train(directories: Sequence[RunDirectory], at: int | None = None) -> int:
     """Trains one run, or several seeds together from round `at`; returns the exit status."""
-    configs = [directory.config for directory in directories]
-    config, seeds = configs[0], [c.seed for c in configs]
-    torch.set_num_threads(directories[0].threads())
-    torch.set_float32_matmul_precision(
-        "highest" if config.training.precision == "float32" else "high"
-    )
-    if config.device.startswith("cuda"):
-        torch.cuda.set_device(config.device)
-    for directory in directories:
-        directory.begin_session(seeds)
-    total = config.rounds * config.steps_per_round
-    name = config.name()
-    if len(seeds) > 1:
-        name = f"{name.rpartition('-s')[0]}-s{','.join(map(str, seeds))}"
-    where = directories[0].path if len(seeds) == 1 else directories[0].path.parent
+    config = directories[0].config
+    prepare_torch(config, directories[0].threads())
+    name, total = name_of(directories), config.rounds * config.steps_per_round
+    where = directories[0].path if len(directories) == 1 else directories[0].path.parent
     print(f"{name}: {total:,} env steps on {len(config.tasks)} tasks → {where}")
     progress = Progress(name, total, [directory.path / PROGRESS for directory in directories])
     trainer = built(directories, progress)
     trackers: list[Tracker] = []
     try:
-        for line in trainer.restore(at):
-            print(f"warning: {line}; the checkpoint before it is used", file=sys.stderr)
-        if trainer.round:
-            print(f"resuming at env step {trainer.env_step:,}")
+        begin(directories, trainer, at)
         for run in trainer.runs:
             trackers.append(open_tracker(run.config, run.directory.path, trainer.env_step))
             run.log = TrackedLog(config.tasks, trackers[-1])
         progress.begin(trainer.env_step)
-        evaluations = trainer.run()
+        trainer.run()
         speed = progress.timing(total)["steps_per_second"]
         counts = trainer.runs[0].algorithm.parameter_counts()
-        for directory, evaluation in zip(directories, evaluations, strict=True):
-            directory.finish(counts, summary(directory.config, evaluation))
+        results = [directory.finish(counts) for directory in directories]
     except Interrupted as stop:
         progress.close()
         without = ", without --force," if config.execution.force else ""
         print(f"{stop}; the same command{without} resumes there")
         return 130
+    except Diverged as error:
+        raise Diverged(f"{error}; {what_is_kept(directories)}") from None
     finally:
         progress.close()
         trainer.envs.close()
         trainer.evaluation_envs.close()
         for tracker in trackers:
             tracker.close()
-    show(directories)
-    print(f"{len(seeds) * speed:,.0f} env steps/s in this session")
+    show(directories, results)
+    print(f"{len(directories) * speed:,.0f} env steps/s in this session")
     return 0
+
+
+def prepare_torch(config: RunConfig, threads: int) -> None:
+    """Sets what torch keeps for the whole process."""
+    torch.set_num_threads(threads)
+    torch.set_float32_matmul_precision(
+        "highest" if config.training.precision == "float32" else "high"
+    )
+    if config.device.startswith("cuda"):
+        torch.cuda.set_device(config.device)
+
+
+def name_of(directories: Sequence[RunDirectory]) -> str:
+    """What is trained, in a word."""
+    name = directories[0].config.name()
+    if len(directories) == 1:
+        return name
+    seeds = ",".join(str(directory.config.seed) for directory in directories)
+    return f"{name.rpartition('-s')[0]}-s{seeds}"
+
+
+def begin(directories: Sequence[RunDirectory], trainer: Trainer, at: int | None) -> None:
+    """Takes each run up where it stands, and says so; before that, what is not as it was."""
+    seeds = [directory.config.seed for directory in directories]
+    for line in trainer.restore(at):
+        print(f"warning: {line}", file=sys.stderr)
+    mode = compile_learners(trainer, mode_of(trainer.config, directories[0].learner()))
+    for directory in directories:
+        directory.begin_session(seeds, mode)
+    if trainer.round:
+        print(f"resuming at env step {trainer.env_step:,}")
+
+
+def what_is_kept(directories: Sequence[RunDirectory]) -> str:
+    """What a run that has failed can still be resumed from."""
+    if all(any(directory.checkpoints.rounds()) for directory in directories):
+        return "the last good checkpoint is kept"
+    return "there was no checkpoint yet"
 
 
 def built(directories: Sequence[RunDirectory], progress: Progress) -> Trainer:
@@ -183,25 +199,13 @@ def built(directories: Sequence[RunDirectory], progress: Progress) -> Trainer:
     return trainer
 
 
-def show(directories: Sequence[RunDirectory]) -> None:
+def show(directories: Sequence[RunDirectory], results: Sequence[dict[str, Any]]) -> None:
     """Prints what each run ended with, and where its rows are."""
-    for directory in directories:
+    for directory, result in zip(directories, results, strict=True):
         if len(directories) > 1:
             print(f"seed {directory.config.seed}")
-        print(table(directory.result or {}))
-        print(f"rows: {directory.path / 'rows.parquet'}")
-
-
-def summary(config: RunConfig, evaluation: Evaluation) -> dict[str, Any]:
-    """The contents of result.json."""
-    return {
-        "run": config.name(),
-        "env_steps": config.rounds * config.steps_per_round,
-        "episodes_per_task": evaluation.successes.shape[1],
-        "success": dict(zip(config.tasks, evaluation.success_rates().tolist(), strict=True)),
-        "return": dict(zip(config.tasks, evaluation.returns.mean(1).tolist(), strict=True)),
-        "mean_success": float(evaluation.successes.mean()),
-    }
+        print(table(result))
+        print(f"rows: {directory.path / ROWS}")
 
 
 def table(result: dict[str, Any]) -> str:

@@ -16,13 +16,10 @@ from typing import Any
 
 from suite.config import PARTS, RunConfig, Seed, seeds_of
 from suite.envs.tasks import PRESET_GOALS, task_names
+from suite.memory import check_bytes, host_memory
 from suite.messages import UserError, choose
 from suite.values import check_value, kinds
 
-TRANSITION_BYTES = 4 * 84
-"""A transition in the replay: 84 floats."""
-ENV_BYTES = 3_000_000
-"""An environment with its MuJoCo model."""
 SHARED = 4
 """Threads or processes for each CPU, beyond which they only wait for one another."""
 Rule = Callable[..., None]
@@ -201,29 +198,10 @@ def memory_is_there(
     envs_per_task: int = 1,
 ) -> None:
     """The replay and the envs alone must fit; a sweep tries its runs one by one instead."""
-    together = len(seeds_of(seeds, seed)) if seeds and batched else 1
-    count, memory = together * len(task_names(tasks)), memory_here()
-    replay = count * buffer_per_task * TRANSITION_BYTES if device == "cpu" else 0
-    envs = count * envs_per_task * ENV_BYTES
-    of_seeds = f" of {together} seeds" if together > 1 else ""
-    for name, number, needed in (
-        ("buffer-per-task", buffer_per_task, replay),
-        ("envs-per-task", envs_per_task, envs),
-    ):
-        if needed > memory:
-            raise UserError(
-                f"{name}: {number} needs {needed / 1e9:.1f} GB for {count} tasks{of_seeds}, and "
-                f"this machine has {memory / 1e9:.1f} GB"
-            )
-
-
-def memory_here() -> int:
-    """Bytes that this process may use: the machine's, or a container's limit."""
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    limit = Path("/sys/fs/cgroup/memory.max")
-    if limit.exists() and (text := limit.read_text().strip()).isdigit():
-        memory = min(memory, int(text))
-    return memory
+    if device == "cpu":
+        together = len(seeds_of(seeds, seed)) if seeds and batched else 1
+        sizes = len(task_names(tasks)), together, buffer_per_task, envs_per_task
+        check_bytes(device, host_memory(), *sizes)
 
 
 def check_directory(values: Mapping[str, Any]) -> None:

@@ -5,6 +5,7 @@ Bad input is refused in one line, and before torch or an environment is loaded w
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from suite.checks import RULES_HERE, ask, check, check_directory, memory_is_ther
 from suite.help import USAGE, bench_help
 from suite.messages import UserError, choose
 from suite.options import HELP, run_of, split, suite_values
+from suite.output import kept_going
 from suite.presets import PRESETS
 from suite.process import prepare
 
@@ -94,7 +96,15 @@ DRAWING = ("film",)
 def main(arguments: Arguments | None = None) -> int:
     """Runs a command; returns the exit status."""
     prepare()
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    with kept_going() as lost:
+        status = carried_out(list(sys.argv[1:] if arguments is None else arguments))
+    for line in lost:
+        print(f"error: {line}", file=sys.stderr)
+    return status or int(bool(lost))
+
+
+def carried_out(arguments: list[str]) -> int:
+    """Runs a command; what the user can put right is said in a line."""
     try:
         if not arguments or arguments[0] in ("-h", "--help"):
             print(usage())
@@ -108,12 +118,13 @@ def main(arguments: Arguments | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.status
-    except BrokenPipeError:
-        # Whoever read the output has seen enough: `--help | head`.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE):
+            raise
+        print(f"error: {error.strerror}: raise the limit (ulimit -n 1024)", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
-        print("stopped; the same command resumes from the last checkpoint", file=sys.stderr)
+        print("stopped; the same command goes on from what has been saved", file=sys.stderr)
         return 130
 
 

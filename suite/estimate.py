@@ -8,12 +8,14 @@ is some.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
 from statistics import median
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+import torch
 
 from algorithms.algorithm import ParameterCounts
 from suite.config import RunConfig
+from suite.messages import UserError
 from suite.runs.state import State
 from suite.sizes import without_memory
 from suite.training.replay import Extras, Replay
@@ -43,6 +45,10 @@ class Size(NamedTuple):
     extras: Extras
 
 
+SIZES: dict[str, Size] = {}
+"""What has been counted."""
+
+
 class Cost(NamedTuple):
     """What a run takes."""
 
@@ -58,15 +64,13 @@ class Cost(NamedTuple):
 
 
 def size(config: RunConfig) -> Size:
-    """Parameter counts and extras of a run's algorithm."""
-    return size_of(config.algorithm, config.settings, config.tasks)
-
-
-@cache
-def size_of(algorithm: str, settings: Any, tasks: tuple[str, ...]) -> Size:
-    """The same, counted once for all seeds."""
-    built = without_memory(algorithm, settings, tasks)
-    return Size(built.parameter_counts(), built.extras)
+    """Parameter counts and extras of a run's algorithm, counted once for all seeds."""
+    # By their text: a user's settings need not be hashable.
+    key = repr((config.algorithm, config.settings, config.tasks))
+    if key not in SIZES:
+        built = without_memory(config.algorithm, config.settings, config.tasks)
+        SIZES[key] = Size(built.parameter_counts(), built.extras)
+    return SIZES[key]
 
 
 def cost(config: RunConfig, cores: int) -> Cost:
@@ -104,6 +108,19 @@ def checkpoint_bytes(config: RunConfig, extras: Extras, counts: ParameterCounts)
 def network_bytes(counts: ParameterCounts) -> int:
     """Weights, gradients and Adam's two moments of all networks, and the targets' weights."""
     return 4 * (4 * counts.actor + 5 * counts.critic)
+
+
+def sizes_in_memory(config: RunConfig) -> tuple[int, int]:
+    """Bytes that the algorithm adds to a transition, and those of its networks.
+
+    0 both where it cannot be counted without memory, as a user's may not: building it will tell.
+    """
+    try:
+        counts, extras = size(config)
+    except UserError:
+        return 0, 0
+    own = sum(torch.Size(shape).numel() * kind.itemsize for shape, kind in extras.values())
+    return own, network_bytes(counts)
 
 
 def combined(costs: Mapping[str, Cost], config: RunConfig) -> Cost:

@@ -25,13 +25,15 @@ from PIL import Image
 
 from algorithms.algorithm import Algorithm
 from suite.config import RunConfig
+from suite.envs import OBSERVATION_SIZE
 from suite.envs.meta_world import make_env, reset_to_goal, reset_to_random_goal
 from suite.envs.tasks import Goal, Goals
-from suite.envs.vector import OBSERVATION_SIZE
 from suite.messages import UserError
 from suite.randomness import stream
-from suite.runs.checkpoint import write_atomically
-from suite.runs.rebuild import stored_config, trained
+from suite.runs.directory import warn
+from suite.runs.files import write_atomically
+from suite.runs.finished import done
+from suite.runs.rebuild import stored_config, stored_name, trained
 
 Picture = NDArray[np.uint8]
 """[SIZE, SIZE, 3]."""
@@ -86,6 +88,10 @@ def backend() -> str:
 def film(folder: Path) -> int:
     """Films one run, each task once; returns the number of tasks."""
     config = stored_config(folder)
+    try:
+        done(folder, stored_name(folder))
+    except ValueError as error:
+        warn(f"{error}; its weights, which are filmed, are whole or refused")
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     algorithm = trained(config, folder)
     task = config.task

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 import time
@@ -40,8 +41,10 @@ class Interrupt:
                 return
             raise KeyboardInterrupt
         self.requested, self.first = True, time.monotonic()
-        print(
-            "\nstopping after this episode, with a checkpoint; once more to stop at once and lose "
-            "what is not saved",
-            file=sys.stderr,
-        )
+        # A signal that comes in the middle of another line must not end what it interrupts.
+        with contextlib.suppress(RuntimeError):
+            print(
+                "\nstopping after this episode, with a checkpoint; once more to stop at once and "
+                "lose what is not saved",
+                file=sys.stderr,
+            )

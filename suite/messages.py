@@ -10,7 +10,19 @@ class UserError(Exception):
     """Something that the user can put right; shown as one line, without a traceback."""
 
     status = 2
-    """The exit status of a command that ends with it."""
+    """The exit status of a command that ends with it: refused before any work."""
+
+
+class Failure(UserError):
+    """What ended a run in the middle of its work, such as a full disk."""
+
+    status = 1
+
+
+class Diverged(Failure):
+    """The run's own numbers ended it: a loss or a simulation that is not finite any more."""
+
+    status = 3
 
 
 def choose(field: str, value: object, choices: Iterable[str], shown: str = "") -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
+
+from suite.envs.cache import cache_folder
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 """Parameters of mallopt(3)."""
@@ -23,6 +26,9 @@ def prepare() -> None:
     # millisecond, longer than the step's own pauses and shorter than an env step.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
+    # What torch.compile makes is found again at the next start, and is nobody else's.
+    with contextlib.suppress(OSError):
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder("compiled")))
     # A gradient step frees and takes the same few large blocks over and over. By default glibc
     # hands them back to the system, and each comes again page by page: 4-8 % of a step.
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

@@ -11,13 +11,12 @@ import io
 import pickle
 from collections.abc import Sequence
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from suite.envs.cache import cache_file, load, store
+from suite.envs.cache import load, store
 
 GOALS_PER_TASK = 50
 
@@ -58,23 +57,24 @@ def drawn_preset_goals(tasks: Sequence[str], seed: int) -> list[NDArray[np.float
     return goals
 
 
-def _cache_file(tasks: Sequence[str], seed: int) -> Path:
+def _key(tasks: Sequence[str], seed: int) -> list[object]:
     # NumPy is part of the key as its generator's stream is, and this file's format (goals-2).
     versions = [version("metaworld"), version("mujoco"), version("numpy")]
-    return cache_file("goals", [*versions, "goals-2", list(tasks), seed])
+    return [*versions, "goals-2", list(tasks), seed]
 
 
 def load_goals(tasks: Sequence[str], seed: int) -> list[NDArray[np.float64]] | None:
     """The cached goals of `tasks` and `seed`, or None if there is no readable file of them."""
-    content = load(_cache_file(tasks, seed))
-    if content is None:
-        return None
-    with np.load(io.BytesIO(content), allow_pickle=False) as stored:
-        return [cast(NDArray[np.float64], stored[f"goals_{i}"]) for i in range(len(tasks))]
+
+    def decode(content: bytes) -> list[NDArray[np.float64]]:
+        with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+            return [cast(NDArray[np.float64], stored[f"goals_{i}"]) for i in range(len(tasks))]
+
+    return load("goals", _key(tasks, seed), decode)
 
 
 def store_goals(tasks: Sequence[str], seed: int, goals: Sequence[NDArray[np.float64]]) -> None:
     """Keep `goals` for the next time."""
     buffer = io.BytesIO()
     np.savez(buffer, **{f"goals_{i}": g for i, g in enumerate(goals)})  # type: ignore[arg-type]
-    store(_cache_file(tasks, seed), buffer.getvalue())
+    store("goals", _key(tasks, seed), buffer.getvalue())

@@ -13,6 +13,7 @@ import mmap
 import multiprocessing
 import os
 import pickle
+import resource
 import signal
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
@@ -21,19 +22,26 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from suite.envs import ACTION_SIZE, OBSERVATION_SIZE
 from suite.envs.placement import spread
 from suite.envs.tasks import Goal
-from suite.messages import UserError
+from suite.messages import Diverged, Failure, UserError
 
-OBSERVATION_SIZE = 39
-ACTION_SIZE = 4
 STEP, QUIT = b"s", b"q"
 BAD = slice(4, 8)
 """MuJoCo's warnings BADQPOS, BADQVEL, BADQACC and BADCTRL: a simulation that has diverged."""
 
 
-class SimulationError(UserError):
-    """A worker died or a simulation diverged."""
+FILES_FREE = 32
+"""Files that a process must be able to open beside those counted here: libraries, rows, logs."""
+
+
+class SimulationError(Failure):
+    """A worker died or could not build its envs."""
+
+
+class SimulationDiverged(SimulationError, Diverged):
+    """A simulation is not finite any more."""
 
 
 class Arrays:
@@ -87,36 +95,42 @@ class VectorEnv:
         self.steps = 0
         self.episode = "the episode"
         """What the steps are counted in, for messages."""
+        count = min(workers or len(os.sched_getaffinity(0)), self.envs)
+        check_open_files(count)
         # Anonymous memory by file descriptor: nothing to leak, whoever is killed.
         descriptor = os.memfd_create("mtscale")
         os.ftruncate(descriptor, Arrays.size(self.envs))
         self.arrays = Arrays(mmap.mmap(descriptor, Arrays.size(self.envs)), self.envs)
-        count = min(workers or len(os.sched_getaffinity(0)), self.envs)
-        context = multiprocessing.get_context("spawn")
         self.workers: list[tuple[Connection, Any, list[int]]] = []
-        with single_threaded_children():
-            for indices in spread(self.names, count):
-                parent, child = context.Pipe()
-                process = context.Process(
-                    target=serve,
-                    args=(
-                        child,
-                        os.getpid(),
-                        descriptor,
-                        self.envs,
-                        [(index, self.names[index], self.labels[index]) for index in indices],
-                        reward_version,
-                        engine,
-                    ),
-                    daemon=True,
-                )
-                process.start()
-                child.close()
-                self.workers.append((parent, process, indices))
         # Workers ignore SIGTERM, by which the interpreter would end them at exit.
         atexit.register(self.close)
-        self.collect()
-        os.close(descriptor)
+        try:
+            for indices in spread(self.names, count):
+                self.start(indices, descriptor, reward_version, engine)
+        except OSError as error:
+            self.close()
+            raise UserError(
+                f"workers: {count} environment processes cannot be started ({error.strerror}); "
+                "give fewer --workers, or raise this shell's limits"
+            ) from None
+        try:
+            self.collect()
+        finally:
+            os.close(descriptor)
+
+    def start(self, indices: list[int], descriptor: int, reward_version: str, engine: str) -> None:
+        """Starts the worker of the envs of these indices. Raises OSError where there is no room."""
+        context = multiprocessing.get_context("spawn")
+        parent, child = context.Pipe()
+        mine = [(index, self.names[index], self.labels[index]) for index in indices]
+        shared = (os.getpid(), descriptor, self.envs)
+        process = context.Process(
+            target=serve, args=(child, *shared, mine, reward_version, engine), daemon=True
+        )
+        with single_threaded_children():
+            process.start()
+        child.close()
+        self.workers.append((parent, process, indices))
 
     def reset(self, goals: Sequence[Goal]) -> NDArray[np.float32]:
         """Resets every env to its goal; returns observations [E, 39] (a view)."""
@@ -154,13 +168,13 @@ class VectorEnv:
                 tasks = ", ".join(dict.fromkeys(self.labels[index] for index in indices))
                 self.close()
                 raise SimulationError(
-                    f"the worker process of {tasks} ended (exit status {process.exitcode}) in "
-                    f"step {self.steps} of {self.episode}, perhaps out of memory; the same command "
-                    "resumes from the last checkpoint"
+                    f"the worker process of {tasks} ended (exit status {process.exitcode}) in step "
+                    f"{self.steps} of {self.episode}, perhaps out of memory"
                 ) from None
             if answer:
                 self.close()
-                raise SimulationError(f"{answer.decode()}, step {self.steps} of {self.episode}")
+                kind, text = pickle.loads(answer)
+                raise kind(f"{text}, step {self.steps} of {self.episode}")
 
     def close(self) -> None:
         """Ends the workers."""
@@ -198,6 +212,35 @@ def single_threaded_children() -> Iterator[None]:
                 os.environ[name] = value
 
 
+def check_open_files(workers: int) -> None:
+    """Raises UserError where this process may not open the files that its workers take.
+
+    The limit is raised as far as that is allowed.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = len(os.listdir("/proc/self/fd")) + 2 * workers + FILES_FREE
+    if needed <= soft or soft == resource.RLIM_INFINITY:
+        return
+    if needed <= hard or hard == resource.RLIM_INFINITY:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+    else:
+        raise UserError(
+            f"workers: {workers} environment processes need about {needed} open files, and the "
+            f"limit is {soft}; raise it (ulimit -n {max(1024, needed)}) or give fewer --workers"
+        )
+
+
+class Built(NamedTuple):
+    """An env of a worker."""
+
+    place: int
+    """On the env axis."""
+    label: str
+    env: Any
+    failures: NDArray[np.int32]
+    """Live view of MuJoCo's counts of failures, after each of which it resets in silence."""
+
+
 def serve(
     connection: Connection,
     parent: int,
@@ -211,24 +254,17 @@ def serve(
     # Ctrl-C and a scheduler's SIGTERM reach the whole process group; the parent ends the run.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    from suite.envs.meta_world import make_env, reset_to_goal, reset_to_random_goal
-    from suite.randomness import stream
-
     try:
         # The parent keeps its descriptor open until every worker has answered once.
         shared = os.open(f"/proc/{parent}/fd/{descriptor}", os.O_RDWR)
         arrays = Arrays(mmap.mmap(shared, Arrays.size(envs)), envs)
         os.close(shared)
-        built = [
-            (index, label, make_env(name, reward_version, engine)) for index, name, label in mine
-        ]
-        # MuJoCo counts failures and silently resets the simulation: live views of the counts.
-        failures = [env.data.warning.number[BAD] for _, _, env in built]
+        built = build(mine, reward_version, engine)
     except Exception as error:
         which = ", ".join(label for *_, label in mine)
-        connection.send_bytes(f"building {which} failed: {error}".encode())
+        answer(connection, SimulationError, f"building {which} failed: {error}")
         return
-    connection.send_bytes(b"")
+    answer(connection)
     while True:
         try:
             message = connection.recv_bytes()
@@ -236,25 +272,63 @@ def serve(
             return
         if message == QUIT:
             return
-        answer = b""
-        label = ""
+        if message == STEP:
+            step(connection, built, arrays)
+        else:
+            reset(connection, built, arrays, pickle.loads(message))
+
+
+def answer(
+    connection: Connection, kind: type[SimulationError] = SimulationError, text: str = ""
+) -> None:
+    """Tells the parent that all is done or, with a text, what went wrong."""
+    # A parent that is gone needs no answer.
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        connection.send_bytes(pickle.dumps((kind, text)) if text else b"")
+
+
+def build(mine: list[tuple[int, str, str]], reward_version: str, engine: str) -> list[Built]:
+    """The envs of a worker."""
+    from suite.envs.meta_world import make_env
+
+    made = [(index, label, make_env(name, reward_version, engine)) for index, name, label in mine]
+    return [Built(*parts, parts[2].data.warning.number[BAD]) for parts in made]
+
+
+def step(connection: Connection, built: Sequence[Built], arrays: Arrays) -> None:
+    """Steps each env with its action."""
+    diverged = ""
+    for place, label, env, failures in built:
         try:
-            if message == STEP:
-                for (index, label, env), failed in zip(built, failures, strict=True):
-                    observation, reward, _, _, info = env.step(arrays.actions[index])
-                    arrays.observations[index] = observation
-                    arrays.rewards[index] = reward
-                    arrays.successes[index] = info["success"]
-                    if failed.any() or not math.isfinite(reward):
-                        answer = f"the simulation of {label} diverged".encode()
-            else:
-                for (index, label, env), goal in zip(built, pickle.loads(message), strict=True):  # noqa: B007 - named in errors
-                    if goal.vector is not None:
-                        observation = reset_to_goal(env, goal.vector)
-                    else:
-                        seed, purpose = goal.stream
-                        observation = reset_to_random_goal(env, stream(seed, *purpose))
-                    arrays.observations[index] = observation
+            observation, reward, _, _, info = env.step(arrays.actions[place])
         except Exception as error:
-            answer = f"the simulation of {label} failed: {error}".encode()
-        connection.send_bytes(answer)
+            answer(connection, SimulationError, f"the simulation of {label} failed: {error}")
+            return
+        arrays.observations[place] = observation
+        arrays.rewards[place] = reward
+        arrays.successes[place] = info["success"]
+        if failures.any() or not math.isfinite(reward):
+            diverged = diverged or f"the simulation of {label} diverged"
+    answer(connection, SimulationDiverged, diverged)
+
+
+def reset(
+    connection: Connection, built: Sequence[Built], arrays: Arrays, goals: Sequence[Goal]
+) -> None:
+    """Resets each env to its goal."""
+    from suite.envs.meta_world import reset_to_goal, reset_to_random_goal
+    from suite.randomness import stream
+
+    for (place, label, env, _), goal in zip(built, goals, strict=True):
+        try:
+            if goal.vector is not None:
+                observation = reset_to_goal(env, goal.vector)
+            else:
+                assert goal.stream is not None
+                seed, purpose = goal.stream
+                observation = reset_to_random_goal(env, stream(seed, *purpose))
+        except Exception as error:
+            answer(connection, SimulationError, f"the simulation of {label} failed: {error}")
+            return
+        arrays.observations[place] = observation
+    answer(connection)

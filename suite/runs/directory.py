@@ -4,47 +4,59 @@
                 provenance.json   versions and machine of every session that worked on it
                 rows.parquet      the tidy rows, when the run is done (rows/ until then)
                 timing.parquet    wall-clock seconds and speed: rows that no two runs share
-                result.json       final success a task; its presence means that the run is done
+                result.json       final success per task and the rows' SHA-256: the run is done
                 checkpoints/      what resuming needs, and in the end the last weights
                 progress.json     where a run that is not done stands
                 log.txt           what it printed, and failure.json why it ended, in a sweep
                 tensorboard/, wandb/, film/   for looking at; nothing is ever read from them
+
+What is damaged is made again where that is possible, and else named; files that are not the run's
+are neither read nor deleted.
 """
 
 from __future__ import annotations
 
-import fcntl
-import importlib.metadata
+import hashlib
 import json
 import os
-import platform
+import re
 import shutil
-import subprocess
 import sys
-import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from algorithms.algorithm import ParameterCounts
 from suite.config import RunConfig
-from suite.messages import UserError
-from suite.runs.checkpoint import CheckpointStore, write_atomically
+from suite.messages import Failure, UserError
+from suite.runs.checkpoint import CheckpointStore
+from suite.runs.files import opened_to_append, set_aside, write_atomically
+from suite.runs.finished import RESULT, ROWS, done, write_result
+from suite.runs.lock import LOCK_SECONDS, Busy, locked
+from suite.runs.manifest import NAMES, PARTS, line_of, own_files
+from suite.runs.provenance import (
+    PACKAGES,
+    Session,
+    read_sessions,
+    rounds_otherwise,
+    session,
+    version,
+)
 from suite.runs.rows import RowLog, consolidate, timing_rows
 
-PROGRESS, LOG, FAILURE, RESULT = "progress.json", "log.txt", "failure.json", "result.json"
-LOCK_SECONDS = 1.0
-"""How long a held lock is tried: who only looks whether a run goes on holds it for an instant."""
-
-PACKAGES = ("torch", "metaworld", "mujoco", "gymnasium", "numpy", "scipy", "mtscale")
-
-
-class Busy(UserError):
-    """Another process is working on the run."""
-
-    status = 75
-    """EX_TEMPFAIL: it will be free again."""
+PROGRESS, LOG, FAILURE, LOCK = "progress.json", "log.txt", "failure.json", "lock"
+CONFIG, PROVENANCE, TIMES = "config.json", "provenance.json", "timing.jsonl"
+OURS = {
+    *(CONFIG, PROVENANCE, ROWS, RESULT, PROGRESS, LOG, FAILURE, LOCK, TIMES, "timing.parquet"),
+    *("checkpoints", "rows", "tensorboard", "wandb", "film"),
+}
+INSIDE = {
+    "checkpoints": NAMES,
+    "rows": PARTS,
+    "film": re.compile(r"\.?(.*\.webp|film\.json)(\.tmp)?"),
+}
+"""What we call files in the folders of our own."""
 
 
 class RunDirectory:
@@ -54,7 +66,7 @@ class RunDirectory:
         execution = config.execution
         self.config = config
         self.path = Path(execution.run_dir or Path(execution.results) / config.name())
-        self.checkpoints = CheckpointStore(self.path / "checkpoints")
+        self.checkpoints = CheckpointStore(self.path / "checkpoints", config.name())
 
     def open(self) -> None:
         """Creates or checks the directory. Raises UserError where it belongs to another run."""
@@ -63,7 +75,7 @@ class RunDirectory:
                 raise UserError(f"run-dir: {self.path} is a file; name a directory")
             self.path.mkdir(parents=True, exist_ok=True)
             self.refuse_foreign()
-            self.lock = (self.path / "lock").open("a")
+            self.lock = opened_to_append(self.path / LOCK)
         except OSError as error:
             raise UserError(f"run-dir: cannot write to {self.path}: {error.strerror}") from None
         if not locked(self.lock, LOCK_SECONDS):
@@ -74,46 +86,54 @@ class RunDirectory:
             self.clear()
         self.compare()
         config = {"run": self.config.name(), **self.config.identity()}
-        write_atomically(self.path / "config.json", (json.dumps(config, indent=1) + "\n").encode())
+        write_atomically(self.path / CONFIG, (json.dumps(config, indent=1) + "\n").encode())
 
     def refuse_foreign(self) -> None:
         """Raises UserError where the directory holds things and is not a run's."""
-        names = {plain_name(path) for path in self.path.iterdir()} - {"lock", LOG, FAILURE}
-        if names and "config.json" not in names:
+        names = {plain_name(path) for path in self.path.iterdir()} - {LOCK, LOG, FAILURE}
+        if names and CONFIG not in names and not self.checkpoints.readable():
             raise UserError(f"run-dir: {self.path} is not empty and not a run; name another")
-        lock = self.path / "lock"
+        lock = self.path / LOCK
         if not names and lock.exists() and lock.stat().st_size:
             raise UserError(f"run-dir: {lock} is not a run's lock; name another directory")
 
     def clear(self) -> None:
         """Deletes what an earlier run left; refuses a directory that holds anything else."""
-        ours = {
-            "config.json", "provenance.json", "rows.parquet", "timing.parquet", "result.json",
-            "checkpoints", "rows", "lock", "timing.jsonl", "tensorboard", "wandb", "film",
-            PROGRESS, LOG, FAILURE,
-        }  # fmt: skip
-        foreign = sorted(p.name for p in self.path.iterdir() if plain_name(p) not in ours)
+        foreign = [path for path in self.path.iterdir() if plain_name(path) not in OURS]
+        for name, names in INSIDE.items():
+            folder = self.path / name
+            if folder.is_dir() and not folder.is_symlink():
+                ours = own_files(folder, names)
+                foreign += [path for path in folder.iterdir() if path not in ours]
         if foreign:
             raise UserError(
-                f"force: {self.path} also holds {foreign[0]}, which is not a run's; not deleted"
+                f"force: {self.path} also holds {min(foreign).relative_to(self.path)}, which is "
+                "not a run's; nothing is deleted"
             )
         for path in self.path.iterdir():
-            if path.is_dir():
+            if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
-            elif path.name not in ("lock", LOG):  # both are open
+            elif path.name not in (LOCK, LOG):  # both are open
                 path.unlink()
 
     def compare(self) -> None:
-        """Raises UserError where the directory holds a run of another configuration."""
-        stored_path = self.path / "config.json"
-        if not stored_path.exists():
+        """Raises UserError where the directory holds a run of another configuration.
+
+        A damaged configuration is written again where a checkpoint says that the run is this one.
+        """
+        path = self.path / CONFIG
+        stored = stored_identity(path)
+        if stored is None:
+            there = [name for name in (RESULT, ROWS) if (self.path / name).exists()]
+            if (there or self.checkpoints.any()) and not self.checkpoints.readable():
+                raise UserError(
+                    f"run-dir: {path} is damaged, and no checkpoint says which run it was; put it "
+                    f"back from a copy, or move {self.path} elsewhere"
+                )
+            if path.exists() or self.checkpoints.any():
+                warn(f"{path} is damaged or gone; it is written again, as this command has it")
             return
-        try:
-            stored = flatten(json.loads(stored_path.read_text()))
-        except (ValueError, AttributeError):
-            raise UserError(f"run-dir: {stored_path} is damaged; --force starts again") from None
-        stored.pop("run", None)
-        mine = flatten(json.loads(json.dumps(self.config.identity())))
+        stored, mine = flatten(stored), flatten(json.loads(json.dumps(self.config.identity())))
         different = [k for k in mine | stored if mine.get(k) != stored.get(k)]
         if different:
             key = different[0]
@@ -125,20 +145,41 @@ class RunDirectory:
                 "add --force to delete it"
             )
 
-    @property
     def result(self) -> dict[str, Any] | None:
-        """The contents of result.json, or None while the run is not done."""
-        path = self.path / RESULT
-        if not path.exists():
-            return None
-        result: dict[str, Any] = json.loads(path.read_text())
-        return result
+        """What the run ended with, its rows checked; None while it is not done.
 
-    def sessions(self) -> list[dict[str, Any]]:
-        """What provenance.json says of the sessions so far."""
-        path = self.path / "provenance.json"
-        found: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
-        return found
+        A damaged result is written again from its rows, and damaged rows are where the checkpoints
+        are still there. Raises UserError where that cannot be done.
+        """
+        sealed, rows = self.checkpoints.finished_rows(), self.path / ROWS
+        try:
+            found = done(self.path, self.config.name())
+            if found is not None or not sealed:
+                return found
+            problem = f"{self.path / RESULT} is gone"
+        except ValueError as error:
+            problem = str(error)
+        if sealed and not line_of(rows, sealed):
+            warn(f"{problem}; it is written again from {rows.name}")
+            return write_result(self.config, self.path, self.checkpoints.lost())
+        if sealed or not self.checkpoints.readable():
+            raise UserError(
+                f"{problem}, and what its rows were made of was deleted when the run was done; put "
+                f"it back from a copy, or move {self.path} elsewhere and give the same command "
+                "again, which then trains from nothing"
+            )
+        set_aside(self.path / RESULT)
+        warn(f"{problem}; the run is finished again from its last checkpoint")
+        return None
+
+    def sessions(self) -> list[Session]:
+        """The sessions so far; where they are lost, the first one, as a checkpoint has it."""
+        try:
+            found = read_sessions(self.path / PROVENANCE)
+        except ValueError:
+            found = []
+        first = self.checkpoints.first_session()
+        return found or ([dict(first)] if first else [])
 
     def threads(self) -> int:
         """The number of learner threads, that of the first session for all of them.
@@ -155,21 +196,34 @@ class RunDirectory:
             )
         return threads
 
-    def begin_session(self, seeds: Sequence[int]) -> None:
-        """Adds the versions, the machine and the seeds trained together to provenance.json."""
-        path, sessions = self.path / "provenance.json", self.sessions()
-        sessions.append(provenance(self.config, self.threads(), seeds))
-        for name, now in sessions[-1]["versions"].items():
-            before = sessions[0]["versions"].get(name)
-            if before != now:
-                print(f"warning: this run began with {name} {before}, now {now}", file=sys.stderr)
+    def learner(self) -> str | None:
+        """How the first session carried out gradient steps; None before it."""
+        sessions = self.sessions()
+        return sessions[0].get("rounding", {}).get("learner") if sessions else None
+
+    def begin_session(self, seeds: Sequence[int], learner: str) -> None:
+        """Adds what runs now to provenance.json, and says where it rounds otherwise than at first.
+
+        `learner` is how gradient steps are carried out, `seeds` are those trained together.
+        """
+        path, sessions = self.path / PROVENANCE, self.sessions()
+        try:
+            read_sessions(path)
+        except ValueError as error:
+            warn(f"{error}; it is kept as {set_aside(path).name}, and a new one begun")
+        now = session(self.config, self.threads(), seeds, learner)
+        sessions.append(now)
+        line = rounds_otherwise(sessions[0], now)
+        if line:
+            warn(line)
         write_atomically(path, (json.dumps(sessions, indent=1) + "\n").encode())
+        self.checkpoints.last = replace(self.checkpoints.last, began=sessions[0])
 
     def forget_parts_after_checkpoint(self) -> None:
         """Deletes row files that no checkpoint names: the work after it is done again."""
         folder = self.path / "rows"
         folder.mkdir(exist_ok=True)
-        for path in folder.iterdir():
+        for path in own_files(folder, PARTS):
             if f"rows/{path.name}" not in self.checkpoints.parts:
                 path.unlink()
 
@@ -179,34 +233,40 @@ class RunDirectory:
 
     def time(self, entry: dict[str, float]) -> None:
         """Adds an entry to the timing log."""
-        path = self.path / "timing.jsonl"
+        path = self.path / TIMES
         try:
-            with path.open("a") as file:
+            with opened_to_append(path) as file:
                 file.write(json.dumps(entry) + "\n")
         except OSError as error:
-            raise UserError(f"cannot write {path}: {error.strerror}") from None
+            raise Failure(f"cannot write {path}: {error.strerror}") from None
 
-    def finish(self, counts: ParameterCounts, result: dict[str, Any]) -> None:
-        """Writes rows.parquet, timing.parquet and, last, result.json; then tidies."""
+    def finish(self, counts: ParameterCounts) -> dict[str, Any]:
+        """Writes rows.parquet, timing.parquet and, last, result.json; then tidies.
+
+        Returns what the run ended with.
+        """
         parts = [self.path / part for part in self.checkpoints.parts]
-        identity = self.config.identity()
-        data = consolidate(parts, self.columns(counts), {"config": identity})
-        write_atomically(self.path / "rows.parquet", data)
-        timing = timing_rows(self.path / "timing.jsonl", self.config.name())
+        lost = self.checkpoints.lost()
+        metadata = {"config": self.config.identity(), **({"lost": lost} if lost else {})}
+        data = consolidate(parts, self.columns(counts), metadata)
+        write_atomically(self.path / ROWS, data)
+        timing = timing_rows(self.path / TIMES, self.config.name())
         write_atomically(self.path / "timing.parquet", timing)
-        write_atomically(self.path / RESULT, (json.dumps(result, indent=1) + "\n").encode())
-        self.tidy()
+        result = write_result(self.config, self.path, lost)
+        self.tidy(result)
+        return result
 
-    def tidy(self) -> None:
+    def tidy(self, result: dict[str, Any]) -> None:
         """Removes what only resuming needed; a kill in the middle leaves the rest to the next."""
-        for name in ("timing.jsonl", PROGRESS, FAILURE):
-            (self.path / name).unlink(missing_ok=True)
-        shutil.rmtree(self.path / "rows", ignore_errors=True)
-        for path in self.checkpoints.folder.glob("*"):
-            if not path.name.startswith("state-"):
-                path.unlink()
-        for path in sorted(self.checkpoints.folder.glob("state-*"))[:-1]:
+        half_written = [p for p in self.path.glob(".*.tmp") if plain_name(p) in OURS]
+        for path in (*(self.path / name for name in (TIMES, PROGRESS, FAILURE)), *half_written):
+            path.unlink(missing_ok=True)
+        self.checkpoints.finish(result["rows_sha256"])
+        rows = self.path / "rows"
+        for path in own_files(rows, PARTS):
             path.unlink()
+        if rows.is_dir() and not any(rows.iterdir()):
+            rows.rmdir()
 
     def columns(self, counts: ParameterCounts) -> dict[str, Any]:
         """What every row carries beside its value."""
@@ -249,32 +309,21 @@ def check_space(folders: Sequence[Path], needed: int) -> None:
         )
 
 
-def locked(file: TextIO, seconds: float = 0.0) -> bool:
-    """Takes the lock of a run, for as long as the file is open; False where another has it.
-
-    The kernel drops it when a process ends, however it ends; on NFS the server does. Raises
-    UserError where the file system has no locks.
-    """
-    end = time.monotonic() + seconds
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            if time.monotonic() >= end:
-                return False
-            time.sleep(0.05)
-        except OSError as error:
-            raise UserError(
-                f"results: {file.name} cannot be locked ({error.strerror}), so that two processes "
-                "could train one run; mount the folder with file locks, or choose another --results"
-            ) from None
-
-
 def plain_name(path: Path) -> str:
-    """A file's name, also where a killed write left it under its temporary one."""
-    name = path.name
+    """A file's name, also where a killed write left it under its temporary one or it is damaged."""
+    name = re.sub(r"\.damaged(-\d+)?$", "", path.name)
     return name[1:-4] if name.startswith(".") and name.endswith(".tmp") else name
+
+
+def stored_identity(path: Path) -> dict[str, Any] | None:
+    """The identity in a config.json; None where that is missing or does not have its own hash."""
+    try:
+        stored: dict[str, Any] = json.loads(path.read_bytes())
+        name = str(stored.pop("run"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    digest = hashlib.sha256(json.dumps(stored, sort_keys=True).encode()).hexdigest()
+    return stored if name.endswith(digest[:8]) else None
 
 
 def flatten(config: dict[str, Any]) -> dict[str, Any]:
@@ -285,58 +334,6 @@ def flatten(config: dict[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def version(package: str) -> str:
-    """The installed version; of this suite with its git commit where it is run from a clone."""
-    try:
-        found = importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"
-    return f"{found}+{commit()}" if package == "mtscale" and commit() else found
-
-
-def commit() -> str:
-    """The clone's commit, marked where files differ from it; empty outside a clone."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        found = subprocess.run(
-            command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=5
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return found.stdout.strip()
-
-
-def provenance(config: RunConfig, threads: int, seeds: Sequence[int]) -> dict[str, Any]:
-    """Where and with what a session runs."""
-    return {
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {name: version(name) for name in PACKAGES} | {"gcc": compiler_version()},
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "processor": processor(),
-        "cpus": len(os.sched_getaffinity(0)),
-        "device": config.device,
-        "engine": config.execution.engine,
-        "workers": config.execution.workers,
-        "threads": threads,
-        "seeds_together": list(seeds),
-    }
-
-
-def compiler_version() -> str:
-    """That of the C compiler which the module stacks ask for, or "none": then torch rounds."""
-    try:
-        command = ["gcc", "-dumpfullversion"]
-        found = subprocess.run(command, capture_output=True, text=True, timeout=5)
-    except (OSError, subprocess.TimeoutExpired):
-        return "none"
-    return found.stdout.strip() or "none"
-
-
-def processor() -> str:
-    """The CPU's model name, on which bit-for-bit results may depend."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((x.partition(":")[2].strip() for x in lines if x.startswith("model name")), "")
+def warn(line: str) -> None:
+    """Says what does not stop the run."""
+    print(f"warning: {line}", file=sys.stderr)

@@ -12,6 +12,9 @@ from typing import Any
 
 from tqdm import tqdm
 
+from suite.messages import UserError
+from suite.runs.files import write_atomically
+
 WRITE_SECONDS = 3.0
 """Time between two updates of the file that others read."""
 
@@ -96,10 +99,8 @@ class Progress:
         self.written = time.monotonic()
         for file, success in zip(self.files, self.successes, strict=False):
             state = {**self.timing(self.env_step), "total": self.total, "success": success}
-            temporary = file.with_name(f".{file.name}.tmp")
-            with contextlib.suppress(OSError):
-                temporary.write_text(json.dumps(state))
-                temporary.replace(file)
+            with contextlib.suppress(UserError):
+                write_atomically(file, json.dumps(state).encode(), durable=False)
 
     def timing(self, env_step: int) -> dict[str, float]:
         """Wall-clock of this session so far."""

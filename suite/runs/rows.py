@@ -59,10 +59,15 @@ class RowLog:
 
 
 def parquet(table: pa.Table) -> bytes:
-    """A table as the bytes of a Parquet file."""
+    """A table as the bytes of a Parquet file, each page with a checksum."""
     buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
+    pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
     return buffer.getvalue()
+
+
+def read_rows(source: Path | pa.BufferReader) -> pa.Table:
+    """The table of a Parquet file; raises OSError where a page is not what was written."""
+    return pq.read_table(source, page_checksum_verification=True)
 
 
 def consolidate(
@@ -72,7 +77,7 @@ def consolidate(
 
     The result does not depend on where the parts were cut. `metadata` goes into the schema as JSON.
     """
-    table = pa.concat_tables([pq.read_table(part) for part in parts]).unify_dictionaries()
+    table = pa.concat_tables([read_rows(part) for part in parts]).unify_dictionaries()
     plain = {
         field.name: table[field.name].cast(pa.string()).combine_chunks().dictionary_encode()
         if pa.types.is_dictionary(field.type)
@@ -90,15 +95,16 @@ def consolidate(
 def timing_rows(log: Path, run: str) -> bytes:
     """The timing log, a JSON object a line, as Parquet rows run, metric, env_step, value."""
     rows = []
-    for line in log.read_text().splitlines() if log.exists() else []:
+    for line in log.read_text(errors="replace").splitlines() if log.exists() else []:
         try:
             entry = json.loads(line)
-        except ValueError:
+            step = int(entry.pop("env_step"))
+            values = {metric: float(value) for metric, value in entry.items()}
+        except (ValueError, KeyError, TypeError, AttributeError):
             continue  # cut off by a kill
-        step = entry.pop("env_step")
         rows += [
-            {"run": run, "metric": metric, "env_step": step, "value": float(value)}
-            for metric, value in entry.items()
+            {"run": run, "metric": metric, "env_step": step, "value": value}
+            for metric, value in values.items()
         ]
     types = [("run", pa.string()), ("metric", pa.string()), ("env_step", pa.int64())]
     return parquet(pa.Table.from_pylist(rows, pa.schema([*types, ("value", pa.float64())])))

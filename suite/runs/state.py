@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from suite.config import RunConfig
-from suite.runs.directory import FAILURE, PROGRESS, RunDirectory, locked
+from suite.runs.directory import FAILURE, PROGRESS, RunDirectory
+from suite.runs.finished import done
+from suite.runs.lock import locked
 
 Phase = Literal["done", "running", "failed", "stopped", "waiting"]
 
@@ -34,24 +37,31 @@ def state(config: RunConfig) -> State:
     """The state of a run at this moment."""
     folder = RunDirectory(config).path
     total = config.rounds * config.steps_per_round
-    result = contents(folder / "result.json")
+    damaged = ""
+    try:
+        result = done(folder, config.name())
+    except ValueError as error:
+        result, damaged = None, str(error)
     if result:
-        return State("done", 1.0, result.get("mean_success"), 0.0, 0)
+        return State("done", 1.0, result["mean_success"], 0.0, 0)
     progress = contents(folder / PROGRESS)
-    made = min(int(progress.get("env_step", 0)), total)
+    made = min(int(number(progress, "env_step") or 0), total)
     known = State(
         "stopped" if (folder / "config.json").exists() else "waiting",
         made / total,
-        progress.get("success"),
-        float(progress.get("steps_per_second", 0.0)),
+        number(progress, "success"),
+        number(progress, "steps_per_second") or 0.0,
         total - made,
     )
     if in_use(folder):
         return known._replace(phase="running")
+    if damaged:
+        return known._replace(phase="failed", reason=damaged)
     failure = contents(folder / FAILURE)
     if failure:
-        lines = tuple(failure.get("lines", ()))
-        return known._replace(phase="failed", reason=str(failure.get("reason", "")), lines=lines)
+        lines = failure.get("lines")
+        shown = tuple(map(str, lines)) if isinstance(lines, list) else ()
+        return known._replace(phase="failed", reason=str(failure.get("reason", "")), lines=shown)
     return known
 
 
@@ -67,7 +77,13 @@ def in_use(folder: Path) -> bool:
 def contents(path: Path) -> dict[str, Any]:
     """A JSON file's object; empty where it is not there or half written."""
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def number(found: dict[str, Any], key: str) -> float | None:
+    """A value that is a finite number, or None."""
+    value = found.get(key)
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import json
 import os
 import sys
 from collections import defaultdict
@@ -19,6 +18,7 @@ from typing import Protocol
 
 from suite.config import RunConfig
 from suite.messages import UserError
+from suite.runs.provenance import read_sessions
 from suite.runs.rows import RowLog
 
 Row = tuple[str, str, int, int, float]
@@ -235,8 +235,8 @@ def start(name: str, config: RunConfig, folder: Path, step: int) -> Tracker:
     if name == "tensorboard":
         return TensorBoard(folder / "tensorboard", step)
     # With its first start, so that a run that was forced to begin again is another one there.
-    sessions = json.loads((folder / "provenance.json").read_text())
-    began = "".join(c for c in sessions[0]["started"] if c.isdigit())[:14]
+    first, *_ = read_sessions(folder / "provenance.json")
+    began = "".join(c for c in first.get("started", "") if c.isdigit())[:14]
     identity = f"{config.name()}-{began}".replace("+", "-")[-120:]
     if name == "trackio":
         return Trackio(config, identity)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -15,12 +16,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 from suite.config import RunConfig
+from suite.messages import Diverged, UserError
 from suite.options import command_line
-from suite.runs.directory import FAILURE, LOG, RESULT, Busy, RunDirectory
+from suite.runs.directory import FAILURE, LOG, RunDirectory
+from suite.runs.files import opened_to_append, write_atomically
+from suite.runs.finished import RESULT
+from suite.runs.lock import Busy
 from suite.runs.state import in_use
 
 DONE, STOPPED, BUSY = 0, 130, Busy.status
 """Exit statuses of a run; all others are failures, the negative ones of a signal."""
+MEANINGS = {UserError.status: "refused", Diverged.status: "diverged"}
 REASON_LINES = 5
 POLL_SECONDS = 0.5
 ROOT = Path(__file__).parents[2]
@@ -68,7 +74,7 @@ class Child:
         environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
         if share.gpu:
             environment["CUDA_VISIBLE_DEVICES"] = share.gpu
-        with (self.folder / LOG).open("a") as log:
+        with opened_to_append(self.folder / LOG) as log:
             log.write(f"# {datetime.now():%Y-%m-%d %H:%M:%S} suite {' '.join(arguments)}\n")
             log.flush()
             self.begin = log.tell()
@@ -139,13 +145,15 @@ def keep_failure(config: RunConfig, status: int, lines: list[str]) -> None:
     """Writes failure.json, which stands until the run goes on, for each seed that is not done."""
     text = json.dumps({"status": status, "reason": meaning(status), "lines": lines})
     for folder in folders(config):
-        folder.mkdir(parents=True, exist_ok=True)
-        if not (folder / RESULT).exists():
-            (folder / FAILURE).write_text(text + "\n")
+        # Where it cannot be written, the run is at least not called done.
+        with contextlib.suppress(OSError, UserError):
+            folder.mkdir(parents=True, exist_ok=True)
+            if not (folder / RESULT).exists():
+                write_atomically(folder / FAILURE, f"{text}\n".encode())
 
 
 def meaning(status: int) -> str:
     """An exit status in words."""
     if status < 0:
         return f"killed by {signal.Signals(-status).name}"
-    return "refused" if status == 2 else f"exit status {status}"
+    return MEANINGS.get(status, f"exit status {status}")

@@ -18,7 +18,7 @@ from suite.sweeps.on_this_machine import LocalLauncher, division, this_machine
 from suite.sweeps.overview import COLUMNS, about, cells, failures, summary
 from suite.sweeps.plan import Plan, together
 from suite.sweeps.question import Options, Question
-from suite.sweeps.supervisor import Launcher, Supervisor
+from suite.sweeps.supervisor import Launcher, Supervisor, there
 
 CLUSTER_CORES, CLUSTER_CORES_GPU = 2, 4
 """Cores of a run on a cluster: learner and env workers."""
@@ -122,18 +122,20 @@ def label(config: RunConfig) -> str:
 
 
 def check_disk(planned: Plan, costs: Sequence[Cost], at_once: int) -> None:
-    """Raises UserError where the runs that are not done will not fit on the disk."""
-    left = [
+    """Raises UserError where the runs that are not done will not fit on the disk together.
+
+    One that is too large by itself is left to the supervisor, which starts the others.
+    """
+    folder = there(Path(planned.runs[0].execution.results))
+    free = shutil.disk_usage(folder).free
+    waiting = [
         expected
         for config, expected in zip(planned.runs, costs, strict=True)
         if state(config).phase == "waiting"
     ]
+    left = [expected for expected in waiting if expected.disk <= free] or waiting
     needed = sum(c.kept for c in left)
     needed += sum(sorted((c.disk for c in left), reverse=True)[:at_once])
-    folder = Path(planned.runs[0].execution.results)
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
     if free < needed:
         raise UserError(
             f"disk: the sweep needs about {needed / 1e9:.1f} GB and {folder} has {free / 1e9:.1f} "

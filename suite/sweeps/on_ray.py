@@ -67,6 +67,17 @@ class RayLauncher:
         """See `Launcher.has_room`; Ray keeps the queue, but for a limit of jobs."""
         return not self.jobs or len(self.tasks) < self.jobs
 
+    def never_fits(self, config: RunConfig) -> str:
+        """See `Launcher.never_fits`: no node has the memory that a task asks for."""
+        needed = combined(self.costs, config).memory
+        nodes = [node["Resources"].get("memory", 0) for node in ray.nodes() if node["Alive"]]
+        if needed <= max(nodes, default=0):
+            return ""
+        return (
+            f"memory: the run needs about {needed / 1e9:.1f} GB, and no node of the cluster has "
+            f"more than {max(nodes, default=0) / 1e9:.1f} GB"
+        )
+
     def start(self, config: RunConfig) -> None:
         """See `Launcher.start`."""
         needs: dict[str, Any] = {

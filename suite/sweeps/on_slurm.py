@@ -114,6 +114,10 @@ class SlurmLauncher:
         """See `Launcher.has_room`; Slurm keeps the queue."""
         return True
 
+    def never_fits(self, config: RunConfig) -> str:
+        """See `Launcher.never_fits`; Slurm knows its nodes."""
+        return ""
+
     def start(self, config: RunConfig) -> None:
         """See `Launcher.start`: follows a job that is in the queue already, else submits one."""
         number = self.note(config)

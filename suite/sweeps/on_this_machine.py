@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from suite.config import RunConfig
-from suite.estimate import Cost, combined
+from suite.estimate import Cost, combined, sizes_in_memory
+from suite.memory import check_memory, host_memory
 from suite.messages import UserError
-from suite.sweeps.child import Child, Share
+from suite.sweeps.child import Child, Share, keep_failure
 from suite.sweeps.plan import Plan, together
 
 USABLE = 0.9
@@ -56,6 +56,8 @@ class LocalLauncher:
         self.per_gpu = int(1 / gpus_per_run) if gpus_per_run else self.at_once
         self.costs = {c.name(): cost for c, cost in zip(plan.runs, costs, strict=True)}
         self.running: dict[str, Running] = {}
+        self.refused: list[RunConfig] = []
+        """Runs that could not be started."""
 
     def has_room(self, config: RunConfig) -> bool:
         """See `Launcher.has_room`; a run that is alone always has."""
@@ -68,6 +70,16 @@ class LocalLauncher:
             and used + mine.memory <= USABLE * self.machine.memory
             and (config.device != "cuda" or self.gpu_for(mine) is not None)
         )
+
+    def never_fits(self, config: RunConfig) -> str:
+        """See `Launcher.never_fits`."""
+        gpus = [memory for _, memory in self.machine.gpus]
+        have = self.machine.memory if config.device == "cpu" else max(gpus, default=0)
+        try:
+            check_memory(config, have, *sizes_in_memory(config))
+        except UserError as error:
+            return str(error)
+        return ""
 
     def gpu_for(self, cost: Cost) -> str | None:
         """The GPU with the fewest runs that has room for one more; None where none has."""
@@ -90,11 +102,19 @@ class LocalLauncher:
         """See `Launcher.start`."""
         cost = combined(self.costs, config)
         gpu = (self.gpu_for(cost) or "") if config.device == "cuda" else ""
-        child = Child(config, Share(self.cores, gpu))
+        try:
+            child = Child(config, Share(self.cores, gpu))
+        except (OSError, UserError) as error:
+            # This run's folder or its threads are in the way, not those of the others.
+            keep_failure(config, UserError.status, [str(error)])
+            self.refused.append(config)
+            return
         self.running[config.name()] = Running(child, cost, gpu)
 
     def ended(self) -> Iterable[tuple[RunConfig, int]]:
         """See `Launcher.ended`."""
+        while self.refused:
+            yield self.refused.pop(), UserError.status
         for name, running in list(self.running.items()):
             status = running.child.status()
             if status is not None:
@@ -120,11 +140,8 @@ def division(machine: Machine, runs: int, jobs: int = 0) -> tuple[int, int]:
 
 def this_machine(with_gpus: bool) -> Machine:
     """What this process may use. Raises UserError where there should be a GPU and is none."""
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    limit = Path("/sys/fs/cgroup/memory.max")
-    if limit.exists() and (text := limit.read_text().strip()).isdigit():
-        memory = min(memory, int(text))
-    return Machine(len(os.sched_getaffinity(0)), memory, gpus() if with_gpus else ())
+    cores = len(os.sched_getaffinity(0))
+    return Machine(cores, host_memory(), gpus() if with_gpus else ())
 
 
 def gpus() -> tuple[tuple[str, int], ...]:

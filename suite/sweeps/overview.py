@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.table import Table
 
 from suite.estimate import Cost, seconds_left, sweep_seconds
+from suite.runs.directory import LOG, RunDirectory
 from suite.runs.progress import duration
 from suite.runs.state import Phase, State
 from suite.sweeps.plan import Plan
@@ -115,5 +116,6 @@ def failures(plan: Plan, states: Sequence[State]) -> list[str]:
         if state.phase == "failed":
             lines.append(f"failed: {config.name()} ({state.reason})")
             lines += [f"    {line}" for line in state.lines]
-            lines.append(f"    log: {config.execution.results}/{config.name()}/log.txt")
+            log = RunDirectory(config).path / LOG
+            lines += [f"    log: {log}"] if log.exists() else []
     return lines

@@ -7,16 +7,19 @@ is killed and started again goes on where it was.
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Protocol
 
 from suite.config import RunConfig
-from suite.estimate import Cost
+from suite.estimate import Cost, combined
 from suite.interrupt import Interrupt
+from suite.messages import UserError
 from suite.runs.state import state
-from suite.sweeps.child import BUSY, DONE, STOPPED
+from suite.sweeps.child import BUSY, DONE, STOPPED, keep_failure
 from suite.sweeps.overview import Overview, failures
 from suite.sweeps.plan import Plan, of_seeds, together
 
@@ -43,6 +46,9 @@ class Launcher(Protocol):
     def has_room(self, config: RunConfig) -> bool:
         """Whether the run can be started now."""
 
+    def never_fits(self, config: RunConfig) -> str:
+        """Why there will never be room for the run, in a line; empty where there may be."""
+
     def start(self, config: RunConfig) -> None:
         """Begins a run, or hands it to a queue."""
 
@@ -61,6 +67,7 @@ class Supervisor:
 
     def __init__(self, plan: Plan, costs: Sequence[Cost], launcher: Launcher) -> None:
         self.plan, self.costs, self.launcher = plan, costs, launcher
+        self.cost_of = {c.name(): cost for c, cost in zip(plan.runs, costs, strict=True)}
         self.states = {config.name(): state(config) for config in plan.runs}
         started = together(plan.runs)
         self.todo = [c for c in started if self.left(c)]
@@ -79,6 +86,7 @@ class Supervisor:
             Overview(self.plan, self.costs, self.at_once) as overview,
         ):
             try:
+                self.drop_what_never_fits()
                 while (self.todo or self.active) and not interrupt.requested:
                     self.begin()
                     self.settle()
@@ -101,6 +109,30 @@ class Supervisor:
     def read(self, started: RunConfig) -> None:
         """Reads the state of all seeds that are started as one."""
         self.states |= {run.name(): state(run) for run in started.each_seed()}
+
+    def drop_what_never_fits(self) -> None:
+        """Reports the runs that there will never be room for as failed; the others are started."""
+        waiting, self.todo = self.todo, []
+        while waiting:
+            config = waiting.pop(0)
+            why = self.lacks_disk(config) or self.launcher.never_fits(config)
+            left = self.left(config)
+            if not why:
+                self.todo.append(config)
+            elif len(config.each_seed()) > 1:
+                waiting[:0] = left  # each by itself may have room
+            else:
+                keep_failure(config, UserError.status, [why])
+                self.failed.add(config.name())
+                self.read(config)
+
+    def lacks_disk(self, config: RunConfig) -> str:
+        """Why the disk is too small for the run, were it the only one; empty where it is not."""
+        folder = there(Path(config.execution.results))
+        free, needed = shutil.disk_usage(folder).free, combined(self.cost_of, config).disk
+        if needed <= free or self.states[config.name()].phase != "waiting":
+            return ""
+        return f"disk: the run needs {needed / 1e9:.1f} GB, and {folder} has {free / 1e9:.1f} GB"
 
     def begin(self) -> None:
         """Starts what there is room for, but what another sweep is at."""
@@ -174,3 +206,10 @@ class Supervisor:
 def key(started: RunConfig) -> tuple[str, str]:
     """Tells a run from the same run beside other seeds."""
     return started.name(), started.execution.seeds
+
+
+def there(folder: Path) -> Path:
+    """The folder, or the nearest one above it that exists."""
+    while not folder.exists():
+        folder = folder.parent
+    return folder

@@ -19,12 +19,14 @@ Mode = Literal["compiled", "eager"]
 """How the learner's lines are carried out; the two round differently."""
 FEWEST_UPDATES = 5_000
 """Gradient steps from which `auto` compiles: in fewer, the compiler takes longer than it saves."""
+MOST_VERSIONS = 1024
+"""Compiled versions of one function: each seed has its own, and one for each shape."""
 TOLERANCE = 1e-2
 """Largest difference of compiled and plain results, relative to the largest entry of each: some
 1e-6 in float32, 1e-3 in TF32."""
 
 
-def mode_of(config: RunConfig, began: Mode | None) -> Mode:
+def mode_of(config: RunConfig, began: str | None) -> Mode:
     """The mode that a run should have: what it began with, else what its configuration says.
 
     Raises UserError where it is told to go on in another one.
@@ -37,7 +39,7 @@ def mode_of(config: RunConfig, began: Mode | None) -> Mode:
                 f"compile: this run began {began}, and {choice} would round otherwise; leave "
                 f"--compile out, or give {'on' if began == 'compiled' else 'off'}"
             )
-        return began
+        return "compiled" if began == "compiled" else "eager"
     if asked is not None:
         return asked
     locksteps = config.rounds * config.task.horizon
@@ -50,7 +52,7 @@ def compiler() -> str | None:
     return next((path for name in ("g++", "clang++") if (path := shutil.which(name))), None)
 
 
-def compile_learners(trainer: Trainer, mode: Mode, began: Mode | None) -> Mode:
+def compile_learners(trainer: Trainer, mode: Mode) -> Mode:
     """Compiles the algorithms of all runs if that is the mode; returns the mode they then have.
 
     What cannot be compiled, or then does something else, stays plain, with one warning; where the
@@ -59,18 +61,18 @@ def compile_learners(trainer: Trainer, mode: Mode, began: Mode | None) -> Mode:
     if mode == "eager":
         return "eager"
     trainer.progress.note("compiling")
+    # Nothing that the compiler decides by a measurement may decide how sums round.
+    torch._inductor.config.deterministic = True
+    torch._dynamo.config.recompile_limit = MOST_VERSIONS
+    torch._dynamo.config.accumulated_recompile_limit = MOST_VERSIONS
     for run in trainer.runs:
         reason = compile_and_compare(run)
         if reason is None:
             continue
         if trainer.config.execution.compile == "on":
             raise UserError(f"compile: {run.config.algorithm} cannot be compiled: {reason}")
-        otherwise = " This run began compiled: from here on it rounds otherwise." if began else ""
-        print(
-            f"warning: {run.config.algorithm} runs without torch.compile, and slower: "
-            f"{reason}.{otherwise}",
-            file=sys.stderr,
-        )
+        name = run.config.algorithm
+        print(f"warning: {name} runs without torch.compile, and slower: {reason}", file=sys.stderr)
         for other in trainer.runs:
             plain(other.algorithm)
         return "eager"

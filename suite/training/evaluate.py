@@ -15,8 +15,9 @@ import torch
 from numpy.typing import NDArray
 
 from algorithms.algorithm import Algorithm
+from suite.envs import ACTION_SIZE, OBSERVATION_SIZE
 from suite.envs.tasks import Goal
-from suite.envs.vector import ACTION_SIZE, OBSERVATION_SIZE, VectorEnv
+from suite.envs.vector import VectorEnv
 from suite.training.metrics import TrainingDiverged
 
 

@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from suite.messages import UserError
+from suite.messages import Diverged
 from suite.runs.rows import RowLog
 
 
-class TrainingDiverged(UserError):
+class TrainingDiverged(Diverged):
     """A loss, value or action is not a finite number."""
 
 
@@ -28,9 +28,8 @@ def all_finite(
     at = f"env step {step:,}" + (f" (gradient step {update:,})" if update is not None else "")
     task = f" of {tasks[int(bad.argmax())]}" if len(values) == len(tasks) else ""
     raise TrainingDiverged(
-        f"{metric}{task} became nan or infinite at {at}; the last good checkpoint is kept. Try "
-        "lower learning rates (--actor-learning-rate, --critic-learning-rate) or a "
-        "--gradient-clip"
+        f"{metric}{task} became nan or infinite at {at}; try lower learning "
+        "rates (--actor-learning-rate, --critic-learning-rate) or a --gradient-clip"
     )
 
 
@@ -42,8 +41,8 @@ def check_state(state: Any, step: int, name: str = "algorithm") -> None:
     if isinstance(state, Tensor):
         if state.is_floating_point() and not bool(torch.isfinite(state).all()):
             raise TrainingDiverged(
-                f"{name} became nan or infinite in the gradient step before env step {step:,}; the "
-                "last good checkpoint is kept. Try lower learning rates"
+                f"{name} became nan or infinite in the gradient step before env step {step:,}; try "
+                "lower learning rates"
             )
     elif isinstance(state, dict):
         for key, value in state.items():

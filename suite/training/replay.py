@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from algorithms.algorithm import Batch
+from suite.envs import ACTION_SIZE, OBSERVATION_SIZE
 
-OBSERVATION, ACTION = 39, 4
-WIDTH = 2 * OBSERVATION + ACTION + 2
+WIDTH = 2 * OBSERVATION_SIZE + ACTION_SIZE + 2
 """Floats a row: observation, action, reward, timeout, next observation."""
 Extras = Mapping[str, tuple[tuple[int, ...], torch.dtype]]
 """What an algorithm adds to a transition: name → (shape, dtype)."""
@@ -112,7 +112,7 @@ class Replay:
 
     def mean_rewards(self) -> Tensor:
         """The mean reward of each task's held transitions, [T] float64; NaN without any."""
-        held: Tensor = self.rows[:, : self.size, OBSERVATION + ACTION]
+        held: Tensor = self.rows[:, : self.size, OBSERVATION_SIZE + ACTION_SIZE]
         return held.mean(1, dtype=torch.float64)
 
     def stores(self) -> dict[str, Tensor]:
@@ -147,6 +147,6 @@ class Replay:
 def unpack(rows: Tensor, extras: Mapping[str, Tensor]) -> Batch:
     """Views of packed rows [T, B, 84]."""
     observations, actions, reward, timeout, following = torch.split(
-        rows, [OBSERVATION, ACTION, 1, 1, OBSERVATION], -1
+        rows, [OBSERVATION_SIZE, ACTION_SIZE, 1, 1, OBSERVATION_SIZE], -1
     )
     return Batch(observations, actions, reward[..., 0], following, timeout[..., 0], extras)

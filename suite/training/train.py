@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 
 from algorithms.algorithm import Algorithm, Batch, Decision, Outcomes
 from suite.config import RunConfig
+from suite.envs import ACTION_SIZE, OBSERVATION_SIZE
 from suite.envs.tasks import Goals
-from suite.envs.vector import ACTION_SIZE, OBSERVATION_SIZE, VectorEnv
+from suite.envs.vector import VectorEnv
 from suite.interrupt import Interrupt, Interrupted
 from suite.messages import UserError
 from suite.randomness import stream

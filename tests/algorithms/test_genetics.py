@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from algorithms.settings import MEGASettings
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -20,7 +21,6 @@ from algorithms.genetics import (
     genotype_length,
     segment_weights,
 )
-from algorithms.settings import MEGASettings
 
 
 def evolution(tasks: int = 2, envs: int = 4, seed: int = 0, **fields: Any) -> Evolution:

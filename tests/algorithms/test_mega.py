@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from algorithms.routing import Choice, RoutedNetwork
 from torch import Tensor
 
 from algorithms.algorithm import Algorithm, Batch, Outcomes
 from algorithms.genetics import decode
-from algorithms.routing import Choice, RoutedNetwork
 
 
 def outcomes(returns: Any, successes: Any = 0.0, shape: tuple[int, int] = (3, 4)) -> Outcomes:

@@ -6,9 +6,6 @@ import math
 
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
-
 from algorithms.networks import (
     MLP,
     Linear,
@@ -20,6 +17,8 @@ from algorithms.networks import (
     side_by_side,
     uniform,
 )
+from torch import Tensor, nn
+from torch.nn import functional
 
 T, B, IN, OUT = 3, 4, 5, 6
 

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from algorithms.draws import Draws
 from torch import Tensor
 
 import algorithms
 from algorithms import ALGORITHMS, algorithm_names, load, path_of
 from algorithms.algorithm import Algorithm, Batch, Outcomes, Problem
-from algorithms.draws import Draws
 
 every_algorithm = pytest.mark.parametrize("name", list(ALGORITHMS))
 

@@ -10,11 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from torch import Tensor
-
-from algorithms.algorithm import Algorithm, Batch
 from algorithms.compiled_routes import Routes
 from algorithms.draws import Draws
 from algorithms.module_stack import modules_in_use, slot_index
@@ -31,6 +26,11 @@ from algorithms.routing import (
     unpack,
 )
 from algorithms.settings import D2RSettings
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from algorithms.algorithm import Algorithm, Batch
 
 compiles = pytest.mark.skipif(not shutil.which("gcc"), reason="there is no C compiler: install gcc")
 T, B, IN, OUT = 3, 4, 5, 2

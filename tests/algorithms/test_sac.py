@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from algorithms.gradients import clip
+from algorithms.settings import D2RSettings, MEGASettings, MTSACSettings, SACSettings
 from torch import Tensor, distributions, nn
 
 from algorithms.algorithm import Algorithm, Batch
-from algorithms.gradients import clip
-from algorithms.settings import D2RSettings, MEGASettings, MTSACSettings, SACSettings
 
 T, B = 3, 6
 Layers = list[Tensor]

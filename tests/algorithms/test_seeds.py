@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+from algorithms.seeds import joined, part_of
 from torch import Tensor
 
 from algorithms import ALGORITHMS
 from algorithms.algorithm import Algorithm, Batch, Outcomes
-from algorithms.seeds import joined, part_of
 
 SEEDS, TASKS, ENVS, UPDATES = (3, 0, 11), 3, 2, 12
 # MEGA's populations breed and grow within a few episodes.

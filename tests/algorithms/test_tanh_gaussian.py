@@ -6,10 +6,9 @@ import math
 
 import pytest
 import torch
-from torch import Tensor, distributions
-
 from algorithms.draws import Draws
 from algorithms.tanh_gaussian import sample_tanh_gaussian
+from torch import Tensor, distributions
 
 T, B = 3, 4
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 import torch
+from algorithms.draws import Draws
 from test_update_speed import in_turns
 
 from algorithms import load
 from algorithms.algorithm import Problem
-from algorithms.draws import Draws
 from suite.presets import preset
 from suite.training.learner import Learner
 from suite.training.replay import Replay

@@ -16,18 +16,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
-
-from algorithms.algorithm import Problem
 from algorithms.compiled_routes import Routes
-from algorithms.d2r import D2R
 from algorithms.draws import Draws
-from algorithms.mega import MEGA
 from algorithms.module_stack import ModuleStack
-from algorithms.mtsac import MTSAC
 from algorithms.networks import constant, fan_out_uniform
 from algorithms.routing import Choice, choose
 from algorithms.settings import D2RSettings, MEGASettings, MTSACSettings
+from torch import Tensor
+
+from algorithms.algorithm import Problem
+from algorithms.d2r import D2R
+from algorithms.mega import MEGA
+from algorithms.mtsac import MTSAC
 from suite.envs.tasks import task_names
 from suite.training.replay import Replay
 

@@ -1,34 +1,62 @@
-"""Runs the suite's command line and kills itself, SIGKILL, at a chosen moment of a file write.
+"""Runs the suite's command line and kills itself, SIGKILL, at a chosen moment.
 
-`python run_and_die.py <n> <where> bench ...`: at the n-th call of `where`, "before" or "during"
-(half of the bytes are on the disk) a file's atomic write. n = 0 never dies.
+`python run_and_die.py <n> <where> bench ...`: at the n-th atomic write of a file, "before" it or
+"during" it, when half of the bytes are on the disk; or before the n-th "event" in the results
+folder, which is anything that changes it: then with its whole process group. n = 0 never dies, and
+prints how many events there were.
 """
 
+import atexit
 import os
 import signal
 import sys
 from pathlib import Path
 
 from suite.cli import main
-from suite.runs import checkpoint, directory
+from suite.runs import checkpoint, directory, files, finished, manifest
+
+CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "shutil.rmtree"}
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
-def die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+def die_in_a_write(deadly: int, where: str) -> None:
+    """Dies at the n-th call of `write_atomically`."""
+    write, calls = files.write_atomically, 0
 
-
-if __name__ == "__main__":
-    deadly, where = int(sys.argv[1]), sys.argv[2]
-    write, calls = checkpoint.write_atomically, 0
-
-    def counted(path: Path, data: bytes) -> str:
-        global calls
+    def counted(path: Path, data: bytes, durable: bool = True) -> str:
+        nonlocal calls
         calls += 1
         if calls == deadly:
             if where == "during":
                 path.with_name(f".{path.name}.tmp").write_bytes(data[: len(data) // 2])
-            die()
-        return write(path, data)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return write(path, data, durable)
 
-    checkpoint.write_atomically = directory.write_atomically = counted
-    raise SystemExit(main(sys.argv[3:]))
+    for module in (checkpoint, directory, finished, manifest):
+        module.write_atomically = counted
+
+
+def die_before_an_event(deadly: int, results: str) -> None:
+    """Dies before the n-th change of anything below the results folder."""
+    calls = 0
+
+    def hook(event: str, arguments: tuple[object, ...]) -> None:
+        nonlocal calls
+        opened = event == "open" and bool(int(arguments[2] or 0) & WRITING)  # type: ignore[call-overload]
+        if (opened or event in CHANGES) and str(arguments[0]).startswith(results):
+            calls += 1
+            if calls == deadly:
+                os.killpg(0, signal.SIGKILL)
+
+    sys.addaudithook(hook)
+    if not deadly:
+        atexit.register(lambda: print(f"events: {calls}"))
+
+
+if __name__ == "__main__":
+    number, moment, *arguments = sys.argv[1:]
+    if moment == "event":
+        die_before_an_event(int(number), arguments[arguments.index("--results") + 1])
+    else:
+        die_in_a_write(int(number), moment)
+    raise SystemExit(main(arguments))

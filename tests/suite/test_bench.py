@@ -20,6 +20,7 @@ from algorithms import ALGORITHMS
 from algorithms.algorithm import ParameterCounts
 from suite.cli import main
 from suite.estimate import checkpoint_bytes
+from suite.messages import Diverged
 from suite.presets import preset
 from suite.training.replay import WIDTH
 
@@ -155,7 +156,7 @@ def test_a_finished_run_keeps_its_last_weights_and_nothing_that_only_resuming_ne
     # The files that the docstring of suite.runs.directory promises.
     assert files == {
         *("config.json", "provenance.json", "rows.parquet", "timing.parquet", "result.json"),
-        *("lock", "checkpoints/state-000000010.pt"),
+        *("lock", "checkpoints/state-000000010.pt", "checkpoints/manifest-000000010.json"),
     }
 
 
@@ -277,7 +278,7 @@ def sick(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def test_a_nan_loss_stops_with_step_task_and_metric_and_a_status(sick: Run) -> None:
-    assert sick.status != 0
+    assert sick.status == Diverged.status
     (line,) = [line for line in sick.errors.splitlines() if line.startswith("error: ")]
     # Round 6 begins at env step 200; its sixth lockstep is at 200 + 5 · 2.
     assert "critic_loss of push-v3 became nan" in line
@@ -293,6 +294,14 @@ def test_the_last_good_checkpoint_is_kept(sick: Run) -> None:
     weights = torch.load(states[-1], weights_only=True)["algorithm"]
     for network in ("actor", "critic", "target"):
         assert all(torch.isfinite(value).all() for value in weights[network].values())
+
+
+def test_that_a_checkpoint_is_kept_is_said_where_there_is_one(sick: Run, tmp_path: Path) -> None:
+    assert "; the last good checkpoint is kept" in sick.errors
+    without = call([*sick_arguments(tmp_path), "--checkpoint-minutes", "60"], tmp_path)
+    assert without.status == Diverged.status
+    assert "; there was no checkpoint yet" in without.errors
+    assert "last good checkpoint" not in without.errors
 
 
 def damaged_copy(sick: Run, tmp_path: Path, *states: str) -> list[str]:
@@ -323,7 +332,7 @@ def test_if_no_checkpoint_is_readable_one_line_says_so(sick: Run, tmp_path: Path
     assert "no checkpoint can be read" in line
     assert "state-000000005.pt" in line
     assert "state-000000004.pt" in line
-    assert "--force" in line
+    assert "elsewhere" in line and "--force" not in line, "advice costs no more than it must"
 
 
 def test_the_estimate_of_disk_space_covers_a_full_replay() -> None:

@@ -83,8 +83,18 @@ def test_a_run_without_weights_is_refused_in_one_line(run: Path) -> None:
 def test_weights_that_cannot_be_read_are_named(run: Path) -> None:
     (path,) = (run / "checkpoints").glob("state-*.pt")
     path.write_bytes(b"cut off")
-    with pytest.raises(UserError, match=rf"{path.name} cannot be read"):
+    with pytest.raises(UserError, match=rf"{path.name} is damaged"):
         trained(stored_config(run), run)
+
+
+def test_rows_that_are_not_whole_are_told_beside_a_film(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run / "rows.parquet").write_bytes(b"")
+    picture = np.zeros((8, 8, 3), np.uint8)
+    monkeypatch.setattr(film, "episode", lambda *_: ([picture], {"success": False}))
+    assert film.film(run) == 2
+    assert f"warning: {run / 'rows.parquet'} is damaged" in capsys.readouterr().err
 
 
 def test_a_directory_that_is_no_run_s_is_refused_before_any_work(

@@ -22,7 +22,7 @@ from pathlib import Path
 import mujoco
 import numpy as np
 
-from suite.envs.cache import cache_file, load, store
+from suite.envs.cache import load, store
 
 # Parts of the arm, in every model, whose names no source file of Meta-World's mentions.
 UNREAD_GEOMS = frozenset({"rail"})
@@ -77,19 +77,22 @@ def _assets(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def _loaded(content: bytes) -> mujoco.MjModel:
+    return mujoco.MjModel.from_binary_path("model.mjb", {"model.mjb": content})
+
+
 @cache
 def _compiled(path: str) -> mujoco.MjModel:
     """The compiled model, from the cache if it is there."""
     assets = Path(path).parents[1]
     key = [version("mujoco"), "model-2", Path(path).name, _assets(assets)]
-    file = cache_file("models", key)
-    content = load(file)
-    if content is not None:
-        return mujoco.MjModel.from_binary_path("model.mjb", {"model.mjb": content})
+    found = load("models", key, _loaded)
+    if found is not None:
+        return found
     model = compile_model(path)
     buffer = np.empty(mujoco.mj_sizeModel(model), np.uint8)
     mujoco.mj_saveModel(model, None, buffer)
-    store(file, buffer.tobytes())
+    store("models", key, buffer.tobytes())
     return model
 
 

@@ -11,7 +11,7 @@ import pytest
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS, MT10_V3
 from metaworld.sawyer_xyz_env import SawyerXYZEnv
 
-from suite.envs import goals
+from suite.envs import cache, goals
 from suite.envs.fast import model as fast_model
 from suite.envs.fast import verified
 from suite.envs.meta_world import (
@@ -129,7 +129,7 @@ def test_preset_goals_are_read_from_the_cache(monkeypatch):
 
 def test_a_broken_cache_file_is_made_again():
     made = preset_goals(["reach-v3"], seed=0)
-    file = goals._cache_file(["reach-v3"], 0)
+    file = cache.cache_file("goals", goals._key(["reach-v3"], 0))
     file.write_bytes(file.read_bytes()[:100])
     assert exact(preset_goals(["reach-v3"], seed=0)) == exact(made)
     assert goals.load_goals(["reach-v3"], 0) is not None
@@ -149,7 +149,7 @@ def test_a_model_from_the_cache_has_the_bits_of_a_compiled_one(damage):
     path = ALL_V3_ENVIRONMENTS["hammer-v3"].model_name.fget(None)
     fast_model._compiled.cache_clear()
     compiled = fast_model._compiled(path)
-    (file,) = goals._cache_file([], 0).parents[1].glob("models/*")
+    (file,) = cache.cache_file("goals", []).parents[1].glob("models/*")
     file.write_bytes(damage(file.read_bytes()))
     fast_model._compiled.cache_clear()
     loaded = fast_model._compiled(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +18,8 @@ from numpy.typing import NDArray
 
 from suite.envs.meta_world import make_env, reset_to_goal, reset_to_random_goal
 from suite.envs.tasks import Goal
-from suite.envs.vector import SimulationError, VectorEnv
+from suite.envs.vector import SimulationDiverged, SimulationError, VectorEnv
+from suite.messages import UserError
 from suite.randomness import stream
 
 ROOT = Path(__file__).parents[3]
@@ -130,7 +133,8 @@ def test_a_killed_worker_is_reported_with_its_tasks_and_none_is_left(pair: Vecto
     where = "in step 2 of the episode from env step 80 on"
     assert f"the worker process of push-v3 (seed 5) ended (exit status -9) {where}" in message
     assert "reach-v3" not in message
-    assert "resumes" in message
+    # Whether there is a checkpoint to resume from is not for the envs to say.
+    assert "resumes" not in message
     assert "\n" not in message
     assert gone(workers)
 
@@ -142,7 +146,7 @@ def test_a_simulation_that_diverges_is_reported_with_its_task_and_step(pair: Vec
     pair.receive()
     pair.send(np.array([[0, 0, 0, 0], [np.nan, 0, 0, 0]], np.float32))
     with pytest.raises(
-        SimulationError,
+        SimulationDiverged,
         match=r"^the simulation of push-v3 \(seed 5\) diverged, step 2 of .* 80 on$",
     ):
         pair.receive()
@@ -180,6 +184,60 @@ def test_envs_are_task_major() -> None:
         observations = envs.reset([GOALS[0], GOALS[0], GOALS[2], GOALS[2]])
         assert np.array_equal(observations[0], observations[1])
         assert not np.array_equal(observations[1], observations[2])
+
+
+LIMITED = """
+import resource
+import sys
+from suite.envs.vector import VectorEnv
+from suite.messages import UserError
+
+if __name__ == "__main__":
+    resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[1]), int(sys.argv[2])))
+    try:
+        VectorEnv(["reach-v3"], 4, "v2", "fast", 4).close()
+    except UserError as error:
+        print(f"error: {error}")
+"""
+
+
+@pytest.mark.parametrize(
+    ("limits", "line"),
+    [
+        ((20, 20), "error: workers: 4 environment processes need about"),
+        ((20, 4096), ""),  # what the user may open is enough
+    ],
+)
+def test_a_low_limit_of_open_files_gives_one_line_and_leaves_no_worker(
+    limits: tuple[int, int], line: str, tmp_path: Path
+) -> None:
+    script = tmp_path / "limited.py"
+    script.write_text(LIMITED)
+    command = [sys.executable, str(script), *map(str, limits)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert done.stderr == ""
+    assert done.stdout.startswith(line) and done.stdout.count("\n") == bool(line)
+
+
+def test_a_worker_that_cannot_be_started_ends_those_that_were(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = VectorEnv.start
+
+    def second_fails(envs: VectorEnv, *arguments: Any) -> None:
+        if envs.workers:
+            workers.extend(pids(envs))
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        real(envs, *arguments)
+
+    workers: list[int] = []
+    monkeypatch.setattr(VectorEnv, "start", second_fails)
+    with pytest.raises(UserError, match=r"^workers: 2 environment processes cannot be started"):
+        VectorEnv(["reach-v3", "push-v3"], 1, "v2", "fast", 2)
+    assert len(workers) == 1 and gone(workers)
 
 
 PARENT = """

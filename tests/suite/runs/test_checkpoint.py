@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ import pytest
 import torch
 
 from suite.messages import UserError
-from suite.runs.checkpoint import KEPT, CheckpointStore, Loaded, write_atomically
+from suite.runs.checkpoint import KEPT, CheckpointStore, Loaded
+from suite.runs.files import write_atomically
 
 CAPACITY = 8
 
@@ -154,10 +156,122 @@ def test_if_none_is_whole_both_are_named_with_the_way_out(
     message = str(error.value)
     assert "state-000000003.pt" in message
     assert "state-000000002.pt" in message
-    assert "--force" in message
+    # The way out deletes nothing.
+    assert "--force" not in message and f"move {tmp_path} elsewhere" in message
     assert "\n" not in message
     # Refusing must not destroy what an expert could still rescue.
     assert len(list(folder.glob("manifest-*"))) == 2
+
+
+# Files of others, and files that are gone --------------------------------------------------------
+
+
+def of_run(folder: Path, run: str, rounds: int) -> CheckpointStore:
+    store = CheckpointStore(folder / "checkpoints", run)
+    for round_ in range(1, rounds + 1):
+        save(store, round_)
+    return store
+
+
+def test_the_checkpoints_of_another_run_are_refused_and_left_alone(tmp_path: Path) -> None:
+    of_run(tmp_path, "mtsac-s5", 3)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(UserError) as error:
+        CheckpointStore(tmp_path / "checkpoints", "mtsac-s0").load()
+    assert "manifest-000000003.json belongs to mtsac-s5" in str(error.value)
+    assert "--force" not in str(error.value)
+    with pytest.raises(UserError, match="belongs to mtsac-s5"):
+        CheckpointStore(tmp_path / "checkpoints", "mtsac-s0").weights()
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_beside_its_own_checkpoints_those_of_another_run_are_named_and_kept(
+    tmp_path: Path,
+) -> None:
+    theirs = of_run(tmp_path / "theirs", "mtsac-s5", 9).folder
+    store = of_run(tmp_path, "mtsac-s0", 2)
+    copied = [shutil.copy(path, store.folder) for path in theirs.iterdir()]
+    found = CheckpointStore(store.folder, "mtsac-s0")
+    loaded = found.load()
+    assert loaded is not None and loaded.state["round"] == 2
+    assert [line.partition(" belongs")[0] for line in loaded.damaged] == [
+        str(store.folder / f"manifest-00000000{n}.json") for n in (9, 8)
+    ]
+    for round_ in (3, 4):
+        save(found, round_)
+    assert all(Path(path).exists() for path in copied)
+
+
+def test_a_state_carries_the_name_of_its_run(tmp_path: Path) -> None:
+    _, state = of_run(tmp_path, "mtsac-s5", 1).weights()
+    assert state["run"] == "mtsac-s5"
+
+
+def test_a_manifest_under_another_name_is_not_taken_for_another_round(tmp_path: Path) -> None:
+    folder = store_with(tmp_path, 2)
+    shutil.copy(folder / "manifest-000000001.json", folder / "manifest-000000007.json")
+    loaded = load(folder)
+    assert loaded.state["round"] == 2
+    assert len(loaded.damaged) == 1
+
+
+@pytest.mark.parametrize("left", ["checkpoints", "rows"])
+def test_without_a_manifest_a_run_does_not_start_from_zero_in_silence(
+    left: str, tmp_path: Path
+) -> None:
+    folder = store_with(tmp_path, 1)
+    for path in folder.glob("manifest-*" if left == "checkpoints" else "*"):
+        path.unlink()
+    with pytest.raises(UserError, match="and no manifest that says what belongs to it") as error:
+        CheckpointStore(folder).load()
+    assert f"move {tmp_path} elsewhere" in str(error.value)
+
+
+@pytest.mark.parametrize("write", range(2, 6))
+def test_killed_in_its_first_save_a_run_begins_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: int
+) -> None:
+    # Files of a checkpoint that never was are not manifests lost.
+    store = CheckpointStore(tmp_path / "checkpoints")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", failing_at(write, "replace", Killed())[0])
+        with pytest.raises(Killed):
+            save(store, 1)
+    assert CheckpointStore(store.folder).load() is None
+    save(CheckpointStore(store.folder), 1)
+    assert load(store.folder).state["round"] == 1
+
+
+def test_what_both_checkpoints_need_and_is_damaged_is_named_and_done_without(
+    tmp_path: Path,
+) -> None:
+    folder = store_with(tmp_path, 3)
+    flip_a_bit(folder / "replay-000000000003.pt")
+    flip_a_bit(tmp_path / "rows" / "000000001.parquet")
+    loaded = load(folder)
+    assert loaded.state["round"] == 3
+    # Copies of the nearest rows that are whole, in the places of those that are not.
+    rows = [segment["rows"].unique().tolist() for _, segment in loaded.segments]
+    assert [stop for stop, _ in loaded.segments] == [3, 6, 9]
+    assert rows == [[2.0], [2.0], [3.0]]
+    assert loaded.parts == [f"rows/00000000{n}.parquet" for n in (2, 3)]
+    assert len(loaded.damaged) == 2
+    assert "000000001.parquet is damaged: its rows are lost" in loaded.damaged[0]
+    assert "3 transitions of each task are lost" in loaded.damaged[1]
+
+
+def test_a_run_that_has_lost_something_says_so_for_good(tmp_path: Path) -> None:
+    folder = store_with(tmp_path, 3)
+    flip_a_bit(folder / "replay-000000000003.pt")
+    load(folder)  # and killed before the next checkpoint
+    store = CheckpointStore(folder)
+    assert store.load() is not None
+    for round_ in (4, 5, 6, 7, 8):
+        save(store, round_)
+    loaded = load(folder)
+    assert (loaded.state["round"], loaded.damaged) == (8, [])
+    (line,) = CheckpointStore(folder).lost()
+    assert "3 transitions of each task are lost" in line
 
 
 class Bomb:
@@ -233,7 +347,9 @@ def test_a_full_disk_leaves_the_earlier_checkpoints_intact(
     with monkeypatch.context() as patch:
         fails, calls = failing_at(call, name, full)
         patch.setattr(os, name, fails)
-        with pytest.raises(UserError, match=r"^cannot write .*No space left.* resume$") as error:
+        with pytest.raises(
+            UserError, match=r"^cannot write .*No space left.*; make room and .* resume$"
+        ) as error:
             save(store, 3)
     assert calls[0] == call
     assert "\n" not in str(error.value)

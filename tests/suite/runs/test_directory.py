@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +21,8 @@ from algorithms.algorithm import ParameterCounts
 from suite.config import ExecutionConfig, RunConfig, TaskConfig
 from suite.messages import UserError
 from suite.presets import preset
-from suite.runs.directory import RunDirectory, check_space, commit, flatten, provenance, version
+from suite.runs.directory import RunDirectory, check_space, flatten
+from suite.runs.provenance import commit, session, version
 from suite.runs.rows import RowLog
 
 ROOT = Path(__file__).parents[3]
@@ -40,7 +43,7 @@ def opened(path: Path, force: bool = False, **changes: Any) -> RunDirectory:
 def started(path: Path) -> None:
     """What a run leaves that was killed at its work; its lock is free again."""
     directory = opened(path)
-    directory.begin_session([0])
+    directory.begin_session([0], "eager")
     (path / "rows").mkdir()
     log = RowLog(directory.config.tasks)
     log.whole("success/mean", 40, 0, 0.5)
@@ -71,7 +74,7 @@ def test_a_run_gets_a_directory_of_its_name_with_its_resolved_configuration(
     stored = json.loads((directory.path / "config.json").read_text())
     assert stored == {"run": config.name(), **json.loads(json.dumps(config.identity()))}
     assert stored["training"]["batch_per_task"] == 8
-    assert directory.result is None
+    assert directory.result() is None
 
 
 def test_the_same_run_opens_its_directory_again_and_nothing_is_lost(tmp_path: Path) -> None:
@@ -107,8 +110,9 @@ def test_a_field_that_only_one_of_both_has_is_a_difference(tmp_path: Path) -> No
     started(tmp_path / "run")
     path = tmp_path / "run" / "config.json"
     stored = json.loads(path.read_text())
-    del stored["settings"]["actor_width"]
-    path.write_text(json.dumps(stored))
+    del stored["settings"]["actor_width"], stored["run"]
+    digest = hashlib.sha256(json.dumps(stored, sort_keys=True).encode()).hexdigest()
+    path.write_text(json.dumps({"run": f"of-another-version-{digest[:8]}", **stored}))
     assert "actor-width None, not 64" in refused(tmp_path / "run")
 
 
@@ -121,12 +125,61 @@ def test_a_directory_that_is_not_a_runs_is_refused_and_left_as_it_was(tmp_path: 
     assert contents(tmp_path / "thesis") == before
 
 
-def test_a_damaged_configuration_is_named_with_the_way_out(tmp_path: Path) -> None:
+def other_value(text: bytes) -> bytes:
+    """A configuration that is whole JSON and not what was written."""
+    return text.replace(b'"discount": 0.99', b'"discount": 0.91')
+
+
+DAMAGES: list[Callable[[bytes], bytes]] = [
+    *(lambda _: b"", lambda _: b"{", lambda _: b"[]", lambda _: b"null", lambda _: b"\xff\xfe"),
+    lambda text: text[: len(text) // 2],
+]
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES, other_value])
+def test_a_damaged_configuration_is_written_again_where_a_checkpoint_knows_the_run(
+    damage: Callable[[bytes], bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    started(tmp_path / "run")
+    path, before = tmp_path / "run" / "config.json", contents(tmp_path / "run")
+    path.write_bytes(damage(before["config.json"]))
+    assert path.read_bytes() != before["config.json"]
+    opened(tmp_path / "run").lock.close()
+    assert contents(tmp_path / "run") == before
+    assert f"warning: {path} is damaged or gone; it is written again" in capsys.readouterr().err
+    path.unlink()
+    opened(tmp_path / "run")
+    assert contents(tmp_path / "run") == before
+
+
+def test_a_damaged_configuration_of_another_run_is_not_written_over(tmp_path: Path) -> None:
     started(tmp_path / "run")
     (tmp_path / "run" / "config.json").write_text("{")
-    message = refused(tmp_path / "run")
-    assert "config.json is damaged" in message
-    assert "--force" in message
+    before = contents(tmp_path / "run")
+    line = refused(tmp_path / "run", seed=5)
+    assert "config.json is damaged, and no checkpoint says which run it was" in line
+    assert "--force" not in line
+    assert contents(tmp_path / "run") == before
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES, lambda _: b'[{"threads": "many"}]'])
+def test_damaged_provenance_is_kept_and_the_first_session_remembered(
+    damage: Callable[[bytes], bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    started(tmp_path / "run")
+    path = tmp_path / "run" / "provenance.json"
+    (first,) = json.loads(path.read_text())
+    path.write_bytes(damaged := damage(path.read_bytes()))
+    directory = opened(tmp_path / "run")
+    assert directory.threads() == first["threads"]
+    directory.begin_session([0], "eager")
+    sessions = json.loads(path.read_text())
+    assert sessions[0] == first
+    assert len(sessions) == 2
+    assert (tmp_path / "run" / "provenance.json.damaged").read_bytes() == damaged
+    assert "provenance.json is damaged; it is kept as" in capsys.readouterr().err
+    directory.lock.close()
+    assert opened(tmp_path / "run", force=True)
 
 
 def test_a_file_in_the_directorys_place_is_named(tmp_path: Path) -> None:
@@ -171,6 +224,27 @@ def test_force_refuses_a_directory_that_never_was_a_run_though_its_names_look_li
     weights.write_bytes(b"a month of training")
     refused(tmp_path / "project", force=True)
     assert weights.read_bytes() == b"a month of training"
+
+
+@pytest.mark.parametrize("name", ["checkpoints/best.pt", "rows/mine/a", "film/cut.mp4"])
+def test_force_deletes_nothing_of_the_users_in_the_folders_of_a_run(
+    name: str, tmp_path: Path
+) -> None:
+    started(tmp_path / "run")
+    (tmp_path / "run" / name).parent.mkdir(exist_ok=True)
+    (tmp_path / "run" / name).write_text("mine")
+    before = contents(tmp_path / "run")
+    assert "which is not a run's" in refused(tmp_path / "run", force=True)
+    assert contents(tmp_path / "run") == before
+
+
+def test_force_deletes_a_link_and_not_what_it_points_to(tmp_path: Path) -> None:
+    started(tmp_path / "run")
+    (tmp_path / "run" / "checkpoints").rename(tmp_path / "elsewhere")
+    (tmp_path / "run" / "checkpoints").symlink_to(tmp_path / "elsewhere")
+    opened(tmp_path / "run", force=True)
+    assert not (tmp_path / "run" / "checkpoints").exists()
+    assert any((tmp_path / "elsewhere").iterdir())
 
 
 @pytest.mark.parametrize("name", [".rows.parquet.tmp", ".config.json.tmp"])
@@ -237,14 +311,14 @@ def test_a_disk_that_fills_up_gives_one_line_and_leaves_earlier_files_intact(
     before = contents(tmp_path / "run")
     calls = {
         "config": lambda: opened(tmp_path / "run"),
-        "session": lambda: directory.begin_session([0]),
+        "session": lambda: directory.begin_session([0], "eager"),
         "timing": lambda: directory.time({"env_step": 80}),
-        "finish": lambda: directory.finish(ParameterCounts(1, 2), {"mean_success": 1.0}),
+        "finish": lambda: directory.finish(ParameterCounts(1, 2)),
     }
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full_disk)
         if step == "timing":
-            patch.setattr(Path, "open", full_disk)
+            patch.setattr(os, "open", full_disk)
         with pytest.raises(UserError, match="No space left on device"):
             calls[step]()
     assert contents(tmp_path / "run") == before
@@ -257,6 +331,21 @@ def test_row_files_that_no_checkpoint_names_are_forgotten(tmp_path: Path) -> Non
     directory.checkpoints.load()
     directory.forget_parts_after_checkpoint()
     assert [p.name for p in (tmp_path / "run" / "rows").iterdir()] == ["000000001.parquet"]
+
+
+def test_what_is_not_a_runs_neither_stops_it_nor_is_deleted(tmp_path: Path) -> None:
+    started(tmp_path / "run")
+    strange = ["rows/notes.txt", "checkpoints/mine.pt", "checkpoints/state-000000009.pt/a"]
+    for name in strange:
+        (tmp_path / "run" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "run" / name).write_text("mine")
+    directory = opened(tmp_path / "run")
+    assert directory.checkpoints.load() is not None
+    directory.forget_parts_after_checkpoint()
+    for round_ in (2, 3, 4):
+        directory.checkpoints.save(round_, {"round": round_}, {}, 0, 10, None)
+    directory.tidy({"rows_sha256": ""})
+    assert set(strange) < set(contents(tmp_path / "run"))
 
 
 def test_an_empty_log_makes_no_part(tmp_path: Path) -> None:
@@ -310,21 +399,42 @@ def test_a_run_that_resumes_with_another_compiler_says_so(
     (tmp_path / "gcc").write_text(f"#!/bin/sh\n{script}\n")
     (tmp_path / "gcc").chmod(0o755)
     with monkeypatch.context() as before:
-        before.setattr("suite.runs.directory.compiler_version", lambda: "9.9")
+        before.setattr("suite.runs.provenance.compiler_version", lambda: "9.9")
         started(tmp_path / "run")
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    opened(tmp_path / "run").begin_session([0])
+    opened(tmp_path / "run").begin_session([0], "eager")
     assert f"began with gcc 9.9, now {expected}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("learner", "seeds", "expected"),
+    [
+        ("compiled", [0], "began with learner eager, now compiled"),
+        ("eager", [0, 1], "began with seeds together 1, now 2"),
+        ("eager", [0], ""),
+    ],
+)
+def test_a_run_that_would_round_otherwise_says_so_before_it_goes_on(
+    learner: str,
+    seeds: list[int],
+    expected: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    started(tmp_path / "run")
+    opened(tmp_path / "run").begin_session(seeds, learner)
+    shown = capsys.readouterr().err
+    assert expected in shown and shown.count("\n") == bool(expected)
 
 
 def test_every_session_adds_its_versions_and_machine(tmp_path: Path) -> None:
     started(tmp_path / "run")
     directory = opened(tmp_path / "run")
-    directory.begin_session([0])
+    directory.begin_session([0], "eager")
     sessions = json.loads((tmp_path / "run" / "provenance.json").read_text())
     assert len(sessions) == 2
-    assert sessions[0]["versions"]["metaworld"] == version("metaworld")
-    assert sessions[0].keys() == provenance(directory.config, 1, [0]).keys()
+    assert sessions[0]["rounding"]["metaworld"] == version("metaworld")
+    assert sessions[0].keys() == session(directory.config, 1, [0], "eager").keys()
     assert sessions[1]["cpus"] >= 1
 
 

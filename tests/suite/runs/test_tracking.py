@@ -176,7 +176,8 @@ class FakeService(ModuleType):
 
 
 def directory(path: Path, started: str) -> Path:
-    (path / "provenance.json").write_text(json.dumps([{"started": started}, {"started": "later"}]))
+    sessions = [{"started": when, "threads": 1} for when in (started, "later")]
+    (path / "provenance.json").write_text(json.dumps(sessions))
     return path
 
 

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import signal
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from suite.config import RunConfig
 from suite.estimate import Cost, seconds_left, sweep_seconds
-from suite.runs.directory import Busy, RunDirectory, locked
+from suite.runs.directory import RunDirectory
+from suite.runs.finished import seal
+from suite.runs.lock import Busy, locked
 from suite.runs.progress import Progress
 from suite.runs.state import State, state
 from suite.sweeps import supervisor
-from suite.sweeps.child import BUSY, Share, keep_failure, within
+from suite.sweeps.child import BUSY, Share, keep_failure, meaning, within
+from suite.sweeps.command import check_disk
 from suite.sweeps.on_this_machine import LocalLauncher, Machine, Running, division
 from suite.sweeps.overview import cells, failures, summary
 from suite.sweeps.plan import Plan, of_seeds, plan
@@ -39,7 +44,11 @@ def folder(config: RunConfig) -> Path:
 
 
 def finish(config: RunConfig) -> None:
-    (folder(config) / "result.json").write_text('{"mean_success": 0.5}')
+    (folder(config) / "rows.parquet").write_bytes(b"rows")
+    digest = hashlib.sha256(b"rows").hexdigest()
+    result = {"run": config.name(), "mean_success": 0.5, "rows_sha256": digest}
+    sealed = json.dumps({**result, "sha256": seal(result)})
+    (folder(config) / "result.json").write_text(sealed)
 
 
 class Fake:
@@ -52,9 +61,13 @@ class Fake:
         self.statuses = statuses
         self.started: list[int] = []
         self.now: list[RunConfig] = []
+        self.unfit: set[int] = set()
 
     def has_room(self, config: RunConfig) -> bool:
         return len(self.now) < self.at_once
+
+    def never_fits(self, config: RunConfig) -> str:
+        return "memory: too small" if config.seed in self.unfit else ""
 
     def start(self, config: RunConfig) -> None:
         self.started.append(config.seed)
@@ -101,6 +114,73 @@ def test_a_failure_is_final_and_counts_at_the_end(
     assert "2 of 3 runs done" in shown
     # The next sweep tries it again.
     assert supervised(runs, {}) == (0, [1])
+
+
+def test_a_run_that_can_never_fit_is_failed_and_the_others_are_trained(
+    runs: Plan, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake = Fake({})
+    fake.unfit = {1}
+    assert Supervisor(runs, [COST] * 3, fake).run() == 1
+    assert fake.started == [0, 2]
+    shown = capsys.readouterr().out
+    assert f"failed: {runs.runs[1].name()} (refused)\n    memory: too small\n" in shown
+    assert "2 of 3 runs done" in shown
+
+
+def test_a_run_that_the_disk_has_no_room_for_is_failed_and_the_others_are_trained(
+    runs: Plan, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=3 * GB))
+    costs = [COST, COST._replace(disk=4 * GB), COST]
+    fake = Fake({})
+    check_disk(runs, costs, 1)
+    assert Supervisor(runs, costs, fake).run() == 1
+    assert fake.started == [0, 2]
+    assert "disk: the run needs 4.0 GB, and" in capsys.readouterr().out
+
+
+def test_seeds_that_do_not_fit_together_are_trained_one_by_one(tmp_path: Path) -> None:
+    given = {"alg": ["mtsac"], "preset": ["smoke"], "tasks": ["reach"], "seed": ["0", "1"]}
+    runs = plan("", {**given, "results": [str(tmp_path)], "batched": ["True"]})
+
+    class Small(Fake):
+        def never_fits(self, config: RunConfig) -> str:
+            return "memory: too small" if len(config.each_seed()) > 1 else ""
+
+    fake = Small({})
+    assert Supervisor(runs, [COST] * 2, fake).run() == 0
+    assert fake.started == [0, 1]
+
+
+def test_what_a_machine_never_has_room_for_is_what_bench_refuses(runs: Plan) -> None:
+    launcher = local(runs, Machine(2, 10**6), COST, "cpu")
+    line = launcher.never_fits(runs.runs[0])
+    assert line.startswith("memory: 1 tasks need for the replay")
+    launcher.machine = Machine(2, 10**10)
+    assert launcher.never_fits(runs.runs[0]) == ""
+    on_gpu = replace(runs.runs[0], device="cuda")
+    assert "and cuda has 0.0 GB" in launcher.never_fits(on_gpu)
+    launcher.machine = Machine(2, 10**10, (("0", 10**10),))
+    assert launcher.never_fits(on_gpu) == ""
+
+
+def test_a_run_whose_folder_is_in_the_way_is_failed_and_stops_no_other(
+    runs: Plan, tmp_path: Path
+) -> None:
+    (tmp_path / runs.runs[0].name()).write_text("a file")
+    launcher = local(runs, Machine(2, 10**10), COST, "cpu")
+    launcher.start(runs.runs[0])
+    assert list(launcher.ended()) == [(runs.runs[0], 2)]
+    assert list(launcher.ended()) == []
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [(2, "refused"), (3, "diverged"), (1, "exit status 1"), (-9, "killed by SIGKILL")],
+)
+def test_how_a_run_ended_in_words(status: int, words: str) -> None:
+    assert meaning(status) == words
 
 
 def test_a_killed_run_has_three_lives(runs: Plan) -> None:
@@ -236,7 +316,7 @@ def test_what_a_sweep_leaves_in_a_run_is_the_runs_own(runs: Plan) -> None:
     RunDirectory(forced).open()
     assert {p.name for p in path.iterdir()} == {"lock", "log.txt", "config.json"}
     (path / "progress.json").write_text("{}")
-    directory.tidy()
+    directory.tidy({"rows_sha256": ""})
     assert not (path / "progress.json").exists()
 
 
@@ -339,6 +419,7 @@ def test_a_row_and_the_summary_of_a_sweep(runs: Plan) -> None:
         "1 of 3 done, 1 running, 1 waiting; about 3:20 left, 2 at once"
     )
     failed = State("failed", 0.1, reason="exit status 1", lines=("a", "b"))
+    (folder(runs.runs[1]) / "log.txt").touch()
     lines = failures(runs, [states[0], failed, states[2]])
     assert lines[0] == f"failed: {runs.runs[1].name()} (exit status 1)"
     assert lines[1:3] == ["    a", "    b"]

@@ -35,7 +35,7 @@ def test_names_step_gradient_step_task_and_metric(value: float) -> None:
     assert "critic_loss of push-v3" in message
     assert "env step 1,040 " in message
     assert "gradient step 52)" in message
-    assert "last good checkpoint is kept" in message
+    assert "try lower learning rates" in message
     assert "\n" not in message
 
 

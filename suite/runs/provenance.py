@@ -1,0 +1,114 @@
+"""What ran: versions, machine and whatever decides how sums round, one entry for each session."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from suite.config import RunConfig
+
+PACKAGES = ("torch", "metaworld", "mujoco", "gymnasium", "numpy", "scipy", "mtscale")
+Session = dict[str, Any]
+
+
+def read_sessions(path: Path) -> list[Session]:
+    """The sessions that a provenance.json tells of; raises ValueError where it is damaged."""
+    if not path.exists():
+        return []
+    try:
+        found = json.loads(path.read_bytes())
+        if found and all(isinstance(entry["threads"], int) for entry in found):
+            return list(found)
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    raise ValueError(f"{path} is damaged")
+
+
+def session(config: RunConfig, threads: int, seeds: Sequence[int], learner: str) -> Session:
+    """Where and with what a session runs; `learner` is how it carries out a gradient step."""
+    versions = {name: version(name) for name in PACKAGES}
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "rounding": {
+            **versions,
+            "gcc": compiler_version(),
+            "processor": processor(),
+            "gpu": torch.cuda.get_device_name(config.device) if config.device != "cpu" else "none",
+            "threads": threads,
+            "learner": learner,
+            "seeds together": len(seeds),
+        },
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpus": len(os.sched_getaffinity(0)),
+        "device": config.device,
+        "engine": config.execution.engine,
+        "workers": config.execution.workers,
+        "threads": threads,
+        "seeds_together": list(seeds),
+    }
+
+
+def rounds_otherwise(first: Session, now: Session) -> str:
+    """A line where sums of this session may not round as those of the first did, else none."""
+    before: Mapping[str, Any] = first.get("rounding", {})
+    changes = [
+        f"{name} {before[name]}, now {value}"
+        for name, value in now["rounding"].items()
+        if name in before and before[name] != value
+    ]
+    if not changes:
+        return ""
+    return (
+        f"this run began with {'; '.join(changes)}: sums may round otherwise, so that its rows "
+        "from here on may not be to the bit those of an undisturbed run"
+    )
+
+
+def version(package: str) -> str:
+    """The installed version; of this suite with its git commit where it is run from a clone."""
+    try:
+        found = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+    return f"{found}+{commit()}" if package == "mtscale" and commit() else found
+
+
+def commit() -> str:
+    """The clone's commit, marked where files differ from it; empty outside a clone."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        found = subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=5
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return found.stdout.strip()
+
+
+def compiler_version() -> str:
+    """That of the C compiler which compiled learners ask for, or "none"."""
+    try:
+        command = ["gcc", "-dumpfullversion"]
+        found = subprocess.run(command, capture_output=True, text=True, timeout=5)
+    except (OSError, subprocess.TimeoutExpired):
+        return "none"
+    return found.stdout.strip() or "none"
+
+
+def processor() -> str:
+    """The CPU's model name, on which bit-for-bit results may depend."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((x.partition(":")[2].strip() for x in lines if x.startswith("model name")), "")
