@@ -66,7 +66,7 @@ def compile_learners(trainer: Trainer, mode: Mode) -> Mode:
     torch._dynamo.config.recompile_limit = MOST_VERSIONS
     torch._dynamo.config.accumulated_recompile_limit = MOST_VERSIONS
     for run in trainer.runs:
-        reason = compile_and_compare(run)
+        reason = compile_and_compare(run, trainer.runs[0].algorithm)
         if reason is None:
             continue
         if trainer.config.execution.compile == "on":
@@ -79,15 +79,23 @@ def compile_learners(trainer: Trainer, mode: Mode) -> Mode:
     return "compiled"
 
 
+def compiled_parts(algorithm: Algorithm) -> dict[str, Any]:
+    """The functions that an algorithm has compiled, by name."""
+    parts = vars(algorithm).items()
+    return {name: part for name, part in parts if hasattr(part, "_torchdynamo_orig_callable")}
+
+
 def plain(algorithm: Algorithm) -> None:
     """Takes the compiled functions off an algorithm again."""
-    for name in [name for name in vars(algorithm) if hasattr(type(algorithm), name)]:
-        if hasattr(vars(algorithm)[name], "_torchdynamo_orig_callable"):
-            delattr(algorithm, name)
+    for name in compiled_parts(algorithm):
+        delattr(algorithm, name)
 
 
-def compile_and_compare(run: SeedRun) -> str | None:
-    """Compiles one algorithm; None, or why it cannot stay so. Its state is as before."""
+def compile_and_compare(run: SeedRun, first: Algorithm) -> str | None:
+    """Compiles one algorithm; None, or why it cannot stay so. Its state is as before.
+
+    What the first seed has compiled serves the others: it works on the state that it is handed.
+    """
     algorithm, config = run.algorithm, run.config
     before = copy.deepcopy(algorithm.state_dict())
     batch = batch_like(run)
@@ -108,7 +116,9 @@ def compile_and_compare(run: SeedRun) -> str | None:
 
     expected = results()
     try:
-        algorithm.compile()
+        if algorithm is first:
+            algorithm.compile()
+        vars(algorithm).update(compiled_parts(first))
         difference = {name: apart(value, expected[name]) for name, value in results().items()}
     except Exception as error:  # whatever stops a compiler, of which the plain lines know nothing
         plain(algorithm)
