@@ -31,4 +31,14 @@ def note(text: str) -> None:
 def listed(problems: Sequence[str], most: int = 10) -> str:
     """The problems, a line each; from the eleventh on only how many."""
     more = [f"and {len(problems) - most} more"] if len(problems) > most else []
-    return "\n".join(f"  {line}" for line in [*problems[:most], *more])
+    return "\n".join(f"  {one_line(line)}" for line in [*problems[:most], *more])
+
+
+def one_line(text: str) -> str:
+    """Text without line breaks, tabs and control characters; other people's names hold them."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def sentence(*parts: str) -> str:
+    """Parts that are not empty, joined by semicolons, with a full stop: a caption."""
+    return "; ".join(part for part in parts if part) + "."

@@ -149,7 +149,7 @@ def sources(rows: pd.DataFrame) -> list[tuple[str, str]]:
 
 def decoding(source: str) -> tuple[str, int]:
     """How a run's genes become weights, from the configuration in its rows file, and their bits."""
-    settings = configuration(source).get("settings", {}) if source.endswith(".parquet") else {}
+    settings = configuration(source).get("settings", {})
     return str(settings.get("decoding", "halfsoftmax")), int(settings.get("gene_bits", 2))
 
 

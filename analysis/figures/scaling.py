@@ -17,13 +17,14 @@ from analysis.figures.style import (
     PAGE,
     Look,
     Unsupported,
+    as_drawn,
     colours,
     legend_below,
     lighter,
     panels,
     size_axis,
 )
-from analysis.rows import runs
+from analysis.frame import runs
 from analysis.scores import success_matrix
 from analysis.statistics import estimate, iqm_of_runs
 
@@ -94,7 +95,7 @@ def scaling_apart(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figur
         groups = list(rows.groupby(["algorithm", f"{fixed}_width"], sort=True))
         for index, ((algorithm, width), part) in enumerate(groups):
             shade = lighter(colour[str(algorithm)], 0.55 * index / max(1, len(groups) - 1))
-            name = f"{algorithm}, {fixed} width {width:.0f}"
+            name = f"{as_drawn(str(algorithm))}, {fixed} width {width:.0f}"
             line(panel, part, f"{varied}_parameters", name, shade, index)
         finish(panel, f"{'critics' if varied == 'critic' else 'actor'}: parameters")
         if groups:

@@ -33,7 +33,8 @@ def test_rows_of_other_code_stand_beside_ours(write_run: WriteRun, tmp_path: Pat
     frame = load([tmp_path / "runs", path])
     found = success_matrix(frame)
     assert list(found) == ["moore", "mtsac"]
-    assert found["moore"].values.tolist() == [[0.5, 1.0], [0.75, 0.25]]
+    assert found["moore"].tasks == ("push-v3", "reach-v3")
+    assert found["moore"].values.tolist() == [[1.0, 0.5], [0.25, 0.75]]
     assert found["moore"].seeds == (0, 1)
     moore = runs(frame).loc["moore-s0"]
     assert moore["tasks"] == 2

@@ -112,7 +112,7 @@ def test_task_sets_have_tables_of_their_own(write_run: WriteRun, tmp_path: Path)
     found = by_name(tmp_path)
     assert {"per_task_reach+push", "per_task_reach+door-open"} <= set(found)
     assert [row["task"] for row in records(found["per_task_reach+push"])] == [
-        "reach-v3", "push-v3",
+        "push-v3", "reach-v3",
     ]  # fmt: skip
 
 

@@ -1,0 +1,145 @@
+"""When runs were evaluated: those that stop early, end at different steps, or lack a task.
+
+Scores are compared at one step: the last at which every run of the configurations that may be
+compared was evaluated. Rows beyond it are left out, and the frame's columns `ended_at` and
+`scored_at` keep what each run's last evaluation was and which one counts.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import numpy as np
+import pandas as pd
+
+from analysis.frame import SUCCESS, runs
+from analysis.messages import RowsError, listed
+from analysis.protocol import comparable, occurring
+
+Ends = Literal["shared", "refuse"]
+"""Where compared runs end at different steps: score at the last that all share, or refuse."""
+ENDS: tuple[Ends, ...] = get_args(Ends)
+
+
+def at_shared_ends(frame: pd.DataFrame, ends: Ends = "shared") -> pd.DataFrame:
+    """The frame up to the step at which each run is scored, with `ended_at` and `scored_at`.
+
+    Raises RowsError, naming runs and files, where runs of one configuration were never evaluated
+    at the same step, or where runs end at different steps and `ends` is "refuse".
+    """
+    evaluations = frame.loc[frame["metric"].isin(SUCCESS), ["run", "env_step"]].drop_duplicates()
+    ended = evaluations.groupby("run", observed=True)["env_step"].max()
+    label = runs(frame)["label"].astype(str)
+    evaluations["label"] = evaluations["run"].astype(str).map(label)
+    by_label = dict(list(evaluations.groupby("label", sort=False)))
+    scored: dict[str, int] = {}
+    for group in comparable(frame):
+        own = [by_label[name] for name in group if name in by_label]
+        if not own:
+            continue
+        together = last_shared(pd.concat(own))
+        for rows in own:
+            step = last_shared(rows) if together is None else together
+            if step is None:
+                raise RowsError(never_together(rows, runs(frame)))
+            scored |= dict.fromkeys(rows["label"].unique(), step)
+    codes = frame["run"].cat.codes.to_numpy()
+    names = frame["run"].cat.categories
+    last = ended.reindex(names).to_numpy(dtype=np.float64)
+    counts = label.reindex(names).map(scored).to_numpy(dtype=np.float64)
+    frame = frame.assign(ended_at=last[codes], scored_at=counts[codes])
+    lines = uneven(runs(frame))
+    if lines and ends == "refuse":
+        raise RowsError(f"runs that are compared end at different steps:\n{listed(lines)}")
+    beyond = frame["env_step"].to_numpy() > frame["scored_at"].to_numpy()
+    return frame[~beyond] if beyond.any() else frame
+
+
+def last_shared(evaluations: pd.DataFrame) -> int | None:
+    """The last step at which all of the runs were evaluated; None where there is none."""
+    count = evaluations.groupby("env_step").size()
+    steps = count.index[count == evaluations["run"].nunique()]
+    return int(steps.max()) if len(steps) else None
+
+
+def never_together(evaluations: pd.DataFrame, table: pd.DataFrame) -> str:
+    """What keeps runs of one configuration from being scored together."""
+    last = evaluations.groupby("run", observed=True)["env_step"].max()
+    ends = [
+        f"run {run!s} ends at step {step} ({table['source'][str(run)]})"
+        for run, step in last.items()
+    ]
+    return (
+        f"{evaluations['label'].iloc[0]}: its runs were never evaluated at the same step, so no "
+        f"score is comparable; leave some out:\n{listed(ends)}"
+    )
+
+
+def uneven(table: pd.DataFrame) -> list[str]:
+    """A line for each configuration, of one row a run, that was scored before one of its ends."""
+    lines = []
+    for label, rows in table.groupby("label", observed=True):
+        step = rows["scored_at"].iloc[0]
+        if not (rows["ended_at"] > step).any():
+            continue
+        ends = [
+            f"{end:.0f} (seed {seed})"
+            for seed, end in zip(rows["seed"], rows["ended_at"], strict=True)
+        ]
+        if rows["ended_at"].nunique() == 1:
+            ends = [f"{rows['ended_at'].iloc[0]:.0f}"]
+        lines.append(
+            f"{label}: scored at step {step:.0f}, the last that all seeds compared with it share; "
+            f"its own end at step {', '.join(ends)}"
+        )
+    return lines
+
+
+def partial(frame: pd.DataFrame) -> dict[str, str]:
+    """By run that was evaluated, but not up to its total_steps, a line that says so."""
+    rows = frame[frame["metric"].isin(SUCCESS)]
+    last = rows.groupby("run", observed=True)["env_step"].max()
+    last.index = last.index.astype(str)
+    table = runs(frame).reindex(last.index)
+    return {
+        name: f"{table['source'][name]}: run {name} has evaluations up to step {last[name]} of "
+        f"{table['total_steps'][name]:.0f}"
+        for name in map(str, table.index[last < table["total_steps"]])
+    }
+
+
+def gaps(frame: pd.DataFrame, metric: str = "success") -> dict[str, str]:
+    """By run that lacks a task of its configuration at its last evaluation, a line that says so.
+
+    A configuration none of whose runs has single tasks at its last evaluation is scored by the
+    whole agent's values and lacks none.
+    """
+    rows = frame[frame["metric"].isin([metric, f"{metric}/mean"])]
+    names, labels, tasks = (rows[name].cat.categories for name in ("run", "label", "task"))
+    run, label, task = (rows[name].cat.codes.to_numpy() for name in ("run", "label", "task"))
+    step = rows["env_step"].to_numpy()
+    last = np.full(len(names), -1, dtype=np.int64)
+    np.maximum.at(last, run, step)
+    single = (rows["metric"] == metric).to_numpy() & (rows["task"] != "").to_numpy()
+    final = single & (step == last[run])
+    expected = occurring(label[single], task[single], (len(labels), len(tasks)))
+    there = occurring(run[final], task[final], (len(names), len(tasks)))
+    label_of = np.zeros(len(names), dtype=np.int64)
+    label_of[run] = label
+    per_task = np.zeros(len(labels), dtype=bool)
+    per_task[label[final]] = True
+    missing = expected[label_of] & per_task[label_of][:, None] & ~there & (last >= 0)[:, None]
+    if not missing.any():
+        return {}
+    sources = runs(frame)["source"]
+    found = {}
+    for index in np.flatnonzero(missing.any(axis=1)).tolist():
+        what = (
+            f"has no {tasks[missing[index].argmax()]} at step {last[index]}"
+            if there[index].any()
+            else f"was not scored on single tasks at its last step, {last[index]}"
+        )
+        name = str(names[index])
+        why = f"on which {labels[label_of[index]]} is scored"
+        found[name] = f"{sources[name]}: run {name} {what}, {why}"
+    return found
