@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.evaluations import ENDS
-from analysis.messages import AnalysisError, choose, note
+from analysis.messages import AnalysisError, choose, note, printable
 from analysis.rows import load
 
 RUNS = Path("results/runs")
@@ -162,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return 0
     except AnalysisError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
     except BrokenPipeError:
         # Whoever read the output has seen enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

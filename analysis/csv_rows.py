@@ -144,8 +144,10 @@ def read_line(found: CsvRows, header: Sequence[str], cells: Sequence[str], line:
     row = {n: BLANK.sub(" ", cell).strip() for n, cell in zip(header, cells, strict=False)}
     if len(cells) != len(header):
         problems.append(f"has {len(cells)} fields, not {len(header)}")
-        if any("\n" in cell for cell in cells):
-            row = {}  # a stray quote has swallowed lines: of whom, nobody knows
+        # What is left of the last cell may be cut off. A stray quote has swallowed lines: of
+        # whom, nobody knows.
+        row = dict(list(row.items())[: len(cells) - 1])
+        row = {} if any("\n" in cell for cell in cells) else row
     numbers: dict[str, float] = {}
     for name in ("seed", "env_step", "value", *MORE_NUMBERS):
         if row.get(name) or (name in COLUMNS and name in row):

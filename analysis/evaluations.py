@@ -48,7 +48,7 @@ def at_shared_ends(frame: pd.DataFrame, ends: Ends = "shared") -> pd.DataFrame:
     last = ended.reindex(names).to_numpy(dtype=np.float64)
     counts = label.reindex(names).map(scored).to_numpy(dtype=np.float64)
     frame = frame.assign(ended_at=last[codes], scored_at=counts[codes])
-    lines = uneven(runs(frame))
+    lines = list(uneven(runs(frame)).values())
     if lines and ends == "refuse":
         raise RowsError(f"runs that are compared end at different steps:\n{listed(lines)}")
     beyond = frame["env_step"].to_numpy() > frame["scored_at"].to_numpy()
@@ -75,24 +75,21 @@ def never_together(evaluations: pd.DataFrame, table: pd.DataFrame) -> str:
     )
 
 
-def uneven(table: pd.DataFrame) -> list[str]:
-    """A line for each configuration, of one row a run, that was scored before one of its ends."""
-    lines = []
+def uneven(table: pd.DataFrame) -> dict[str, str]:
+    """Of one row per run: by label that was scored before the end of one of its runs, a line."""
+    found = {}
     for label, rows in table.groupby("label", observed=True):
         step = rows["scored_at"].iloc[0]
-        if not (rows["ended_at"] > step).any():
-            continue
-        ends = [
-            f"{end:.0f} (seed {seed})"
-            for seed, end in zip(rows["seed"], rows["ended_at"], strict=True)
-        ]
-        if rows["ended_at"].nunique() == 1:
-            ends = [f"{rows['ended_at'].iloc[0]:.0f}"]
-        lines.append(
-            f"{label}: scored at step {step:.0f}, the last that all seeds compared with it share; "
-            f"its own end at step {', '.join(ends)}"
-        )
-    return lines
+        if (rows["ended_at"] > step).any():
+            ends = [
+                f"{end:.0f} (seed {', '.join(map(str, sorted(own['seed'])))})"
+                for end, own in rows.groupby("ended_at")
+            ]
+            found[str(label)] = (
+                f"{label}: its runs end at step {', '.join(ends)}; the last step that all seeds "
+                f"compared with them share, and that counts, is {step:.0f}"
+            )
+    return found
 
 
 def partial(frame: pd.DataFrame) -> dict[str, str]:

@@ -25,7 +25,7 @@ def choose(field: str, value: object, choices: Iterable[str]) -> str:
 
 def note(text: str) -> None:
     """Tells the user something, beside the command's own output."""
-    print(f"note: {text}", file=sys.stderr)
+    print(f"note: {printable(text)}", file=sys.stderr)
 
 
 def listed(problems: Sequence[str], most: int = 10) -> str:
@@ -36,7 +36,12 @@ def listed(problems: Sequence[str], most: int = 10) -> str:
 
 def one_line(text: str) -> str:
     """Text without line breaks, tabs and control characters; other people's names hold them."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return " ".join(printable(text).split())
+
+
+def printable(text: str) -> str:
+    """Text without what a terminal would carry out; line breaks stay."""
+    return "".join(c if c.isprintable() or c == "\n" else " " for c in text)
 
 
 def sentence(*parts: str) -> str:

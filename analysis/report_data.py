@@ -54,7 +54,7 @@ def benchmark(name: str, rows: pd.DataFrame, look: Mapping[str, Look]) -> dict[s
     tasks = list(dict.fromkeys(t for one in configurations for t in one.final.tasks if t))
     return {
         "name": name,
-        "protocol": [*protocol(table), *found.uneven],
+        "protocol": [*protocol(table), *found.uneven.values()],
         "members": [str(run) for run in table.index],
         "tasks": tasks,
         "configurations": [configuration_row(one, own[one.label], table) for one in configurations],

@@ -28,6 +28,8 @@ __all__ = ["RowsError", "load", "runs"]
 
 NOT_RUNS = frozenset({"rows", "checkpoints"})
 """Folders of a run that no other run lies in."""
+HALF_A_DIGIT = 0.011
+"""What may lie between a mean of tasks and a whole success, both of which were rounded."""
 
 
 def load(
@@ -119,9 +121,10 @@ def remarks(
     frame: pd.DataFrame, found: Sequence[Run], metrics: Sequence[str] | None
 ) -> Iterator[str]:
     """What a reader of these rows must know, a line each."""
-    yield from uneven(runs(frame))
+    yield from uneven(runs(frame)).values()
     yield from repeated_seeds(frame)
     yield from odd_task_sets(frame)
+    yield from disagreeing(frame)
     if metrics is None or "success" in metrics:
         scored = set(frame.loc[frame["metric"].isin(SUCCESS), "run"].unique())
         unscored = [f"{run.name} ({run.source})" for run in found if run.name not in scored]
@@ -217,6 +220,25 @@ def odd_task_sets(frame: pd.DataFrame) -> list[str]:
         f"{row.label}: has rows of {row.tasks:.0f} of the {row.size:.0f} tasks of {row.task_set}, "
         "and is scored on them alone"
         for row in few[["label", "tasks", "size", "task_set"]].itertuples()
+    ]
+
+
+def disagreeing(frame: pd.DataFrame) -> list[str]:
+    """A line for each CSV's run whose whole success is not the mean over the tasks beside it."""
+    names = [name for name in frame["source"].cat.categories if ".csv" in name.lower()]
+    rows = frame[frame["source"].isin(names)]
+    key = ["label", "run", "env_step"]
+    single = rows[(rows["metric"] == "success") & (rows["task"] != "")]
+    table = single.groupby(key, observed=True)["value"].agg(["mean", "size"])
+    table["whole"] = rows[rows["metric"] == "success/mean"].set_index(key)["value"]
+    complete = table["size"] == table.groupby("label", observed=True)["size"].transform("max")
+    odd = table[complete & ((table["mean"] - table["whole"]).abs() > HALF_A_DIGIT)].reset_index()
+    return [
+        f"run {run}: success of the whole agent at step {step} is {whole:g}, the mean over its "
+        f"tasks, which counts, {mean:.3f}"
+        for run, step, whole, mean in odd.drop_duplicates("run")[
+            ["run", "env_step", "whole", "mean"]
+        ].itertuples(index=False, name=None)
     ]
 
 

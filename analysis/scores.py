@@ -113,15 +113,12 @@ def evaluations(rows: pd.DataFrame, columns: str) -> pd.DataFrame:
 
 
 def agent(rows: pd.DataFrame, metric: str) -> pd.Series[float]:
-    """[(run, step)]: the whole agent's values of a metric; where none is given, of single tasks.
-
-    Those are averaged where every task that the runs were scored on has one.
-    """
+    """[(run, step)]: a metric's mean over tasks; where a task lacks, the whole agent's value."""
     whole = rows[rows["task"] == ""].set_index(["run", "env_step"])["value"]
     single = rows[(rows["metric"] == metric) & (rows["task"] != "")]
     if not single.empty:
         means = evaluations(single, "task").mean(axis=1, skipna=False).dropna()
-        whole = pd.concat([whole, means[~means.index.isin(whole.index)]])
+        whole = pd.concat([means, whole[~whole.index.isin(means.index)]])
     return whole.sort_index()
 
 
@@ -130,7 +127,7 @@ def curves(
 ) -> dict[str, Curves]:
     """A metric over training by label: of the whole agent, or of one task.
 
-    Where a run has no value of the whole agent at a step, the mean over its tasks stands in. Runs
+    A mean is that over single tasks where all are there, as in `success_matrix`. Runs
     that were measured at different steps are interpolated between their own measurements, at the
     steps of all of them within the range that all of them cover. Raises RowsError where no run has
     such rows.

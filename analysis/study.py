@@ -40,14 +40,14 @@ class Study:
     configurations: tuple[Configuration, ...]
     groups: tuple[tuple[Configuration, ...], ...]
     """Those that may be compared: of one protocol, on the same tasks, at the same step."""
-    uneven: tuple[str, ...]
-    """A line for each configuration that was scored before the end of its runs."""
+    uneven: dict[str, str]
+    """By label that was scored before the end of one of its runs, a line that says so."""
 
 
 def study(frame: pd.DataFrame) -> Study:
     """The study that a frame of rows holds; without configurations where it has no success."""
     if not frame["metric"].isin(SUCCESS).any():
-        return Study((), (), ())
+        return Study((), (), {})
     final, best = success_matrix(frame), success_matrix(frame, at="best")
     paths, known = curves(frame), protocols(frame)
     table = runs(frame)
@@ -70,7 +70,7 @@ def study(frame: pd.DataFrame) -> Study:
             if label in found:
                 own = final[label]
                 groups[index, own.tasks, max(own.steps)].append(found[label])
-    return Study(tuple(found.values()), tuple(map(tuple, groups.values())), tuple(uneven(table)))
+    return Study(tuple(found.values()), tuple(map(tuple, groups.values())), uneven(table))
 
 
 def compared(groups: Sequence[Sequence[Configuration]]) -> list[Comparison]:

@@ -90,7 +90,7 @@ def aggregate(found: Study, literature: pd.DataFrame) -> Table:
         )
     same = shared([*ours, *theirs])
     caption = sentence("Success, final evaluation", f"all rows: {same}" if same else "")
-    notes = (*AGGREGATE_NOTES, *few(found), *ended(found))
+    notes = (*AGGREGATE_NOTES, *few(found), *ended(found, found.configurations), *apart(found))
     return without_empty(Table("aggregate", caption, columns, tuple(rows), notes))
 
 
@@ -142,7 +142,7 @@ def per_task(found: Study) -> list[Table]:
                 sentence("Success by task, mean over seeds, final evaluation", same),
                 ("task", *(one.label for one in group)),
                 tuple(rows),
-                (f"Seeds: {seeds}.", *differences(group), *ended(found)),
+                (f"Seeds: {seeds}.", *differences(group), *ended(found, group)),
             )
         )
     return made
@@ -194,11 +194,9 @@ def comparisons(found: Study) -> Table | None:
         for group in found.groups
         if len(group) > MOST_AT_ONCE
     ]
-    if len(found.groups) > 1:
-        notes.append("Configurations of different protocol, tasks or final step are not compared.")
+    notes += [*apart(found), *ended(found, found.configurations)]
     caption = "Comparisons of final success, within one protocol."
-    table = Table("comparisons", caption, columns, rows, (*notes, *ended(found)))
-    return without_empty(table)
+    return without_empty(Table("comparisons", caption, columns, rows, tuple(notes)))
 
 
 def few(found: Study) -> list[str]:
@@ -210,6 +208,12 @@ def few(found: Study) -> list[str]:
     return [f"Fewer than {FEW_SEEDS} seeds, so that intervals are missing or too short: {names}."]
 
 
-def ended(found: Study) -> list[str]:
-    """A line for each configuration that was scored before the end of its runs."""
-    return [f"{line}." for line in found.uneven]
+def ended(found: Study, group: Sequence[Configuration]) -> list[str]:
+    """A line for each of these that was scored before the end of one of its runs."""
+    return [f"{found.uneven[one.label]}." for one in group if one.label in found.uneven]
+
+
+def apart(found: Study) -> list[str]:
+    """What keeps configurations from being compared, where something does."""
+    line = "Configurations of different protocol, tasks or final step are not compared."
+    return [line] if len(found.groups) > 1 else []

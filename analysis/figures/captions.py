@@ -22,7 +22,7 @@ def caption(name: str, text: str, frame: pd.DataFrame) -> str:
     lines = [f"# {name}", "", one_line(text), "", INTERVAL, "", "Runs:", ""]
     for label, rows in table.groupby("label", observed=True, sort=False):
         lines.append(f"- {sample(str(label), rows)}")
-    lines += [f"- {line}." for line in uneven(table)]
+    lines += [f"- {line}." for line in uneven(table).values()]
     smallest = int(table.groupby("label", observed=True)["seed"].nunique().min())
     if smallest < FEW:
         least = f"{smallest} seed" + "s" * (smallest != 1)
