@@ -50,6 +50,11 @@ def display(name: str, value: str) -> str | int:
     return int(value) if value.isdecimal() else value
 
 
+def is_part(task_set: str, tasks: int) -> bool:
+    """Whether so many tasks are fewer than the name of their set says, as 9 of MT10."""
+    return task_set.startswith("MT") and task_set[2:].isdecimal() and tasks < int(task_set[2:])
+
+
 def scored_tasks(frame: pd.DataFrame) -> dict[str, tuple[str, ...]]:
     """By label the tasks that it has success of, in order of their names."""
     rows = frame[(frame["metric"] == "success") & (frame["task"] != "")]

@@ -23,6 +23,7 @@ from analysis.joining import Run, joined
 from analysis.labels import unnamed
 from analysis.messages import RowsError, listed, note
 from analysis.parquet_rows import Part, read_parquet
+from analysis.protocol import is_part, protocols, scored_tasks
 
 __all__ = ["RowsError", "load", "runs"]
 
@@ -123,7 +124,7 @@ def remarks(
     """What a reader of these rows must know, a line each."""
     yield from uneven(runs(frame)).values()
     yield from repeated_seeds(frame)
-    yield from odd_task_sets(frame)
+    yield from parts_of_task_sets(frame)
     yield from disagreeing(frame)
     if metrics is None or "success" in metrics:
         scored = set(frame.loc[frame["metric"].isin(SUCCESS), "run"].unique())
@@ -211,15 +212,14 @@ def repeated_seeds(frame: pd.DataFrame) -> list[str]:
     ]
 
 
-def odd_task_sets(frame: pd.DataFrame) -> list[str]:
+def parts_of_task_sets(frame: pd.DataFrame) -> list[str]:
     """A line for each configuration that is scored on fewer tasks than its task set's name says."""
-    table = runs(frame).drop_duplicates("label").astype({"label": str, "task_set": str})
-    size = table["task_set"].str.extract(r"^MT(\d+)$")[0].astype(float)
-    few = table.assign(size=size)[table["tasks"] < size]
+    known, tasks = protocols(frame), scored_tasks(frame)
     return [
-        f"{row.label}: has rows of {row.tasks:.0f} of the {row.size:.0f} tasks of {row.task_set}, "
-        "and is scored on them alone"
-        for row in few[["label", "tasks", "size", "task_set"]].itertuples()
+        f"{label}: has success of {len(tasks[label])} of the tasks of {protocol['task_set']}, and "
+        "is scored on them alone"
+        for label, protocol in known.items()
+        if tasks[label] and is_part(protocol["task_set"], len(tasks[label]))
     ]
 
 
@@ -235,7 +235,7 @@ def disagreeing(frame: pd.DataFrame) -> list[str]:
     odd = table[complete & ((table["mean"] - table["whole"]).abs() > HALF_A_DIGIT)].reset_index()
     return [
         f"run {run}: success of the whole agent at step {step} is {whole:g}, the mean over its "
-        f"tasks, which counts, {mean:.3f}"
+        f"tasks {mean:.3f}; scores are of the tasks"
         for run, step, whole, mean in odd.drop_duplicates("run")[
             ["run", "env_step", "whole", "mean"]
         ].itertuples(index=False, name=None)

@@ -15,9 +15,10 @@ import pandas as pd
 
 from analysis.evaluations import gaps
 from analysis.messages import RowsError
+from analysis.protocol import is_part
 
 Array = npt.NDArray[np.float64]
-NEEDED = ["label", "run", "seed", "task", "metric", "env_step", "value"]
+NEEDED = ["label", "run", "seed", "task_set", "task", "metric", "env_step", "value"]
 
 
 @dataclass(frozen=True)
@@ -113,13 +114,16 @@ def evaluations(rows: pd.DataFrame, columns: str) -> pd.DataFrame:
 
 
 def agent(rows: pd.DataFrame, metric: str) -> pd.Series[float]:
-    """[(run, step)]: a metric's mean over tasks; where a task lacks, the whole agent's value."""
+    """[(run, step)]: the whole agent's values of a metric of one label.
+
+    Where there is none, the mean over single tasks stands in, if all of the task set's are there.
+    """
     whole = rows[rows["task"] == ""].set_index(["run", "env_step"])["value"]
     single = rows[(rows["metric"] == metric) & (rows["task"] != "")]
-    if not single.empty:
-        means = evaluations(single, "task").mean(axis=1, skipna=False).dropna()
-        whole = pd.concat([means, whole[~whole.index.isin(means.index)]])
-    return whole.sort_index()
+    if single.empty or is_part(rows["task_set"].iloc[0], single["task"].nunique()):
+        return whole.sort_index()
+    means = evaluations(single, "task").mean(axis=1, skipna=False).dropna()
+    return pd.concat([whole, means[~means.index.isin(whole.index)]]).sort_index()
 
 
 def curves(
@@ -127,7 +131,7 @@ def curves(
 ) -> dict[str, Curves]:
     """A metric over training by label: of the whole agent, or of one task.
 
-    A mean is that over single tasks where all are there, as in `success_matrix`. Runs
+    Where the whole agent has no value, the mean over all of its tasks stands in. Runs
     that were measured at different steps are interpolated between their own measurements, at the
     steps of all of them within the range that all of them cover. Raises RowsError where no run has
     such rows.
