@@ -7,6 +7,7 @@ compared was evaluated. Rows beyond it are left out, and the frame's columns `en
 
 from __future__ import annotations
 
+import math
 from typing import Literal, get_args
 
 import numpy as np
@@ -27,27 +28,24 @@ def at_shared_ends(frame: pd.DataFrame, ends: Ends = "shared") -> pd.DataFrame:
     Raises RowsError, naming runs and files, where runs of one configuration were never evaluated
     at the same step, or where runs end at different steps and `ends` is "refuse".
     """
-    evaluations = frame.loc[frame["metric"].isin(SUCCESS), ["run", "env_step"]].drop_duplicates()
-    ended = evaluations.groupby("run", observed=True)["env_step"].max()
-    label = runs(frame)["label"].astype(str)
-    evaluations["label"] = evaluations["run"].astype(str).map(label)
-    by_label = dict(list(evaluations.groupby("label", sort=False)))
+    columns = ["run", "label", "env_step"]
+    evaluations = frame.loc[frame["metric"].isin(SUCCESS), columns].drop_duplicates()
+    by_label = {str(x): rows for x, rows in evaluations.groupby("label", observed=True)}
     scored: dict[str, int] = {}
     for group in comparable(frame):
-        own = [by_label[name] for name in group if name in by_label]
-        if not own:
-            continue
-        together = last_shared(pd.concat(own))
-        for rows in own:
+        own = {label: by_label[label] for label in group if label in by_label}
+        together = last_shared(pd.concat(own.values())) if own else None
+        for label, rows in own.items():
             step = last_shared(rows) if together is None else together
             if step is None:
-                raise RowsError(never_together(rows, runs(frame)))
-            scored |= dict.fromkeys(rows["label"].unique(), step)
-    codes = frame["run"].cat.codes.to_numpy()
-    names = frame["run"].cat.categories
-    last = ended.reindex(names).to_numpy(dtype=np.float64)
-    counts = label.reindex(names).map(scored).to_numpy(dtype=np.float64)
-    frame = frame.assign(ended_at=last[codes], scored_at=counts[codes])
+                raise RowsError(never_together(label, rows, runs(frame)))
+            scored[label] = step
+    ended = evaluations.groupby("run", observed=True)["env_step"].max()
+    last = ended.reindex(frame["run"].cat.categories).to_numpy(dtype=np.float64)
+    at = np.array([scored.get(label, math.nan) for label in frame["label"].cat.categories])
+    frame = frame.assign(
+        ended_at=last[frame["run"].cat.codes], scored_at=at[frame["label"].cat.codes]
+    )
     lines = list(uneven(runs(frame)).values())
     if lines and ends == "refuse":
         raise RowsError(f"runs that are compared end at different steps:\n{listed(lines)}")
@@ -62,7 +60,7 @@ def last_shared(evaluations: pd.DataFrame) -> int | None:
     return int(steps.max()) if len(steps) else None
 
 
-def never_together(evaluations: pd.DataFrame, table: pd.DataFrame) -> str:
+def never_together(label: str, evaluations: pd.DataFrame, table: pd.DataFrame) -> str:
     """What keeps runs of one configuration from being scored together."""
     last = evaluations.groupby("run", observed=True)["env_step"].max()
     ends = [
@@ -70,8 +68,8 @@ def never_together(evaluations: pd.DataFrame, table: pd.DataFrame) -> str:
         for run, step in last.items()
     ]
     return (
-        f"{evaluations['label'].iloc[0]}: its runs were never evaluated at the same step, so no "
-        f"score is comparable; leave some out:\n{listed(ends)}"
+        f"{label}: its runs were never evaluated at the same step, so no score is comparable; "
+        f"leave some out:\n{listed(ends)}"
     )
 
 
@@ -94,7 +92,7 @@ def uneven(table: pd.DataFrame) -> dict[str, str]:
 
 def partial(frame: pd.DataFrame) -> dict[str, str]:
     """By run that was evaluated, but not up to its total_steps, a line that says so."""
-    rows = frame[frame["metric"].isin(SUCCESS)]
+    rows = frame.loc[frame["metric"].isin(SUCCESS), ["run", "env_step"]]
     last = rows.groupby("run", observed=True)["env_step"].max()
     last.index = last.index.astype(str)
     table = runs(frame).reindex(last.index)
@@ -111,7 +109,8 @@ def gaps(frame: pd.DataFrame, metric: str = "success") -> dict[str, str]:
     A configuration none of whose runs has single tasks at its last evaluation is scored by the
     whole agent's values and lacks none.
     """
-    rows = frame[frame["metric"].isin([metric, f"{metric}/mean"])]
+    columns = ["run", "label", "task", "metric", "env_step"]
+    rows = frame.loc[frame["metric"].isin([metric, f"{metric}/mean"]), columns]
     names, labels, tasks = (rows[name].cat.categories for name in ("run", "label", "task"))
     run, label, task = (rows[name].cat.codes.to_numpy() for name in ("run", "label", "task"))
     step = rows["env_step"].to_numpy()

@@ -57,7 +57,8 @@ def is_part(task_set: str, tasks: int) -> bool:
 
 def scored_tasks(frame: pd.DataFrame) -> dict[str, tuple[str, ...]]:
     """By label the tasks that it has success of, in order of their names."""
-    rows = frame[(frame["metric"] == "success") & (frame["task"] != "")]
+    single = (frame["metric"] == "success") & (frame["task"] != "")
+    rows = frame.loc[single, ["label", "task"]]
     labels, tasks = frame["label"].cat, frame["task"].cat
     shape = len(labels.categories), len(tasks.categories)
     scored = occurring(rows["label"].cat.codes, rows["task"].cat.codes, shape)

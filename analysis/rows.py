@@ -226,7 +226,9 @@ def parts_of_task_sets(frame: pd.DataFrame) -> list[str]:
 def disagreeing(frame: pd.DataFrame) -> list[str]:
     """A line for each CSV's run whose whole success is not the mean over the tasks beside it."""
     names = [name for name in frame["source"].cat.categories if ".csv" in name.lower()]
-    rows = frame[frame["source"].isin(names)]
+    rows = frame.loc[
+        frame["source"].isin(names), ["label", "run", "task", "metric", "env_step", "value"]
+    ]
     key = ["label", "run", "env_step"]
     single = rows[(rows["metric"] == "success") & (rows["task"] != "")]
     table = single.groupby(key, observed=True)["value"].agg(["mean", "size"])

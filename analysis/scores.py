@@ -120,10 +120,12 @@ def agent(rows: pd.DataFrame, metric: str) -> pd.Series[float]:
     """
     whole = rows[rows["task"] == ""].set_index(["run", "env_step"])["value"]
     single = rows[(rows["metric"] == metric) & (rows["task"] != "")]
-    if single.empty or is_part(rows["task_set"].iloc[0], single["task"].nunique()):
+    part = is_part(rows["task_set"].iloc[0], single["task"].nunique())
+    if single.empty or (part and len(whole)):
         return whole.sort_index()
     means = evaluations(single, "task").mean(axis=1, skipna=False).dropna()
-    return pd.concat([whole, means[~means.index.isin(whole.index)]]).sort_index()
+    both: pd.Series[float] = pd.concat([whole, means[~means.index.isin(whole.index)]])
+    return both.sort_index()
 
 
 def curves(
