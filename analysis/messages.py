@@ -29,7 +29,7 @@ def note(text: str) -> None:
 
 
 def listed(problems: Sequence[str], most: int = 10) -> str:
-    """The problems, a line each; from the eleventh on only how many."""
+    """The problems, one per line; from the eleventh on only how many."""
     more = [f"and {len(problems) - most} more"] if len(problems) > most else []
     return "\n".join(f"  {one_line(line)}" for line in [*problems[:most], *more])
 

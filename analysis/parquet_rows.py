@@ -114,15 +114,13 @@ def configuration_in(schema: pa.Schema) -> dict[str, Any]:
 
 
 def check_columns(path: Path, schema: pa.Schema) -> None:
-    """Raises RowsError where a column is missing that no row can do without, or is nested."""
-    missing = [name for name in (*VALUES, *REQUIRED) if name not in schema.names]
+    """Raises RowsError where a column is missing that no row can do without, or there twice."""
+    names = schema.names
+    missing = [name for name in (*VALUES, *REQUIRED) if name not in names]
     if missing:
         raise RowsError(f"{path}: has no column {', '.join(missing)}")
-    for name in {*VALUES, *own_columns(schema.names)}:
-        if schema.names.count(name) > 1:
-            raise RowsError(f"{path}: has two columns {name}")
-        if pa.types.is_nested(schema.field(name).type):
-            raise RowsError(f"{path}: column {name} holds lists or structures")
+    if len(set(names)) < len(names):
+        raise RowsError(f"{path}: has two columns {max(names, key=names.count)}")
 
 
 def own_columns(names: Sequence[str]) -> list[str]:
@@ -150,7 +148,11 @@ def constant_columns(metadata: pq.FileMetaData, names: Sequence[str]) -> dict[st
 
 def several_runs(path: Path, table: pa.Table, metrics: Sequence[str] | None) -> list[Part]:
     """A file of several runs, such as rows of many files that a user has joined."""
-    unique = table.select(own_columns(table.schema.names)).to_pandas()
+    own = own_columns(table.schema.names)
+    nested = [name for name in own if pa.types.is_nested(table.schema.field(name).type)]
+    if nested:
+        raise RowsError(f"{path}: column {nested[0]} holds lists or structures")
+    unique = table.select(own).to_pandas()
     unique = unique.astype(object).drop_duplicates()
     unique = unique.where(unique.notna(), None)
     if unique[list(REQUIRED)].isna().any(axis=None):
@@ -158,11 +160,11 @@ def several_runs(path: Path, table: pa.Table, metrics: Sequence[str] | None) -> 
     twice = unique["run"][unique["run"].duplicated()]
     if len(twice):
         raise RowsError(f"{path}: run {twice.iloc[0]} has more than one value in a run's column")
-    own = table["run"].cast(pa.string())
+    runs = table["run"].cast(pa.string())
     parts = []
     for columns in unique.to_dict("records"):
         known = checked(path, {str(k): v for k, v in columns.items() if v is not None})
-        values = table.filter(pc.equal(own, known["run"]))
+        values = table.filter(pc.equal(runs, known["run"]))
         parts.append(Part(str(path), known, {}, chosen(plain(path, values), metrics)))
     return parts
 

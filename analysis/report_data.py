@@ -58,7 +58,7 @@ def benchmark(name: str, rows: pd.DataFrame, look: Mapping[str, Look]) -> dict[s
         "members": [str(run) for run in table.index],
         "tasks": tasks,
         "configurations": [configuration_row(one, own[one.label], table) for one in configurations],
-        "curves": {one.label: agent_curve(one.curve) for one in configurations},
+        "curves": {one.label: agent_curve(one.curve) for one in configurations if one.curve},
         "taskCurves": task_curves(rows, tasks),
         "comparisons": [
             replace(c, a=own[c.a].name, b=own[c.b].name).sentence() for c in compared(found.groups)

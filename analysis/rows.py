@@ -121,7 +121,7 @@ class Trouble:
 def remarks(
     frame: pd.DataFrame, found: Sequence[Run], metrics: Sequence[str] | None
 ) -> Iterator[str]:
-    """What a reader of these rows must know, a line each."""
+    """What a reader of these rows must know, line by line."""
     yield from uneven(runs(frame)).values()
     yield from repeated_seeds(frame)
     yield from parts_of_task_sets(frame)

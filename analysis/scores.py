@@ -131,12 +131,12 @@ def agent(rows: pd.DataFrame, metric: str) -> pd.Series[float]:
 def curves(
     frame: pd.DataFrame, metric: str = "success/mean", task: str | None = None
 ) -> dict[str, Curves]:
-    """A metric over training by label: of the whole agent, or of one task.
+    """A metric over training by label that has it: of the whole agent, or of one task.
 
     Where the whole agent has no value, the mean over all of its tasks stands in. Runs
     that were measured at different steps are interpolated between their own measurements, at the
-    steps of all of them within the range that all of them cover. Raises RowsError where no run has
-    such rows.
+    steps of all of them within the range that all of them cover; a label without such a range has
+    no curve. Raises RowsError where no run has such rows.
     """
     per_task = metric.removesuffix("/mean")
     wanted = frame["metric"] == metric
@@ -146,6 +146,8 @@ def curves(
         wanted |= frame["metric"] == per_task
     else:
         wanted &= frame["task"] == ""
+    if not wanted.any():
+        raise no_rows(frame, metric, f" of task {task!r}" if task else " of the whole agent")
     found: dict[str, Curves] = {}
     for label, rows in frame.loc[wanted, NEEDED].groupby("label", observed=True):
         values = rows.set_index(["run", "env_step"])["value"] if task else agent(rows, per_task)
@@ -157,13 +159,13 @@ def curves(
         heights = table.to_numpy(dtype=np.float64)
         if np.isnan(heights).any():
             steps, heights = interpolated(steps, heights)
+        if not len(steps):
+            continue
         names = tuple(str(run) for run in table.index)
         seeds = rows.drop_duplicates("run").set_index("run")["seed"]
         found[str(label)] = Curves(
             str(label), steps, heights, names, tuple(int(seeds[name]) for name in names)
         )
-    if not found:
-        raise no_rows(frame, metric, f" of task {task!r}" if task else " of the whole agent")
     return found
 
 

@@ -29,8 +29,8 @@ class Configuration:
     """Widths and parameters by column; NaN where unknown."""
     final: Scores
     best: Scores
-    curve: Curves
-    """Mean success over training."""
+    curve: Curves | None
+    """Mean success over training; None where its runs have no step in common."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def study(frame: pd.DataFrame) -> Study:
             {name: float(sizes[name][label]) for name in numbers},
             final[label],
             best[label],
-            paths[label],
+            paths.get(label),
         )
         for label in final
     }

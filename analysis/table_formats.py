@@ -26,7 +26,7 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     notes: tuple[str, ...] = ()
-    """Below the table, a line each."""
+    """Below the table, one per line."""
 
 
 def write(table: Table, folder: Path) -> list[Path]:

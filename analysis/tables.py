@@ -59,7 +59,7 @@ def tables(frame: pd.DataFrame, literature: pd.DataFrame) -> list[Table]:
 
 
 def aggregate(found: Study, literature: pd.DataFrame) -> Table:
-    """One row a configuration, and the published results on the same task sets below."""
+    """One row per configuration, and the published results on the same task sets below."""
     ours = [one.protocol for one in found.configurations]
     beside = literature[
         (literature["metric"] == "success")
@@ -96,8 +96,14 @@ def aggregate(found: Study, literature: pd.DataFrame) -> Table:
 
 def our_row(one: Configuration, names: Sequence[str]) -> tuple[Cell, ...]:
     """A configuration's row, with the protocol columns of these names."""
-    area = area_under_curve(one.curve.steps, one.curve.values)
-    steps = steps_to_threshold(one.curve.steps, one.curve.values, THRESHOLD)
+    over_training: list[Cell] = [None, None]
+    if one.curve:
+        area = area_under_curve(one.curve.steps, one.curve.values)
+        steps = steps_to_threshold(one.curve.steps, one.curve.values, THRESHOLD)
+        over_training = [
+            estimate(iqm_of_runs, area[:, None]),
+            estimate(median_of_runs, steps[:, None]),
+        ]
     return (
         one.label,
         "these rows",
@@ -107,8 +113,7 @@ def our_row(one: Configuration, names: Sequence[str]) -> tuple[Cell, ...]:
         *aggregates(one.final),
         None,
         estimate(iqm_of_runs, one.best.values),
-        estimate(iqm_of_runs, area[:, None]),
-        estimate(median_of_runs, steps[:, None]),
+        *over_training,
     )
 
 
@@ -121,7 +126,7 @@ def aggregates(scores: Scores) -> list[Estimate | None]:
 
 
 def per_task(found: Study) -> list[Table]:
-    """Success of each task, one table a task set: tasks down, configurations across."""
+    """Success of each task, one table per task set: tasks down, configurations across."""
     groups: dict[tuple[str, tuple[str, ...]], list[Configuration]] = {}
     for one in found.configurations:
         if one.final.per_task:

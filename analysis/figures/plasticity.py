@@ -43,7 +43,7 @@ def plasticity_by_tasks(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple
     figure = grid(frame, looks, by_width=False)
     return figure, (
         "Share of dormant units (τ = 0.1) and ranks of the hidden layers, pooled, at the last "
-        "evaluation, against the number of tasks; a line a width. The probe batch has one size "
+        "evaluation, against the number of tasks; one line per width. The probe batch has one size "
         "for all task sets. Mean over seeds, bars: intervals."
     )
 
@@ -79,7 +79,7 @@ def grid(frame: pd.DataFrame, looks: Mapping[str, Look], by_width: bool) -> Figu
 
 
 def lines(axes: object, part: pd.DataFrame, x: str, line: str) -> int:
-    """Draws a line an algorithm and value of `line`; returns how many have two points or more."""
+    """Draws one line per algorithm and value of `line`; returns how many have two points or more."""
     part = part.dropna(subset=[x])
     colour = colours(list(part["algorithm"]))
     own_colour = {f: colour[a] for f, a in zip(part["family"], part["algorithm"], strict=True)}
@@ -101,7 +101,7 @@ def lines(axes: object, part: pd.DataFrame, x: str, line: str) -> int:
 
 
 def final_plasticity(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row a run, network and measure: its pooled value at the run's last evaluation."""
+    """One row per run, network and measure: its pooled value at the run's last evaluation."""
     wanted = {
         f"plasticity/{network}/{measure}/pooled": (network, measure)
         for network in NETWORKS

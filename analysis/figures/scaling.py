@@ -33,7 +33,7 @@ MATCH = 0.1
 
 
 def sizes(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row a configuration: algorithm, widths, parameters and final success with its ends."""
+    """One row per configuration: algorithm, widths, parameters and final success with its ends."""
     table = runs(frame).drop_duplicates("label").set_index("label").to_dict("index")
     found = []
     for label, scores in success_matrix(frame).items():
@@ -58,7 +58,7 @@ def sizes(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def scaling(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str]:
-    """Final success against all parameters, a line an algorithm."""
+    """Final success against all parameters, one line per algorithm."""
     table = sizes(frame).dropna(subset=["total_parameters"])
     if table["total_parameters"].nunique() < 2:
         raise Unsupported("needs runs of at least two sizes")

@@ -75,7 +75,7 @@ def theme() -> Any:
 
 
 def colours(algorithms: Sequence[str]) -> dict[str, str]:
-    """One colour an algorithm; those that are not ours share what ours leave, in order."""
+    """One colour per algorithm; those that are not ours share what ours leave, in order."""
     free = [colour for colour in PALETTE if colour not in KNOWN.values()]
     others = sorted(set(algorithms) - set(KNOWN))
     return KNOWN | {name: free[i % len(free)] for i, name in enumerate(others)}

@@ -251,7 +251,10 @@ def test_comparisons_do_not_depend_on_who_is_first(
     first: str, tables: Tables, tmp_path: Path
 ) -> None:
     pairs = [*rows("m", {"door": 0.5, "push": 0.5}), *rows("n", {"push": 0.7, "door": 0.7})]
-    found = tables(write(tmp_path / "a.csv", [*rows(first, {"reach": 0.9}), *pairs]))
+    path = write(tmp_path / "a.csv", [*rows(first, {"reach": 0.9}), *pairs])
+    assert main(["report", str(path), "--no-figures", "--out", str(tmp_path / "r.html")]) == 0
+    assert "m − n: -0.200" in (tmp_path / "r.html").read_text(encoding="utf-8")
+    found = tables(path)
     assert [row["comparison"] for row in found["comparisons"]] == ["m − n"]
     assert float(found["comparisons"][0]["difference, IQM over seeds"]) == pytest.approx(-0.2)
 
