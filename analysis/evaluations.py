@@ -60,6 +60,16 @@ def last_shared(evaluations: pd.DataFrame) -> int | None:
     return int(steps.max()) if len(steps) else None
 
 
+def at_last_shared(rows: pd.DataFrame) -> pd.DataFrame:
+    """Of each label's rows of each metric those at the last step that all of its runs have."""
+    key = ["label", "metric"]
+    steps = rows.groupby([*key, "env_step"], observed=True)["run"].nunique().reset_index(name="at")
+    runs_of = rows.groupby(key, observed=True)["run"].nunique().reset_index(name="all")
+    steps = steps.merge(runs_of, on=key)
+    last = steps[steps["at"] == steps["all"]].groupby(key, observed=True)["env_step"].max()
+    return rows.merge(last.reset_index(), on=[*key, "env_step"])
+
+
 def never_together(label: str, evaluations: pd.DataFrame, table: pd.DataFrame) -> str:
     """What keeps runs of one configuration from being scored together."""
     last = evaluations.groupby("run", observed=True)["env_step"].max()

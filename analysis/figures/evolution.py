@@ -62,7 +62,7 @@ def d2r_routes(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, 
 
 
 def over_time(frame: pd.DataFrame, metrics: Mapping[str, str], algorithm: str) -> Figure:
-    """One panel per metric: one line per task where they can be told apart, else a heat map of tasks."""
+    """One panel per metric: one line per task where they can be told apart, else a heat map."""
     rows = of_algorithm(frame[frame["metric"].isin(list(metrics))], algorithm)
     rows = rows[rows["task"] != ""]
     missing = [name for name in metrics if not (rows["metric"] == name).any()]

@@ -435,3 +435,13 @@ def test_comparisons_say_what_p_tests(tables: Tables, tmp_path: Path) -> None:
     assert float(pair["p, difference of means"]) == pytest.approx(0.1)
     text = (tmp_path / "written" / "comparisons.md").read_text()
     assert "p tests means, while the difference beside it is one of IQMs" in text
+
+
+def test_plasticity_is_that_of_the_last_step_that_all_seeds_share(
+    tables: Tables, tmp_path: Path
+) -> None:
+    metric = "plasticity/actor/srank/pooled"
+    lines = [f"moore,,{seed},{metric},{step},{step}" for seed in range(3) for step in (100, 200)]
+    found = tables(write(tmp_path / "a.csv", [*BOTH, *lines[:-1]]))
+    assert float(found["plasticity"][0]["srank"]) == 100 and found["plasticity"][0]["seeds"] == "3"
+    assert "moore at step 100" in (tmp_path / "written" / "plasticity.md").read_text()
