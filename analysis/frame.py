@@ -131,7 +131,7 @@ class Values:
             copies.setdefault(self.found[self.run[row]].name, place)
         if copies:
             lines = "\n".join(f"  {name}: {place}" for name, place in list(copies.items())[:10])
-            note(f"{(~differ).sum()} rows are there twice and count once, of\n{lines}")
+            note(f"rows that are there twice and count once, {(~differ).sum()} in all:\n{lines}")
         self.keep(np.setdiff1d(np.arange(len(self.run)), again, assume_unique=True))
 
     def possible(self) -> None:

@@ -35,7 +35,7 @@ def plasticity(frame: pd.DataFrame) -> Table | None:
     final = at_last_shared(wanted).dropna(subset="value")
     last = wanted.groupby("label", observed=True)["env_step"].max()
     used = final.groupby("label", observed=True)["env_step"].min()
-    early = [f"{label} at step {step}" for label, step in used.items() if step < last[label]]
+    early = [f"{label} at step {step}" for label, step in used[used < last].items()]
     samples = {
         (str(label), str(metric)): rows["value"].to_numpy()[:, None]
         for (label, metric), rows in final.groupby(["label", "metric"], observed=True, sort=False)

@@ -276,6 +276,8 @@ def files_below(folder: Path, unfinished: list[str]) -> Iterator[Path]:
         else:
             for name in sorted(names):
                 file = Path(path) / name
+                if not file.is_file():
+                    continue  # opening a pipe would wait for ever
                 if file.suffix.lower() == ".csv" and is_other_table(file):
                     other.append(str(file))
                 elif file.suffix.lower() in (".csv", ".parquet") and name != "timing.parquet":

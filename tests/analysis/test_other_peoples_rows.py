@@ -148,7 +148,7 @@ def test_copies_count_once_and_are_named(
     write(tmp_path / "p" / "b.csv", BOTH[-2:])
     assert by_method(tables(tmp_path / "p"))["moore"]["seeds"] == "3"
     said = capsys.readouterr().err
-    assert "2 rows are there twice and count once" in said and "moore-s2: in" in said
+    assert "there twice and count once, 2 in all" in said and "moore-s2: in" in said
 
 
 LAST = "2,success,200,0.8200"
