@@ -30,7 +30,7 @@ from analysis.messages import RowsError, choose, note
 from analysis.parquet_rows import MOST, VALUE_SCHEMA, Part
 
 COLUMNS = ("exp_name", "env_name", "seed", "metric", "env_step", "value")
-MORE_TEXT = tuple(name for name in TEXT if name not in ("run", "algorithm"))
+MORE_TEXT = (*(name for name in TEXT if name not in ("run", "algorithm")), "version_metaworld")
 MORE_NUMBERS = (*(name for name in NUMBERS if name != "seed"), *WIDTHS)
 TASK_SET = re.compile(r"(?:meta-?world[-_/: ]?)?(m[tl])[-_ ]?(\d+)(?:[-_ ]?v\d+)?", re.IGNORECASE)
 BLANK = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")

@@ -13,7 +13,7 @@ import pyarrow as pa
 from analysis.columns import NUMBERS, TEXT, WIDTHS
 from analysis.joining import Run
 from analysis.labels import flat, labels
-from analysis.messages import note
+from analysis.messages import listed, note
 from analysis.parquet_rows import Part
 
 SUCCESS = ("success", "success/mean")
@@ -125,13 +125,18 @@ class Values:
             told[places] = told.get(places, 0) + 1
             if told[places] == 1:
                 self.problem(row, f"but {self.value[row - 1]:g} in {places[1]}")
-        copies: dict[str, str] = {}
-        for row in again[~differ].tolist():
-            place = f"in {self.where(row - 1)} and in {self.where(row)}"
-            copies.setdefault(self.found[self.run[row]].name, place)
-        if copies:
-            lines = "\n".join(f"  {name}: {place}" for name, place in list(copies.items())[:10])
-            note(f"rows that are there twice and count once, {(~differ).sum()} in all:\n{lines}")
+        copies = again[~differ]
+        if len(copies):
+            _, first = np.unique(self.run[copies], return_index=True)
+            lines = [
+                f"{self.found[self.run[row]].name}: in {self.where(row - 1)} and in "
+                f"{self.where(row)}"
+                for row in copies[first].tolist()
+            ]
+            note(
+                f"rows that are there twice and count once, {len(copies)} in all, of these runs "
+                f"the first:\n{listed(lines)}"
+            )
         self.keep(np.setdiff1d(np.arange(len(self.run)), again, assume_unique=True))
 
     def possible(self) -> None:

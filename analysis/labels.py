@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from analysis.columns import PROTOCOL, WIDTHS
+from analysis.columns import PARAMETERS, PROTOCOL, WIDTHS
 from analysis.joining import Run
 
 FIRST = ("tasks", "width", "goals", "reward_version", "horizon", "total_steps")
@@ -97,9 +97,12 @@ def identity(run: Run) -> dict[str, Any]:
     """A run's settings and protocol by field name, without its seeds."""
     fields = {k: v for k, v in flat(run.config).items() if k not in NOT_IDENTITY}
     for name in PROTOCOL:
-        # The configuration says all that the sentence on the evaluation does.
-        if name not in ("tasks", "evaluation" if run.config else ""):
+        # A configuration says all that the sentence on the evaluation does.
+        if name not in ("tasks", "evaluation" if run.config.get("evaluation") else ""):
             fields[name] = run.columns.get(name)
+    if not run.config.get("task"):
+        # Nothing else tells the sizes of other code's networks.
+        fields |= {name: run.columns.get(name) for name in PARAMETERS}
     fields["tasks"] = fields.pop("task_set")
     widths = [fields.get(name) for name in WIDTHS]
     if None not in widths:

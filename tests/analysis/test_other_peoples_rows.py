@@ -445,3 +445,25 @@ def test_plasticity_is_that_of_the_last_step_that_all_seeds_share(
     found = tables(write(tmp_path / "a.csv", [*BOTH, *lines[:-1]]))
     assert float(found["plasticity"][0]["srank"]) == 100 and found["plasticity"][0]["seeds"] == "3"
     assert "moore at step 100" in (tmp_path / "written" / "plasticity.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("header", "cells"),
+    [
+        ("total_parameters", ["1000", "2000"]),
+        ("actor_width,critic_width,evaluation", ["64,64,stochastic", "64,64,deterministic"]),
+        ("goals", ["fixed", "random"]),
+        ("reward_version", ["v1", "v2"]),
+        ("total_steps", ["100", "200"]),
+        ("version_metaworld,horizon", ["2.0,200", "3.0,200"]),
+    ],
+)
+def test_sizes_and_protocols_are_never_pooled(
+    header: str, cells: list[str], tables: Tables, tmp_path: Path
+) -> None:
+    for index, more in enumerate(cells):
+        lines = [f"{x},{more}" for x in rows("x", {"reach": 0.2 + 0.4 * index}, steps=[100, 200])]
+        write(tmp_path / "p" / f"{index}.csv", lines, f"{HEADER},{header}")
+    found = by_method(tables(tmp_path / "p"))
+    assert sorted(round(float(row["mean"]), 2) for row in found.values()) == [0.21, 0.61]
+    assert {row["seeds"] for row in found.values()} == {"3"}
