@@ -1,8 +1,8 @@
 """One Parquet file of result rows, read fast: a run's own columns are the same in every row.
 
-Those columns come from the file's statistics, where the least value equals the greatest; only
-`task, metric, env_step, value` are decoded. Pages are checked against their checksums, and a run's
-`rows.parquet` against the digest in the `result.json` beside it.
+A run's `rows.parquet` is checked against the digest in the `result.json` beside it. Of one that is
+whole those columns come from the statistics, where the least value equals the greatest, and only
+`task, metric, env_step, value` are decoded; of other files all is, against the pages' checksums.
 """
 
 from __future__ import annotations
@@ -60,30 +60,38 @@ def read_parquet(path: Path, metrics: Sequence[str] | None) -> list[Part]:
         # Opened here, not by its path: which file system a path belongs to takes as long to find
         # out as the file's metadata to read.
         with pa.memory_map(str(path)) as source:
-            check_digest(path, source)
+            verified = has_its_digest(path, source)
             with pq.ParquetFile(source, pre_buffer=False, page_checksum_verification=True) as file:
                 schema = file.schema_arrow
                 check_columns(path, schema)
                 config = configuration_in(schema)
-                constant = constant_columns(file.metadata, schema.names)
-                columns = None if constant is None else list(VALUES)
+                # Statistics are read without decoding, and unchecked: of a damaged file they are
+                # wrong, or abort the process.
+                constant = constant_columns(file.metadata, schema.names) if verified else None
+                columns = [*VALUES, *(own_columns(schema.names) if constant is None else [])]
                 table = file.read(columns=columns, use_threads=False)
+                table.validate(full=not verified)
     except (OSError, pa.ArrowException, ValueError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise RowsError(f"{path}: not a Parquet file of result rows: {reason}") from None
     if table.num_rows == 0:
         raise RowsError(f"{path}: holds no rows")
     if constant is None:
+        constant = one_run(table)
+    if constant is None:
         return several_runs(path, table, metrics)
     values = chosen(plain(path, table), metrics)
     return [Part(str(path), checked(path, constant), config, values)]
 
 
-def check_digest(path: Path, source: pa.NativeFile) -> None:
-    """Raises RowsError where the result.json of a run has another digest of its rows."""
+def has_its_digest(path: Path, source: pa.NativeFile) -> bool:
+    """Whether the result.json of a run has this digest of its rows; early runs have none.
+
+    Raises RowsError where it has another.
+    """
     beside = path.parent / "result.json"
     if path.name != "rows.parquet" or not beside.is_file():
-        return
+        return False
     try:
         result = json.loads(beside.read_bytes())
     except ValueError as error:
@@ -93,7 +101,7 @@ def check_digest(path: Path, source: pa.NativeFile) -> None:
     stated = result.get("rows_sha256")
     if stated is not None and stated != hashlib.sha256(source.read_buffer()).hexdigest():
         raise RowsError(f"{path}: damaged: its digest is not the one in {beside}")
-    source.seek(0)
+    return stated is not None
 
 
 def configuration(source: Path | str) -> dict[str, Any]:
@@ -143,6 +151,19 @@ def constant_columns(metadata: pq.FileMetaData, names: Sequence[str]) -> dict[st
             least = statistics.min
             if least != statistics.max or found.setdefault(name, least) != least:
                 return None
+    return found
+
+
+def one_run(table: pa.Table) -> dict[str, Any] | None:
+    """The run's own columns, or None where they differ from row to row."""
+    found: dict[str, Any] = {}
+    for name in own_columns(table.schema.names):
+        values = (
+            table[name].unique() if not pa.types.is_nested(table.schema.field(name).type) else []
+        )
+        if len(values) != 1 or not values[0].is_valid:
+            return None
+        found[name] = values[0].as_py()
     return found
 
 
