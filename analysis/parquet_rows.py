@@ -94,14 +94,15 @@ def has_its_digest(path: Path, source: pa.NativeFile) -> bool:
         return False
     try:
         result = json.loads(beside.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RowsError(f"{beside}: damaged, so {path} cannot be checked: {error}") from None
     if not isinstance(result, dict):
         raise RowsError(f"{beside}: damaged, so {path} cannot be checked: holds no fields")
-    stated = result.get("rows_sha256")
-    if stated is not None and stated != hashlib.sha256(source.read_buffer()).hexdigest():
+    if "rows_sha256" not in result:
+        return False
+    if result["rows_sha256"] != hashlib.sha256(source.read_buffer()).hexdigest():
         raise RowsError(f"{path}: damaged: its digest is not the one in {beside}")
-    return stated is not None
+    return True
 
 
 def configuration(source: Path | str) -> dict[str, Any]:

@@ -83,7 +83,9 @@ def test_other_damage_is_refused_by_name(
     assert str(run) in said and "Traceback" not in said
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"rows_sha256": 5}', '{"rows_sha256": ""}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "[" * 99_999, '{"rows_sha256": null}', '{"rows_sha256": ""}']
+)
 def test_a_damaged_result_is_refused_by_name(text: str, run: Path) -> None:
     (run.parent / "result.json").write_text(text)
     with pytest.raises(RowsError, match=r"result\.json"):
