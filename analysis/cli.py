@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -10,11 +11,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.messages import AnalysisError, choose, note
+from analysis.evaluations import ENDS
+from analysis.messages import AnalysisError, choose, note, printable
 from analysis.rows import load
 
 RUNS = Path("results/runs")
-RELEASED = Path("results/release")
+RELEASED = Path("results/release/easy3")
+MOST_SIMULATIONS = 1_000_000
 
 
 def tables_command(arguments: Sequence[str]) -> None:
@@ -61,9 +64,14 @@ def report_command(arguments: Sequence[str]) -> None:
 def coverage_command(arguments: Sequence[str]) -> None:
     """Measure how often 95 % intervals hold the truth, ours and rliable's."""
     parser = argparse.ArgumentParser(
-        "python -m analysis coverage", description=describe("coverage")
+        "python -m analysis coverage", description=describe("coverage"), allow_abbrev=False
     )
-    parser.add_argument("--simulations", type=int, default=1000, help="experiments a row")
+    parser.add_argument(
+        "--simulations",
+        type=simulations,
+        default=1000,
+        help=f"experiments per row, 1 to {MOST_SIMULATIONS:,}",
+    )
     from analysis.coverage import coverage_table
 
     print(coverage_table(parser.parse_args(arguments).simulations))
@@ -87,24 +95,51 @@ def source_parser(
     command: str, function: Callable[[Sequence[str]], None], out: str
 ) -> argparse.ArgumentParser:
     """The options of a command that reads rows and writes files into a folder."""
-    parser = argparse.ArgumentParser(f"python -m analysis {command}", description=function.__doc__)
+    parser = argparse.ArgumentParser(
+        f"python -m analysis {command}", description=function.__doc__, allow_abbrev=False
+    )
     parser.add_argument(
         "sources",
         nargs="*",
-        type=Path,
+        type=named_path,
         help=f"folders of runs, rows.parquet or CSV files ({RUNS}, or {RELEASED} without runs)",
     )
-    parser.add_argument("--out", type=Path, default=Path(out), help=f"where to write ({out})")
+    parser.add_argument("--out", type=named_path, default=Path(out), help=f"where to write ({out})")
     parser.add_argument(
-        "--skip-malformed", action="store_true", help="leave malformed rows out and list them"
+        "--skip-malformed",
+        action="store_true",
+        help="leave out, and name, runs whose rows are malformed, partial or contradictory",
+    )
+    parser.add_argument(
+        "--ends",
+        choices=ENDS,
+        default=ENDS[0],
+        help="where runs that are compared end at different steps: score all at the last step "
+        "that they share, and say so (shared, the default), or refuse",
     )
     return parser
+
+
+def named_path(text: str) -> Path:
+    """A path. Raises ArgumentTypeError for no text, as of an unset shell variable."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("is empty; name a file or a folder")
+    return Path(text)
+
+
+def simulations(text: str) -> int:
+    """A number of experiments. Raises ArgumentTypeError for one that makes no share."""
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_SIMULATIONS:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a whole number from 1 to {MOST_SIMULATIONS:,}"
+        )
+    return int(text)
 
 
 def rows(given: argparse.Namespace, metrics: Sequence[str] | None = None) -> pd.DataFrame:
     """The rows that a command line of `source_parser` names."""
     sources = given.sources or [default_source()]
-    return load(sources, skip_malformed=given.skip_malformed, metrics=metrics)
+    return load(sources, skip_malformed=given.skip_malformed, metrics=metrics, ends=given.ends)
 
 
 def default_source() -> Path:
@@ -118,22 +153,33 @@ def default_source() -> Path:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit status."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that has no letter for × still gets the rest of the line.
+            stream.reconfigure(errors="backslashreplace")
     try:
-        if not arguments or arguments[0] in ("-h", "--help"):
-            print("usage: python -m analysis <command> [options]\n\ncommands:")
-            print("\n".join(f"  {name:10} {describe(name)}" for name in COMMANDS))
-            return 0
-        if arguments[0] not in COMMANDS:
-            raise AnalysisError(choose("command", arguments[0], COMMANDS))
-        COMMANDS[arguments[0]](arguments[1:])
+        run(arguments)
+        sys.stdout.flush()
         return 0
     except AnalysisError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        print(f"error: {printable(str(error))}", file=sys.stderr)
+    except BrokenPipeError:
+        # Whoever read the output has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
-        if isinstance(error, BrokenPipeError):
-            # Whoever read the output has seen enough.
+        print(f"error: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
+        if error.filename is None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 2
+    return 2
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Runs a command, or prints which there are. Raises AnalysisError for another."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("usage: python -m analysis <command> [options]\n\ncommands:")
+        print("\n".join(f"  {name:10} {describe(name)}" for name in COMMANDS))
+    elif arguments[0] not in COMMANDS:
+        raise AnalysisError(choose("command", arguments[0], COMMANDS))
+    else:
+        COMMANDS[arguments[0]](arguments[1:])

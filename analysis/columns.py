@@ -15,10 +15,8 @@ TEXT = (
     *("run", "algorithm", "task_set", "goals", "reward_version", "evaluation", "device"),
     "config_hash",
 )
-NUMBERS = (
-    *("seed", "tasks", "horizon", "total_steps"),
-    *("actor_parameters", "critic_parameters", "total_parameters"),
-)
+PARAMETERS = ("actor_parameters", "critic_parameters", "total_parameters")
+NUMBERS = ("seed", "tasks", "horizon", "total_steps", *PARAMETERS)
 REQUIRED = ("run", "algorithm", "seed")
 """What a file must hold beside the values; the others are empty where it does not."""
 

@@ -77,7 +77,7 @@ class Comparison:
         warning = f"; warning: {self.warning}" if self.warning else ""
         return (
             f"{self.a} − {self.b}: {d.value:+.3f}{ends(d, '+')} ({verdict}, p = "
-            f"{self.p_value:.2g}), P({self.a} > {self.b}) = {i.value:.2f}{ends(i)}, "
+            f"{self.p_value:.2g} of the means), P({self.a} > {self.b}) = {i.value:.2f}{ends(i)}, "
             f"{self.seeds[0]} and {self.seeds[1]} seeds{warning}"
         )
 

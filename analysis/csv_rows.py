@@ -4,17 +4,20 @@
     moore,reach-v3,0,success,2000000,0.94
     moore,MT10,0,success,2000000,0.81
 
-`exp_name` stands for the algorithm, `env_name` for the task. Where `env_name` is empty or a task
-set (MT10, MT25, MT50) the value belongs to the whole agent, and its `success` is `success/mean`.
-Further columns are read where they have the name of one of ours (`horizon`, `goals`, …, or
-`actor_width`, `critic_width`); a protocol column that is missing stays empty and is never guessed.
+`exp_name` stands for the algorithm, `env_name` for the task; `success` is a share from 0 to 1.
+Where `env_name` is empty or a task set (MT10, mt50, ML10, a list of tasks) the value belongs to the
+whole agent, and its `success` is `success/mean`. Further columns are read where they have the name
+of one of ours (`horizon`, `goals`, `total_steps`, …, or `actor_width`, `critic_width`); a protocol
+column that is missing stays empty and is never guessed. Rows that agree in `exp_name`, `seed` and
+these columns are one run, whichever files they are in.
 """
 
 from __future__ import annotations
 
 import csv
 import math
-from collections import Counter, defaultdict
+import re
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,13 +26,14 @@ from typing import Any
 import pyarrow as pa
 
 from analysis.columns import NUMBERS, TEXT, WIDTHS
-from analysis.messages import RowsError, choose
-from analysis.parquet_rows import VALUE_SCHEMA, Piece, Run
+from analysis.messages import RowsError, choose, note
+from analysis.parquet_rows import MOST, VALUE_SCHEMA, Part
 
 COLUMNS = ("exp_name", "env_name", "seed", "metric", "env_step", "value")
-MORE_TEXT = tuple(name for name in TEXT if name not in ("run", "algorithm"))
+MORE_TEXT = (*(name for name in TEXT if name not in ("run", "algorithm")), "version_metaworld")
 MORE_NUMBERS = (*(name for name in NUMBERS if name != "seed"), *WIDTHS)
-TASK_SETS = ("", "MT10", "MT25", "MT50")
+TASK_SET = re.compile(r"(?:meta-?world[-_/: ]?)?(m[tl])[-_ ]?(\d+)(?:[-_ ]?v\d+)?", re.IGNORECASE)
+BLANK = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
 
 Value = tuple[str, str, int, float]
 """task, metric, env_step, value"""
@@ -37,60 +41,46 @@ Key = tuple[str, int, tuple[tuple[str, Any], ...]]
 """exp_name, seed, further columns: what makes a run."""
 
 
+@dataclass(frozen=True)
+class Lost:
+    """A line that could not be read, and what of it could."""
+
+    text: str
+    """File, line and reason."""
+    source: str
+    known: dict[str, Any] = field(default_factory=dict)
+    """Of algorithm, seed, task, metric and env_step those that can be told."""
+
+
 @dataclass
 class CsvRows:
     """What was read of a CSV, and what was wrong with it, by line."""
 
     path: Path
-    problems: list[str] = field(default_factory=list)
-    ignored: list[str] = field(default_factory=list)
-    """Columns of other names."""
+    lost: list[Lost] = field(default_factory=list)
     values: dict[Key, list[Value]] = field(default_factory=lambda: defaultdict(list))
-    lines: dict[tuple[Any, ...], int] = field(default_factory=dict)
-    """Where each value stood first."""
+    lines: dict[Key, list[int]] = field(default_factory=lambda: defaultdict(list))
+    """Where each value stood."""
 
-    def piece(self, metrics: Sequence[str] | None) -> Piece | None:
-        """The rows as those of a Parquet file; None where no line could be read."""
-        runs, counts, rows = [], [], []
-        for key, values in self.joined().items():
-            name, seed, further = key
+    def parts(self) -> list[Part]:
+        """The rows by run."""
+        found = []
+        for (name, seed, further), values in self.values.items():
             more = dict(further)
             widths = {k: more.pop(k) for k in WIDTHS if k in more}
-            tasks = {value[0] for value in values} - {""}
-            if tasks:
-                more.setdefault("tasks", len(tasks))
-            own = {"run": f"{name}-s{seed}", "algorithm": name, "seed": seed, **more}
-            kept = [v for v in values if metrics is None or v[1].startswith(tuple(metrics))]
-            runs.append(Run(str(self.path), own, {"settings": widths} if widths else {}))
-            counts.append(len(kept))
-            rows += kept
-        if not runs:
-            return None
-        # One experiment and seed under two protocols makes two runs.
-        names = Counter(run.columns["run"] for run in runs)
-        for index, run in enumerate(runs):
-            if names[run.columns["run"]] > 1:
-                run.columns["run"] += f"-{index}"
-        arrays = list(zip(*rows, strict=True)) if rows else [(), (), (), ()]
-        typed = [pa.array(a, f.type) for a, f in zip(arrays, VALUE_SCHEMA, strict=True)]
-        return Piece(tuple(runs), tuple(counts), pa.table(typed, schema=VALUE_SCHEMA))
-
-    def joined(self) -> dict[Key, list[Value]]:
-        """The values by run, those of single tasks with those of the set they belong to."""
-        found = {key: list(values) for key, values in self.values.items()}
-        for key in self.values:
-            name, seed, further = key
-            if "task_set" in dict(further):
-                continue
-            rest = [
-                other
-                for other in self.values
-                if other[:2] == (name, seed)
-                and tuple(pair for pair in other[2] if pair[0] != "task_set") == further
-                and other != key
+            arrays = [
+                pa.array(column, kind.type)
+                for column, kind in zip(zip(*values, strict=True), VALUE_SCHEMA, strict=True)
             ]
-            if len(rest) == 1:
-                found[rest[0]] += found.pop(key)
+            found.append(
+                Part(
+                    str(self.path),
+                    {"algorithm": name, "seed": seed, **more},
+                    {"settings": widths} if widths else {},
+                    pa.table(arrays, schema=VALUE_SCHEMA),
+                    tuple(self.lines[name, seed, further]),
+                )
+            )
         return found
 
 
@@ -103,7 +93,9 @@ def read_csv(path: Path) -> CsvRows:
             header = [name.strip() for name in next(reader, [])]
             check_header(path, header)
             known = {*COLUMNS, *MORE_TEXT, *MORE_NUMBERS}
-            found.ignored = [name for name in header if name not in known]
+            ignored = [name for name in header if name not in known]
+            if ignored:
+                note(f"{path}: columns not used: {', '.join(ignored)}")
             for cells in reader:
                 if cells:
                     read_line(found, header, cells, reader.line_num)
@@ -111,9 +103,18 @@ def read_csv(path: Path) -> CsvRows:
         raise RowsError(f"{path}: {error.strerror}") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise RowsError(f"{path}: not a CSV of result rows: {error}") from None
-    if not found.values and not found.problems:
+    if not found.values and not found.lost:
         raise RowsError(f"{path}: holds no rows")
     return found
+
+
+def is_other_table(path: Path) -> bool:
+    """Whether a CSV does not even try to hold result rows, such as a table that we wrote."""
+    with path.open("rb") as file:
+        header = file.readline(65_536)
+    return bool(header.strip()) and not re.search(
+        rb"exp_?name|env_?name|env_?step", header.replace(b"\0", b""), re.IGNORECASE
+    )
 
 
 def check_header(path: Path, header: Sequence[str]) -> None:
@@ -138,34 +139,63 @@ def check_header(path: Path, header: Sequence[str]) -> None:
 
 def read_line(found: CsvRows, header: Sequence[str], cells: Sequence[str], line: int) -> None:
     """Adds a line's value, or what is wrong with it."""
-    where = f"{found.path}:{line}"
+    problems: list[str] = []
+    # One spelling of a name, whatever blanks, tabs or line breaks are in it.
+    row = {n: BLANK.sub(" ", cell).strip() for n, cell in zip(header, cells, strict=False)}
     if len(cells) != len(header):
-        found.problems.append(f"{where}: has {len(cells)} fields, not {len(header)}")
+        problems.append(f"has {len(cells)} fields, not {len(header)}")
+        # What is left of the last cell may be cut off. A stray quote has swallowed lines: of
+        # whom, nobody knows.
+        row = dict(list(row.items())[: len(cells) - 1])
+        row = {} if any("\n" in cell for cell in cells) else row
+    numbers: dict[str, float] = {}
+    for name in ("seed", "env_step", "value", *MORE_NUMBERS):
+        if row.get(name) or (name in COLUMNS and name in row):
+            try:
+                numbers[name] = number(name, row[name], whole=name != "value")
+            except ValueError as error:
+                problems.append(str(error))
+    problems += [f"{name} is empty" for name in ("exp_name", "metric") if row.get(name) == ""]
+
+    known: dict[str, Any] = {n: int(numbers[n]) for n in ("seed", "env_step") if n in numbers}
+    known |= {
+        ours: row[name]
+        for ours, name in (("algorithm", "exp_name"), ("task", "env_name"), ("metric", "metric"))
+        if row.get(name) or (name == "env_name" and name in row)
+    }
+    further: dict[str, Any] = {n: row[n] for n in MORE_TEXT if row.get(n)}
+    further |= {n: int(numbers[n]) for n in MORE_NUMBERS if n in numbers}
+    task_set = as_task_set(known.get("task", ""))
+    if task_set is not None:
+        known |= {"task": ""}
+        known |= {"metric": "success/mean"} if known.get("metric") == "success" else {}
+        further = {**({"task_set": task_set} if task_set else {}), **further}
+    if known.get("metric") == "success/mean" and known.get("task"):
+        problems.append(f"success/mean is of the whole agent, not of {known['task']}")
+    if problems:
+        text = f"{found.path}:{line}: {problems[0]}"
+        found.lost.append(Lost(text, str(found.path), known))
         return
-    row = dict(zip(header, (cell.strip() for cell in cells), strict=True))
-    try:
-        seed = int(number("seed", row["seed"], whole=True))
-        step = int(number("env_step", row["env_step"], whole=True))
-        value = number("value", row["value"])
-        more = [(n, int(number(n, row[n], whole=True))) for n in MORE_NUMBERS if row.get(n)]
-    except ValueError as error:
-        found.problems.append(f"{where}: {error}")
-        return
-    empty = [name for name in ("exp_name", "metric") if not row[name]]
-    if empty:
-        found.problems.append(f"{where}: {empty[0]} is empty")
-        return
-    task, metric = row["env_name"], row["metric"]
-    further: dict[str, Any] = {n: row[n] for n in MORE_TEXT if row.get(n)} | dict(more)
-    if task in TASK_SETS:
-        further = {**({"task_set": task} if task else {}), **further}
-        task, metric = "", "success/mean" if metric == "success" else metric
-    key = (row["exp_name"], seed, tuple(sorted(further.items())))
-    first = found.lines.setdefault((*key, task, metric, step), line)
-    if first != line:
-        found.problems.append(f"{where}: the same value stands in line {first}")
-        return
-    found.values[key].append((task, metric, step, value))
+    if "task_set" in further:
+        further["task_set"] = as_task_set(further["task_set"]) or further["task_set"]
+    key = (known["algorithm"], known["seed"], tuple(sorted(further.items())))
+    found.values[key].append((known["task"], known["metric"], known["env_step"], numbers["value"]))
+    found.lines[key].append(line)
+
+
+def as_task_set(name: str) -> str | None:
+    """The task set that a name stands for, as the suite spells it: MT10 for mt10 or MT10-v3.
+
+    Empty for no name; None for the name of a task.
+    """
+    short = TASK_SET.fullmatch(name)
+    if short:
+        return f"{short[1].upper()}{int(short[2])}"
+    if name.upper().startswith("MT1:"):
+        return name[4:].strip()
+    if "," in name:
+        return ",".join(part.strip() for part in name.split(","))
+    return None if name else ""
 
 
 def number(name: str, text: str, whole: bool = False) -> float:
@@ -176,6 +206,6 @@ def number(name: str, text: str, whole: bool = False) -> float:
         value = math.nan
     if not math.isfinite(value):
         raise ValueError(f"{name}: {text!r} is not a number")
-    if whole and (value < 0 or value != int(value)):
-        raise ValueError(f"{name}: {text!r} is not a whole number from 0 on")
+    if whole and not (0 <= value < MOST and value == int(value)):
+        raise ValueError(f"{name}: {text!r} is not a whole number from 0 to {MOST:.0e}")
     return value

@@ -11,8 +11,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from analysis.columns import PROTOCOL, WIDTHS
-from analysis.parquet_rows import Run
+from analysis.columns import PARAMETERS, PROTOCOL, WIDTHS
+from analysis.joining import Run
 
 FIRST = ("tasks", "width", "goals", "reward_version", "horizon", "total_steps")
 """Fields that name a configuration rather than others that differ along with them."""
@@ -30,6 +30,8 @@ def labels(runs: Sequence[Run]) -> list[str]:
     `unnamed` finds the rest.
     """
     found = [""] * len(runs)
+    spelled: dict[str, set[tuple[str, str]]] = defaultdict(set)
+    own = [("", "")] * len(runs)
     for algorithm, members in by_algorithm(runs).items():
         identities = identities_of([runs[i] for i in members])
         names = naming_fields(unique(identities))
@@ -38,6 +40,12 @@ def labels(runs: Sequence[Run]) -> list[str]:
                 f"{name.replace('_', '-')}={shown(name, identity.get(name))}" for name in names
             ]
             found[index] = " ".join([algorithm, *parts])
+            own[index] = algorithm, spelling(identity)
+            spelled[found[index]].add(own[index])
+    # Names of others may read alike: "x" of horizon 200 and an "x horizon=200".
+    for index, label in enumerate(found):
+        if len(spelled[label]) > 1:
+            found[index] = f"{label} ({1 + sorted(spelled[label]).index(own[index])})"
     return found
 
 
@@ -89,9 +97,12 @@ def identity(run: Run) -> dict[str, Any]:
     """A run's settings and protocol by field name, without its seeds."""
     fields = {k: v for k, v in flat(run.config).items() if k not in NOT_IDENTITY}
     for name in PROTOCOL:
-        # The configuration says all that the sentence on the evaluation does.
-        if name not in ("tasks", "evaluation" if run.config else ""):
+        # A configuration says all that the sentence on the evaluation does.
+        if name not in ("tasks", "evaluation" if run.config.get("evaluation") else ""):
             fields[name] = run.columns.get(name)
+    if not run.config.get("task"):
+        # Nothing else tells the sizes of other code's networks.
+        fields |= {name: run.columns.get(name) for name in PARAMETERS}
     fields["tasks"] = fields.pop("task_set")
     widths = [fields.get(name) for name in WIDTHS]
     if None not in widths:

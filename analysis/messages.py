@@ -25,10 +25,25 @@ def choose(field: str, value: object, choices: Iterable[str]) -> str:
 
 def note(text: str) -> None:
     """Tells the user something, beside the command's own output."""
-    print(f"note: {text}", file=sys.stderr)
+    print(f"note: {printable(text)}", file=sys.stderr)
 
 
 def listed(problems: Sequence[str], most: int = 10) -> str:
-    """The problems, a line each; from the eleventh on only how many."""
+    """The problems, one per line; from the eleventh on only how many."""
     more = [f"and {len(problems) - most} more"] if len(problems) > most else []
-    return "\n".join(f"  {line}" for line in [*problems[:most], *more])
+    return "\n".join(f"  {one_line(line)}" for line in [*problems[:most], *more])
+
+
+def one_line(text: str) -> str:
+    """Text without line breaks, tabs and control characters; other people's names hold them."""
+    return " ".join(printable(text).split())
+
+
+def printable(text: str) -> str:
+    """Text without what a terminal would carry out; line breaks stay."""
+    return "".join(c if c.isprintable() or c == "\n" else " " for c in text)
+
+
+def sentence(*parts: str) -> str:
+    """Parts that are not empty, joined by semicolons, with a full stop: a caption."""
+    return "; ".join(part for part in parts if part) + "."

@@ -6,6 +6,7 @@ import itertools
 
 import pandas as pd
 
+from analysis.evaluations import at_last_shared
 from analysis.statistics import estimate, iqm
 from analysis.table_formats import Cell, Table, without_empty
 
@@ -31,8 +32,10 @@ def plasticity(frame: pd.DataFrame) -> Table | None:
     ]
     if wanted.empty:
         return None
-    last = wanted.groupby(["run", "metric"], observed=True)["env_step"].transform("max")
-    final = wanted[wanted["env_step"] == last].dropna(subset="value")
+    final = at_last_shared(wanted).dropna(subset="value")
+    last = wanted.groupby("label", observed=True)["env_step"].max()
+    used = final.groupby("label", observed=True)["env_step"].min()
+    early = [f"{label} at step {step}" for label, step in used[used < last].items()]
     samples = {
         (str(label), str(metric)): rows["value"].to_numpy()[:, None]
         for (label, metric), rows in final.groupby(["label", "metric"], observed=True, sort=False)
@@ -48,11 +51,13 @@ def plasticity(frame: pd.DataFrame) -> Table | None:
             seeds = max(seeds, 0 if sample is None else len(sample))
         if seeds:
             rows.append((str(label), network, seeds, *cells))
-    notes = (
+    notes: tuple[str, ...] = (
         "On one fixed probe batch of one size for every task set, pooled over the layers that "
         "were measured; layers with other activations than ReLU are not comparable in dormancy.",
         "Dormancy rises with width while success rises too: it is not loss of performance.",
     )
+    if early:
+        notes += (f"At the last step that all seeds share, before the end: {', '.join(early)}.",)
     columns = ("method", "network", "seeds", *PLASTICITY.values())
     caption = "Plasticity at the end of training, IQM over seeds."
     return without_empty(Table("plasticity", caption, columns, tuple(rows), notes))

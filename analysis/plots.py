@@ -7,10 +7,11 @@ with a line that says what it needs.
 
 from __future__ import annotations
 
-import re
 import shutil
 import tempfile
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
@@ -20,8 +21,10 @@ from matplotlib.figure import Figure
 from analysis.figures import comparison, curves, evolution, plasticity, scaling
 from analysis.figures.captions import caption
 from analysis.figures.selection import of_algorithm
-from analysis.figures.style import Look, Unsupported, looks, named, theme
+from analysis.figures.style import Look, Unsupported, as_drawn, looks, named, theme
+from analysis.file_names import file_names, task_set_name
 from analysis.messages import AnalysisError, choose
+from analysis.protocol import protocols, scored_tasks
 
 Draw = Callable[[pd.DataFrame, Mapping[str, Look]], tuple[Figure, str]]
 
@@ -74,12 +77,16 @@ def draw_all(
         title = f"{name}-{where}" if where else name
         try:
             with matplotlib.rc_context(theme()):
-                figure, text = draw(rows, named(look, rows))
+                shown = named(look, rows)
+                drawn = {k: replace(own, name=as_drawn(own.name)) for k, own in shown.items()}
+                figure, text = draw(rows, drawn)
                 made.append(save(figure, out / title, dpi, pdf))
         except Unsupported as reason:
             say(f"{title}: left out: {reason}")
             continue
-        (out / f"{title}.md").write_text(caption(title, text, rows_shown(rows, name)))
+        (out / f"{title}.md").write_text(
+            caption(title, text, rows_shown(rows, name)), encoding="utf-8"
+        )
         say(f"{title}: {made[-1]}")
     return made
 
@@ -124,29 +131,35 @@ def wanted(
 
 
 def benchmarks(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The rows of each benchmark by a name for files: task set and goals, and more where needed."""
-    columns = [name for name in BENCHMARK if name in frame]
-    keys = frame[columns].drop_duplicates()
-    groups = frame.groupby(columns, observed=True, sort=False, dropna=False)
-    telling = [c for c in columns if c in ("task_set", "goals") or keys[c].nunique() > 1]
-    found: dict[str, pd.DataFrame] = {}
-    for key, rows in groups:
-        values = dict(zip(columns, key, strict=True))
-        parts = [slug(values[name], name) for name in telling]
-        found["-".join(part for part in parts if part)] = rows
-    return found
+    """The rows of each benchmark by a name for files: task set and goals, and more where needed.
+
+    Where the task set is unknown, configurations that were scored on other tasks are apart.
+    """
+    tasks, known = scored_tasks(frame), protocols(frame)
+    groups: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for label, protocol in known.items():
+        task_set = protocol["task_set"] or ",".join(tasks[label])
+        groups[task_set, *(protocol[name] for name in BENCHMARK[1:])].append(label)
+    telling = [
+        index
+        for index, values in enumerate(zip(*groups, strict=True))
+        if BENCHMARK[index] in ("task_set", "goals") or len(set(values)) > 1
+    ]
+    wanted = [
+        ("-".join(slug(key[i], BENCHMARK[i]) for i in telling if key[i]), repr(key))
+        for key in groups
+    ]
+    return {
+        name: frame[frame["label"].isin(labels)]
+        for name, labels in zip(file_names(wanted), groups.values(), strict=True)
+    }
 
 
-def slug(value: object, column: str) -> str:
+def slug(value: str, column: str) -> str:
     """A column's value as part of a file's name."""
-    if value == "" or value != value:
-        return ""
-    text = str(int(value)) if isinstance(value, float) else str(value)
-    if column == "task_set" and "," in text:
-        tasks = [task.removesuffix("-v3") for task in text.split(",")]
-        text = "+".join(tasks) if len(tasks) < 4 else f"{len(tasks)}tasks"
-    text = {"horizon": f"h{text}", "version_metaworld": f"metaworld{text}"}.get(column, text)
-    return re.sub(r"[^A-Za-z0-9.+]+", "_", text)
+    if column == "task_set" and "," in value:
+        return task_set_name(value.split(","))
+    return {"horizon": f"h{value}", "version_metaworld": f"metaworld{value}"}.get(column, value)
 
 
 def rows_shown(rows: pd.DataFrame, name: str) -> pd.DataFrame:

@@ -1,13 +1,17 @@
-"""Which rows may be compared: those that agree in every protocol column."""
+"""Which rows may be compared: those that agree in every protocol column, on the same tasks."""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from analysis.columns import PROTOCOL
-from analysis.rows import runs
+from analysis.frame import runs
 
 NAMES = {
     "task_set": "task set",
@@ -20,13 +24,16 @@ NAMES = {
 }
 """Protocol columns by the names that tables give them."""
 
+Protocol = dict[str, str]
 
-def protocols(frame: pd.DataFrame) -> dict[str, dict[str, str]]:
-    """Each label's protocol: its column by column, as text; empty where unknown."""
-    found: dict[str, dict[str, str]] = {}
-    for _, run in runs(frame).drop_duplicates("label").iterrows():
-        found[str(run["label"])] = {name: text(run.get(name)) for name in PROTOCOL}
-    return found
+
+def protocols(frame: pd.DataFrame) -> dict[str, Protocol]:
+    """Each label's protocol: its value by column, as text; empty where unknown."""
+    table = runs(frame).drop_duplicates("label")
+    return {
+        str(run["label"]): {name: text(run.get(name)) for name in PROTOCOL}
+        for _, run in table.iterrows()
+    }
 
 
 def text(value: object) -> str:
@@ -40,23 +47,49 @@ def display(name: str, value: str) -> str | int:
     """A protocol's value for readers: tasks without their version, numbers as numbers."""
     if name == "task_set":
         return value.replace("-v3", "").replace(",", ", ")
-    return int(value) if value.isdigit() else value
+    return int(value) if value.isdecimal() else value
+
+
+def is_part(task_set: str, tasks: int) -> bool:
+    """Whether so many tasks are fewer than the name of their set says, as 9 of MT10."""
+    return task_set.startswith("MT") and task_set[2:].isdecimal() and tasks < int(task_set[2:])
+
+
+def scored_tasks(frame: pd.DataFrame) -> dict[str, tuple[str, ...]]:
+    """By label the tasks that it has success of, in order of their names."""
+    single = (frame["metric"] == "success") & (frame["task"] != "")
+    rows = frame.loc[single, ["label", "task"]]
+    labels, tasks = frame["label"].cat, frame["task"].cat
+    shape = len(labels.categories), len(tasks.categories)
+    scored = occurring(rows["label"].cat.codes, rows["task"].cat.codes, shape)
+    return {
+        str(label): tuple(sorted(map(str, tasks.categories[own])))
+        for label, own in zip(labels.categories, scored, strict=True)
+    }
+
+
+def occurring(rows: Any, columns: Any, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """Which pairs of codes occur: bool, of that shape."""
+    table = np.zeros(shape, dtype=bool)
+    table[rows, columns] = True
+    return table
 
 
 def comparable(frame: pd.DataFrame) -> list[list[str]]:
-    """Labels in groups of one protocol."""
+    """Labels in groups of one protocol and the same tasks."""
+    tasks = scored_tasks(frame)
     groups: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for label, protocol in protocols(frame).items():
-        groups[tuple(protocol.values())].append(label)
+        groups[*protocol.values(), "", *tasks[label]].append(label)
     return list(groups.values())
 
 
-def differing(protocols: list[dict[str, str]]) -> list[str]:
+def differing(protocols: Sequence[Protocol]) -> list[str]:
     """The protocol columns that are not the same in all, which a table of them must show."""
     return [name for name in NAMES if len({protocol.get(name, "") for protocol in protocols}) > 1]
 
 
-def shared(protocols: list[dict[str, str]]) -> str:
+def shared(protocols: Sequence[Protocol]) -> str:
     """The rest in words, for a caption: `goals preset, reward v2, horizon 500`."""
     names = [name for name in NAMES if name not in differing(protocols)]
     known = [(name, protocols[0].get(name, "")) for name in names] if protocols else []

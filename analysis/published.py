@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from analysis.messages import RowsError
@@ -57,7 +58,7 @@ def one_file(path: Path) -> pd.DataFrame:
         raise RowsError(f"{path}:1: columns must be {', '.join((*TEXT, *NUMBERS))}; see {wrong[0]}")
     for name in NUMBERS:
         numbers = pd.to_numeric(rows[name], errors="coerce")
-        bad = rows.index[numbers.isna() & (rows[name] != "")]
+        bad = rows.index[~np.isfinite(numbers) & (rows[name] != "")]
         if len(bad):
             raise RowsError(f"{path}:{bad[0] + 2}: {name}: {rows[name][bad[0]]!r} is not a number")
         rows[name] = numbers
@@ -67,6 +68,9 @@ def one_file(path: Path) -> pd.DataFrame:
             raise RowsError(f"{path}:{line}: {empty[0]} is empty")
         if all(math.isnan(row[name]) for name in ("value", "low", "high")):
             raise RowsError(f"{path}:{line}: has no number")
+        for name in ("value", "low", "high") if row["metric"] == "success" else ():
+            if row[name] < 0 or row[name] > 1:
+                raise RowsError(f"{path}:{line}: {name}: {row[name]:g} is no share from 0 to 1")
     return rows
 
 

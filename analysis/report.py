@@ -78,7 +78,9 @@ def figures(frame: pd.DataFrame) -> list[dict[str, str]]:
         return [
             {
                 "name": path.name.removesuffix(".png"),
-                "caption": (path.parent / path.name.replace(".png", ".md")).read_text(),
+                "caption": (path.parent / path.name.replace(".png", ".md")).read_text(
+                    encoding="utf-8"
+                ),
                 "image": data_uri(path, "image/png"),
             }
             for path in made

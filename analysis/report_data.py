@@ -6,6 +6,7 @@ import base64
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +14,19 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from analysis.comparisons import compare_all
 from analysis.figures.captions import protocol
-from analysis.figures.style import Look, in_order, looks, named
-from analysis.messages import RowsError
+from analysis.figures.style import Look, looks, named
+from analysis.frame import runs
 from analysis.parquet_rows import configuration
 from analysis.plots import benchmarks
-from analysis.rows import runs
-from analysis.scores import Curves, Scores, curves, success_matrix
+from analysis.scores import Curves, curves
 from analysis.statistics import AGGREGATES, band, estimate
+from analysis.study import Configuration, compared, study
 
 POINTS = 120
 """Points that a curve is thinned to."""
 FILM_BYTES = 24_000_000
 """What all films together may add to the report."""
-MOST_COMPARED = 12
-"""Configurations of a benchmark up to which all pairs are compared."""
-
 Array = npt.NDArray[np.float64]
 
 
@@ -51,36 +48,32 @@ def payload(frame: pd.DataFrame, title: str) -> dict[str, Any]:
 def benchmark(name: str, rows: pd.DataFrame, look: Mapping[str, Look]) -> dict[str, Any]:
     """One benchmark: its protocol, configurations, curves and comparisons."""
     own = named(look, rows)
-    try:
-        final = success_matrix(rows)
-    except RowsError:
-        final = {}
+    found = study(rows)
+    configurations = found.configurations
     table = runs(rows)
-    labels = in_order(final, own)
-    tasks = list(dict.fromkeys(t for label in labels for t in final[label].tasks if t))
+    tasks = list(dict.fromkeys(t for one in configurations for t in one.final.tasks if t))
     return {
         "name": name,
-        "protocol": protocol(table),
+        "protocol": [*protocol(table), *found.uneven.values()],
         "members": [str(run) for run in table.index],
         "tasks": tasks,
-        "configurations": [
-            configuration_row(label, final[label], own[label], table) for label in labels
-        ],
-        "curves": agent_curves(rows, labels),
+        "configurations": [configuration_row(one, own[one.label], table) for one in configurations],
+        "curves": {one.label: agent_curve(one.curve) for one in configurations if one.curve},
         "taskCurves": task_curves(rows, tasks),
-        "comparisons": comparisons(final, labels, own),
+        "comparisons": [
+            replace(c, a=own[c.a].name, b=own[c.b].name).sentence() for c in compared(found.groups)
+        ],
         "scores": {
-            run: dict(zip(s.tasks, row.tolist(), strict=True))
-            for s in final.values()
-            for run, row in zip(s.runs, s.values, strict=True)
+            run: dict(zip(one.final.tasks, row.tolist(), strict=True))
+            for one in configurations
+            for run, row in zip(one.final.runs, one.final.values, strict=True)
         },
     }
 
 
-def configuration_row(
-    label: str, scores: Scores, look: Look, table: pd.DataFrame
-) -> dict[str, Any]:
+def configuration_row(one: Configuration, look: Look, table: pd.DataFrame) -> dict[str, Any]:
     """What the summary table has of one configuration."""
+    label, scores = one.label, one.final
     own = table[table["label"] == label]
     results = {name: estimate(f, scores.values) for name, f in AGGREGATES.items()}
     return {
@@ -104,25 +97,17 @@ def configuration_row(
     }
 
 
-def agent_curves(rows: pd.DataFrame, labels: list[str]) -> dict[str, Any]:
-    """Mean success over training by label: IQM over seeds, its band, each run."""
-    try:
-        found = curves(rows, "success/mean")
-    except RowsError:
-        return {}
-    shown = {}
-    for label in labels:
-        if label in found:
-            thin = thinned(found[label])
-            value, low, high = band(thin.values)
-            shown[label] = {
-                "steps": thin.steps.tolist(),
-                "value": rounded(value),
-                "low": rounded(low),
-                "high": rounded(high),
-                "runs": [rounded(run) for run in thin.values],
-            }
-    return shown
+def agent_curve(found: Curves) -> dict[str, Any]:
+    """Mean success over training: IQM over seeds, its band, each run."""
+    thin = thinned(found)
+    value, low, high = band(thin.values)
+    return {
+        "steps": thin.steps.tolist(),
+        "value": rounded(value),
+        "low": rounded(low),
+        "high": rounded(high),
+        "runs": [rounded(run) for run in thin.values],
+    }
 
 
 def task_curves(rows: pd.DataFrame, tasks: list[str]) -> dict[str, Any]:
@@ -152,24 +137,13 @@ def thinned(found: Curves) -> Curves:
     return Curves(found.label, found.steps[keep], found.values[:, keep], found.runs, found.seeds)
 
 
-def comparisons(
-    final: Mapping[str, Scores], labels: list[str], look: Mapping[str, Look]
-) -> list[str]:
-    """A sentence on each pair of configurations."""
-    if not 1 < len(labels) <= MOST_COMPARED:
-        return []
-    if len({final[label].tasks for label in labels}) > 1:
-        return []
-    return [c.sentence() for c in compare_all({look[k].name: final[k].values for k in labels})]
-
-
 def a_run(
     name: str, row: pd.Series[Any], scores: Mapping[str, Any], films: Films
 ) -> dict[str, Any]:
     """One run: where it is from, its configuration and provenance, scores and films."""
     source = Path(str(row["source"]))
     folder = source.parent
-    own = source.name == "rows.parquet"
+    own = source.name == "rows.parquet" and source.is_file()
     tasks = scores.get(name, {})
     return {
         "run": name,
@@ -179,7 +153,7 @@ def a_run(
         "source": str(source),
         "success": number(float(np.mean(list(tasks.values()))) if tasks else math.nan),
         "tasks": {task: number(value) for task, value in tasks.items()},
-        "config": finite(configuration(source)) if source.suffix == ".parquet" else {},
+        "config": finite(configuration(source)),
         "provenance": stored(folder / "provenance.json") if own else None,
         "rows": {
             key: plain(value)
@@ -200,12 +174,15 @@ class Films:
 
     def of(self, folder: Path, label: str) -> dict[str, Any]:
         """A run's films by task, with how each episode went; empty where others stand for it."""
-        entries = stored(folder / "film" / "film.json")
+        described = stored(folder / "film" / "film.json")
+        entries = described.get("tasks") if isinstance(described, dict) else None
         if not isinstance(entries, dict) or label in self.shown:
             return {}
         self.shown.add(label)
         found = {}
-        for task, entry in entries.get("tasks", {}).items():
+        for task, entry in entries.items():
+            if not isinstance(entry, dict):
+                continue
             path = folder / "film" / f"{task}.webp"
             size = path.stat().st_size * 4 // 3 if path.is_file() else 0
             if not size:
@@ -214,11 +191,12 @@ class Films:
                 self.notes.append(f"films left out of {folder}: {FILM_BYTES / 1e6:.0f} MB are full")
                 break
             self.left -= size
+            got = entry.get("return")
             image = base64.b64encode(path.read_bytes()).decode()
             found[task] = {
                 "image": f"data:image/webp;base64,{image}",
                 "success": bool(entry.get("success")),
-                "return": number(float(entry.get("return", math.nan))),
+                "return": number(got) if isinstance(got, int | float) else None,
             }
         return found
 
@@ -226,7 +204,7 @@ class Films:
 def stored(path: Path) -> Any:
     """A JSON file's contents, None where there is none that can be read."""
     try:
-        return finite(json.loads(path.read_text()))
+        return finite(json.loads(path.read_bytes()))
     except (OSError, ValueError):
         return None
 

@@ -1,33 +1,36 @@
 """From result files to one tidy frame: runs of ours, joined rows, results of other code.
 
-`load` reads folders of runs, single `rows.parquet` and CSV files (`analysis.csv_rows`). Every row
-has `run, algorithm, seed, task, metric, env_step, value`, the protocol, parameter counts, widths
-and versions, and `label`, the configuration that it is a sample of (`analysis.labels`).
+`load` reads folders of runs, Parquet and CSV files (`analysis.csv_rows`). Every row has `run,
+algorithm, seed, task, metric, env_step, value`, the protocol, parameter counts, widths and
+versions, and `label`, the configuration that it is a sample of (`analysis.labels`).
 `analysis.scores` makes arrays of it.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pandas as pd
-import pyarrow as pa
 
-from analysis.columns import NUMBERS, TEXT, WIDTHS
-from analysis.csv_rows import read_csv
-from analysis.labels import flat, labels, unnamed
+from analysis.csv_rows import Lost, is_other_table, read_csv
+from analysis.evaluations import Ends, at_shared_ends, gaps, partial, uneven
+from analysis.frame import SUCCESS, runs, to_frame
+from analysis.joining import Run, joined
+from analysis.labels import unnamed
 from analysis.messages import RowsError, listed, note
-from analysis.parquet_rows import Piece, Run, read_parquet
+from analysis.parquet_rows import Part, read_parquet
+from analysis.protocol import is_part, protocols, scored_tasks
 
 __all__ = ["RowsError", "load", "runs"]
 
 NOT_RUNS = frozenset({"rows", "checkpoints"})
 """Folders of a run that no other run lies in."""
+HALF_A_DIGIT = 0.011
+"""What may lie between a mean of tasks and a whole success, both of which were rounded."""
 
 
 def load(
@@ -35,66 +38,167 @@ def load(
     *,
     skip_malformed: bool = False,
     metrics: Sequence[str] | None = None,
+    ends: Ends = "shared",
 ) -> pd.DataFrame:
-    """The rows of all sources as one frame, those of a run one after another.
+    """The rows of all sources as one frame, the same in whatever order rows and files come.
 
-    A source is a folder, searched for finished runs, a rows.parquet, or a CSV. `metrics` are
-    prefixes of the metrics to read (`["success"]` is success and success/mean); None is all.
-    Text columns are categorical, empty where unknown; numbers are float64, NaN where unknown, but
-    for seed and env_step, int64. `source` is the file that a run was read from.
+    A source is a folder, searched for finished runs, Parquet and CSV files, or such a file. Parts
+    of a run in several files are joined. `metrics` are prefixes of the metrics to read
+    (`["success"]` is success and success/mean); None is all. Text columns are categorical, empty
+    where unknown; numbers are float64, NaN where unknown, but for seed and env_step, int64.
+    `source` names the files that a run was read from. Where runs that are compared end at
+    different steps, rows beyond the last step that all share are left out (`ended_at` and
+    `scored_at`), or with `ends="refuse"` an error.
 
-    Runs in progress, runs that are there twice and the like are named on stderr. Raises RowsError
-    for a source that is not there and, unless they are to be skipped, naming file and line, for
-    malformed or partial rows.
+    Runs in progress, rows that are there twice and the like are named on stderr. Raises RowsError
+    for a source that is not there and, naming file and line, for rows that are malformed, partial
+    or contradict one another; `skip_malformed` leaves their runs out as a whole and names them.
     """
-    pieces: list[Piece] = []
-    problems: list[str] = []
-    unfinished: list[str] = []
-    paths = list(files(sources, unfinished))
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for piece, wrong in pool.map(lambda path: read(path, metrics), paths):
-            pieces += [piece] if piece else []
-            problems += wrong
-    if unfinished:
-        note(f"runs in progress, left out until they are done:\n{listed(unfinished)}")
-    # Names before rows: a run that is there twice must not count as two.
-    piece_runs, counts, values = joined(pieces)
-    frame, partial = without_partial(to_frame(piece_runs, counts, values))
-    if problems + partial and not skip_malformed:
-        raise RowsError(
-            "these rows are malformed or partial; mend or remove them, or skip them with "
-            f"--skip-malformed:\n{listed(problems + partial)}"
-        )
-    if problems + partial:
-        note(f"skipped as malformed or partial:\n{listed(problems + partial)}")
+    parts, lost, unreadable = read_all(sources, metrics)
+    found, contradicting = joined(parts)
+    trouble = Trouble(skip_malformed)
+    trouble.add(unreadable + [line.text for line in lost] + contradicting)
+    frame = pd.DataFrame()
+    if found:
+        frame, impossible = to_frame(found)
+        trouble.add([line for lines in impossible.values() for line in lines])
+        frame = trouble.leave_out(frame, may_have_lost(found, frame, lost, metrics))
+        frame = trouble.leave_out(frame, {*impossible})
+        frame = of_metrics(frame, metrics)
+        frame = trouble.leave_out(frame, partial(frame))
+        trouble.refuse()
+        frame = at_shared_ends(frame, ends)
+        while lacking := gaps(frame):
+            frame = trouble.leave_out(frame, lacking)
+            trouble.refuse()
+            # Without these runs the others may share a later step.
+            frame = at_shared_ends(frame, ends)
+    trouble.tell()
     if frame.empty:
-        what = f" of {', '.join(metrics)}" if metrics is not None and piece_runs else ""
+        what = f" of {', '.join(metrics)}" if metrics is not None and found else ""
         raise RowsError(f"no result rows{what} in {', '.join(str(s) for s in sources)}")
-    for line in repeated_seeds(frame):
+    for line in remarks(frame, [run for run in found if run.name not in trouble.runs], metrics):
         note(line)
-    for algorithm, fields in unnamed(piece_runs).items():
-        note(f"configurations of {algorithm} also differ in {', '.join(fields)}")
     return frame
 
 
-def read(path: Path, metrics: Sequence[str] | None) -> tuple[Piece | None, list[str]]:
-    """What can be read of one file, and a line for each thing that is wrong with it."""
-    try:
-        if path.suffix.lower() != ".csv":
-            return read_parquet(path, metrics), []
-        rows = read_csv(path)
-    except RowsError as error:
-        return None, [str(error)]
-    if rows.ignored:
-        note(f"{path}: columns not used: {', '.join(rows.ignored)}")
-    return rows.piece(metrics), rows.problems
+class Trouble:
+    """What is wrong with the rows: an error, or a note on the runs that are left out for it."""
+
+    def __init__(self, skip: bool) -> None:
+        self.skip = skip
+        self.lines: list[str] = []
+        self.runs: set[str] = set()
+
+    def add(self, lines: Sequence[str]) -> None:
+        """Lines that say what is wrong, and where."""
+        self.lines += lines
+
+    def leave_out(self, frame: pd.DataFrame, names: Collection[str]) -> pd.DataFrame:
+        """The frame without runs of these names; a mapping says of each what is wrong with it."""
+        self.runs |= {*names}
+        self.lines += names.values() if isinstance(names, Mapping) else []
+        return frame[~frame["run"].isin(list(names))] if names else frame
+
+    def refuse(self) -> None:
+        """Raises RowsError where something is wrong that is not to be skipped."""
+        if self.lines and not self.skip:
+            raise RowsError(
+                "these rows are malformed, partial or contradict one another; mend or remove "
+                f"them, or leave their runs out with --skip-malformed:\n{listed(self.lines)}"
+            )
+
+    def tell(self) -> None:
+        """Names what was skipped, and the runs that are left out as a whole for it."""
+        self.refuse()
+        if self.lines:
+            note(f"skipped as malformed or partial:\n{listed(self.lines)}")
+        if self.runs:
+            names = listed(sorted(self.runs))
+            note(f"left out as a whole, for what was skipped of them:\n{names}")
 
 
-def runs(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row a run, indexed by its name: the columns that all of its rows share."""
-    own = [name for name in frame.columns if name not in ("task", "metric", "env_step", "value")]
-    first = ~frame["run"].duplicated()
-    return frame.loc[first, own].set_index(frame.loc[first, "run"].astype(str)).drop(columns="run")
+def remarks(
+    frame: pd.DataFrame, found: Sequence[Run], metrics: Sequence[str] | None
+) -> Iterator[str]:
+    """What a reader of these rows must know, line by line."""
+    yield from uneven(runs(frame)).values()
+    yield from repeated_seeds(frame)
+    yield from parts_of_task_sets(frame)
+    yield from disagreeing(frame)
+    if metrics is None or "success" in metrics:
+        scored = set(frame.loc[frame["metric"].isin(SUCCESS), "run"].unique())
+        unscored = [f"{run.name} ({run.source})" for run in found if run.name not in scored]
+        if scored and unscored:
+            yield f"without rows of success, so without scores:\n{listed(unscored)}"
+    for algorithm, fields in unnamed(found).items():
+        yield f"configurations of {algorithm} also differ in {', '.join(fields)}"
+
+
+def read_all(
+    sources: Sequence[Path | str], metrics: Sequence[str] | None
+) -> tuple[list[Part], list[Lost], list[str]]:
+    """The parts that the files of all sources hold, lines that are lost, and unreadable files."""
+    parts: list[Part] = []
+    lost: list[Lost] = []
+    problems: list[str] = []
+
+    def read(path: Path) -> tuple[list[Part], list[Lost], list[str]]:
+        try:
+            if path.suffix.lower() != ".csv":
+                return read_parquet(path, metrics), [], []
+            rows = read_csv(path)
+        except RowsError as error:
+            return [], [], [str(error)]
+        return rows.parts(), rows.lost, []
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for one_file in pool.map(read, files(sources)):
+            for all_files, own in zip((parts, lost, problems), one_file, strict=True):
+                all_files.extend(own)  # type: ignore[attr-defined]
+    lost.sort(key=lambda line: by_number(line.text))
+    return parts, lost, sorted(problems)
+
+
+def by_number(text: str) -> list[tuple[int, str]]:
+    """A key that sorts line 9 before line 10."""
+    return [
+        (int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", text)
+    ]
+
+
+def may_have_lost(
+    found: Sequence[Run], frame: pd.DataFrame, lost: Sequence[Lost], metrics: Sequence[str] | None
+) -> set[str]:
+    """The runs to which a line that could not be read may have belonged, and which lack its value.
+
+    What cannot be told of the line counts against the run.
+    """
+    names: set[str] = set()
+    for line in lost:
+        known = line.known
+        if "metric" in known and metrics and not known["metric"].startswith(tuple(metrics)):
+            continue
+        for run in found:
+            same = all(
+                known.get(n, run.columns[n]) == run.columns[n] for n in ("algorithm", "seed")
+            )
+            files = {part.source for part in run.parts if part.lines}
+            # A line whose experiment is known may be of a run that begins in another file.
+            if not same or not files or ("algorithm" not in known and line.source not in files):
+                continue
+            rows = frame[frame["run"] == run.name]
+            there = [rows[name] == known.get(name) for name in ("task", "metric", "env_step")]
+            if not (there[0] & there[1] & there[2]).any():
+                names.add(run.name)
+    return names
+
+
+def of_metrics(frame: pd.DataFrame, metrics: Sequence[str] | None) -> pd.DataFrame:
+    """The rows whose metric begins with one of `metrics`; None is all."""
+    names = frame["metric"].cat.categories
+    wanted = [metrics is None or name.startswith(tuple(metrics)) for name in names]
+    return frame if all(wanted) else frame[frame["metric"].isin(names[wanted])]
 
 
 def repeated_seeds(frame: pd.DataFrame) -> list[str]:
@@ -108,121 +212,75 @@ def repeated_seeds(frame: pd.DataFrame) -> list[str]:
     ]
 
 
-def files(sources: Sequence[Path | str], unfinished: list[str]) -> Iterator[Path]:
-    """The row files of the sources, each once; adds runs in progress to `unfinished`."""
-    seen: set[str] = set()
+def parts_of_task_sets(frame: pd.DataFrame) -> list[str]:
+    """A line for each configuration that is scored on fewer tasks than its task set's name says."""
+    known, tasks = protocols(frame), scored_tasks(frame)
+    return [
+        f"{label}: has success of {len(tasks[label])} of the tasks of {protocol['task_set']}, and "
+        "is scored on them alone"
+        for label, protocol in known.items()
+        if tasks[label] and is_part(protocol["task_set"], len(tasks[label]))
+    ]
+
+
+def disagreeing(frame: pd.DataFrame) -> list[str]:
+    """A line for each CSV's run whose whole success is not the mean over the tasks beside it."""
+    names = [name for name in frame["source"].cat.categories if ".csv" in name.lower()]
+    rows = frame.loc[
+        frame["source"].isin(names), ["label", "run", "task", "metric", "env_step", "value"]
+    ]
+    key = ["label", "run", "env_step"]
+    single = rows[(rows["metric"] == "success") & (rows["task"] != "")]
+    table = single.groupby(key, observed=True)["value"].agg(["mean", "size"])
+    table["whole"] = rows[rows["metric"] == "success/mean"].set_index(key)["value"]
+    complete = table["size"] == table.groupby("label", observed=True)["size"].transform("max")
+    odd = table[complete & ((table["mean"] - table["whole"]).abs() > HALF_A_DIGIT)].reset_index()
+    return [
+        f"run {run}: success of the whole agent at step {step} is {whole:g}, the mean over its "
+        f"tasks {mean:.3f}; scores are of the tasks"
+        for run, step, whole, mean in odd.drop_duplicates("run")[
+            ["run", "env_step", "whole", "mean"]
+        ].itertuples(index=False, name=None)
+    ]
+
+
+def files(sources: Sequence[Path | str]) -> Iterator[Path]:
+    """The row files of the sources, each once; names runs in progress on stderr."""
+    found: dict[str, Path] = {}
+    unfinished: list[str] = []
     for source in map(Path, sources):
         if source.is_dir():
-            found = list(runs_below(source, unfinished))
+            own = list(files_below(source, unfinished))
         elif source.is_file():
             if source.suffix.lower() not in (".csv", ".parquet"):
                 raise RowsError(f"{source}: not a folder of runs, a rows.parquet or a CSV file")
-            found = [source]
+            own = [source]
         else:
             raise RowsError(f"{source}: there is no such folder or file")
-        for path in found:
-            if os.path.abspath(path) not in seen:
-                seen.add(os.path.abspath(path))
-                yield path
+        for path in own:
+            found.setdefault(os.path.realpath(path), path)
+    if unfinished:
+        note(f"runs in progress, left out until they are done:\n{listed(unfinished)}")
+    yield from found.values()
 
 
-def runs_below(folder: Path, unfinished: list[str]) -> Iterator[Path]:
-    """Every finished run's rows.parquet below a folder, in order of their paths."""
+def files_below(folder: Path, unfinished: list[str]) -> Iterator[Path]:
+    """Every finished run's rows.parquet below a folder, and row files that lie in no run."""
+    other = []
     for path, folders, names in os.walk(folder, followlinks=True):
         folders[:] = sorted(set(folders) - NOT_RUNS)
         if "rows.parquet" in names:
             yield Path(path) / "rows.parquet"
         elif "config.json" in names:
             unfinished.append(path)
-
-
-def joined(pieces: Sequence[Piece]) -> tuple[list[Run], list[int], pa.Table | None]:
-    """All runs, the number of rows of each, and their rows; the first of those of one name."""
-    kept: list[Run] = []
-    counts: list[int] = []
-    tables: list[pa.Table] = []
-    sources: dict[str, str] = {}
-    twice: list[str] = []
-    for piece in pieces:
-        start = 0
-        for run, count in zip(piece.runs, piece.counts, strict=True):
-            name = run.columns["run"]
-            if name in sources:
-                twice.append(f"{name}: in {sources[name]} and in {run.source}")
-            else:
-                sources[name] = run.source
-                kept.append(run)
-                counts.append(count)
-                tables.append(piece.values.slice(start, count))
-            start += count
-    if twice:
-        note(f"runs that are there twice, of which the first is used:\n{listed(twice)}")
-    return kept, counts, pa.concat_tables(tables) if tables else None
-
-
-def to_frame(found: Sequence[Run], counts: Sequence[int], values: pa.Table | None) -> pd.DataFrame:
-    """The tidy frame of runs that have `counts` rows each in `values`."""
-    if values is None:
-        return pd.DataFrame()
-    own = [spelled(run.columns) for run in found]
-    texts = {name: [str(row.get(name, "")) for row in own] for name in TEXT}
-    versions = sorted({k for row in own for k in row if k.startswith("version_")})
-    texts |= {name: [str(row.get(name, "")) for row in own] for name in versions}
-    texts |= {"source": [run.source for run in found], "label": labels(found)}
-    numbers = {name: [row.get(name) for row in own] for name in NUMBERS if name != "seed"}
-    settings = [flat(run.config) for run in found]
-    numbers |= {name: [fields.get(name) for fields in settings] for name in WIDTHS}
-
-    columns: dict[str, Any] = {}
-    for name in ("task", "metric"):
-        encoded = values[name].unify_dictionaries().combine_chunks()
-        columns[name] = pd.Categorical.from_codes(
-            encoded.indices.to_numpy(), encoded.dictionary.to_pylist()
-        )
-    columns |= {name: values[name].to_numpy() for name in ("env_step", "value")}
-    sizes = zip(
-        texts["algorithm"], *(numbers[name] for name in WIDTHS), texts["label"], strict=True
-    )
-    # As tables and figures list them: by size, not by the digits of its name.
-    by_size = sorted(set(sizes), key=lambda x: (x[0], x[1] or 0, x[2] or 0, x[3]))
-    for name, per_run in texts.items():
-        order = [label for *_, label in by_size] if name == "label" else per_run
-        column = pd.Categorical(per_run, categories=list(dict.fromkeys(order)))
-        columns[name] = pd.Categorical.from_codes(
-            np.repeat(column.codes, counts), dtype=column.dtype
-        )
-    columns["seed"] = np.repeat(np.array([int(row["seed"]) for row in own]), counts)
-    for name, per_number in numbers.items():
-        columns[name] = np.repeat(np.array(per_number, dtype=np.float64), counts)
-    first = ["run", "label", "algorithm", "seed", "task", "metric", "env_step", "value"]
-    return pd.DataFrame({name: columns.pop(name) for name in first} | columns, copy=False)
-
-
-def spelled(columns: dict[str, Any]) -> dict[str, Any]:
-    """A run's columns with one spelling of a list of tasks: early runs wrote reach for reach-v3."""
-    tasks = str(columns.get("task_set", ""))
-    if not tasks or tasks.upper() in ("MT10", "MT25", "MT50"):
-        return columns
-    full = [task if task.endswith("-v3") else f"{task}-v3" for task in tasks.split(",")]
-    return {**columns, "task_set": ",".join(full)}
-
-
-def without_partial(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """The frame without runs whose evaluations end before the run did, and a line for each."""
-    if frame.empty:
-        return frame, []
-    evaluated = frame["metric"].isin(["success", "success/mean"]).to_numpy()
-    last = np.full(len(frame["run"].cat.categories), -1)
-    np.maximum.at(
-        last, frame["run"].cat.codes.to_numpy()[evaluated], frame["env_step"].to_numpy()[evaluated]
-    )
-    table = runs(frame)
-    names = frame["run"].cat.categories
-    expected = table["total_steps"].reindex(names).to_numpy()
-    partial = np.flatnonzero((last >= 0) & (last < expected)).tolist()
-    lines = [
-        f"{table.loc[names[i], 'source']}: run {names[i]} has evaluations up to step {last[i]} of "
-        f"{expected[i]:.0f}"
-        for i in partial
-    ]
-    return (frame[~frame["run"].isin(names[partial])] if lines else frame), lines
+        else:
+            for name in sorted(names):
+                file = Path(path) / name
+                if not file.is_file():
+                    continue  # opening a pipe would wait for ever
+                if file.suffix.lower() == ".csv" and is_other_table(file):
+                    other.append(str(file))
+                elif file.suffix.lower() in (".csv", ".parquet") and name != "timing.parquet":
+                    yield file
+    if other:
+        note(f"no result rows, left out:\n{listed(other)}")

@@ -13,10 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from analysis.evaluations import gaps
 from analysis.messages import RowsError
+from analysis.protocol import is_part
 
 Array = npt.NDArray[np.float64]
-NEEDED = ["label", "run", "seed", "task", "metric", "env_step", "value"]
+NEEDED = ["label", "run", "seed", "task_set", "task", "metric", "env_step", "value"]
 
 
 @dataclass(frozen=True)
@@ -66,44 +68,34 @@ def success_matrix(
 
     `at="best"` is the evaluation with the highest mean over tasks: another, rosier number, of
     which published results must be compared with their like. Where a label has no rows of single
-    tasks, those of the whole agent (`metric`/mean) stand in, as one column.
+    tasks at the last evaluation, the whole agent's score stands in, as one column, for both.
 
     Raises RowsError where no run has the metric, or a run was not scored on every task.
     """
-    found: dict[str, Scores] = {}
-    wanted = frame.loc[frame["metric"].isin([metric, f"{metric}/mean"]), NEEDED]
-    if at == "final":
-        last = wanted.groupby("run", observed=True)["env_step"].transform("max")
-        wanted = wanted[wanted["env_step"] == last]
-    for label, rows in wanted.groupby("label", observed=True):
-        single = rows[(rows["metric"] == metric) & (rows["task"] != "")]
-        if single.empty:
-            single = rows[rows["task"] == ""]
-        table = single.pivot_table(
-            index=["run", "env_step"], columns="task", values="value", observed=True, sort=False
-        )
-        found[str(label)] = scores(str(label), table, rows, at)
-    if not found:
-        raise RowsError(f"no row of metric {metric!r}; there are {some_metrics(frame)}")
-    return found
+    rows = frame.loc[frame["metric"].isin([metric, f"{metric}/mean"])]
+    if rows.empty:
+        raise no_rows(frame, metric)
+    for line in gaps(rows, metric).values():
+        raise RowsError(line)
+    return {
+        str(label): scores(str(label), own, metric, at)
+        for label, own in rows[NEEDED].groupby("label", observed=True)
+    }
 
 
-def scores(
-    label: str, table: pd.DataFrame, rows: pd.DataFrame, at: Literal["final", "best"]
-) -> Scores:
-    """Each run's row of a table [(run, step), tasks], at its last or at its best step."""
+def scores(label: str, rows: pd.DataFrame, metric: str, at: Literal["final", "best"]) -> Scores:
+    """One label's scores, of its rows of a metric and of the metric's mean."""
+    last = rows.groupby("run", observed=True)["env_step"].transform("max")
+    single = (rows["metric"] == metric) & (rows["task"] != "")
+    if (single & (rows["env_step"] == last)).any():
+        table = evaluations(rows[single], "task")
+    else:
+        table = agent(rows, metric).to_frame("")
     if at == "final":
-        picked = table.groupby(level="run", observed=True, sort=False).tail(1)
+        picked = table.groupby(level="run", observed=True).tail(1)
     else:
         means = table.mean(axis=1, skipna=False).fillna(-math.inf)
-        picked = table.loc[means.groupby(level="run", observed=True, sort=False).idxmax()]
-    for run in rows["run"].unique():
-        if run not in picked.index.get_level_values("run"):
-            raise RowsError(f"{label}: run {run} was not scored on single tasks at its last step")
-    missing = np.argwhere(picked.isna().to_numpy())
-    if len(missing):
-        (run, step), task = picked.index[missing[0][0]], picked.columns[missing[0][1]]
-        raise RowsError(f"{label}: run {run} has no {task} at step {step}, which other runs have")
+        picked = table.loc[means.groupby(level="run", observed=True).idxmax()]
     names = [str(run) for run in picked.index.get_level_values("run")]
     seeds = rows.drop_duplicates("run").set_index("run")["seed"]
     return Scores(
@@ -116,34 +108,64 @@ def scores(
     )
 
 
+def evaluations(rows: pd.DataFrame, columns: str) -> pd.DataFrame:
+    """A table [(run, step), columns]; NaN where a run has no value."""
+    return rows.pivot(index=["run", "env_step"], columns=columns, values="value").sort_index()
+
+
+def agent(rows: pd.DataFrame, metric: str) -> pd.Series[float]:
+    """[(run, step)]: the whole agent's values of a metric of one label.
+
+    Where there is none, the mean over single tasks stands in, if all of the task set's are there.
+    """
+    whole = rows[rows["task"] == ""].set_index(["run", "env_step"])["value"]
+    single = rows[(rows["metric"] == metric) & (rows["task"] != "")]
+    part = is_part(rows["task_set"].iloc[0], single["task"].nunique())
+    if single.empty or (part and len(whole)):
+        return whole.sort_index()
+    means = evaluations(single, "task").mean(axis=1, skipna=False).dropna()
+    both: pd.Series[float] = pd.concat([whole, means[~means.index.isin(whole.index)]])
+    return both.sort_index()
+
+
 def curves(
     frame: pd.DataFrame, metric: str = "success/mean", task: str | None = None
 ) -> dict[str, Curves]:
-    """A metric over training by label: of the whole agent, or of one task.
+    """A metric over training by label that has it: of the whole agent, or of one task.
 
-    Runs that were measured at different steps are interpolated between their own measurements, at
-    the steps of all of them within the range that all of them cover. Raises RowsError where no
-    run has such rows.
+    Where the whole agent has no value, the mean over all of its tasks stands in. Runs
+    that were measured at different steps are interpolated between their own measurements, at the
+    steps of all of them within the range that all of them cover; a label without such a range has
+    no curve. Raises RowsError where no run has such rows.
     """
-    wanted = frame.loc[(frame["metric"] == metric) & (frame["task"] == (task or "")), NEEDED]
+    per_task = metric.removesuffix("/mean")
+    wanted = frame["metric"] == metric
+    if task:
+        wanted &= frame["task"] == task
+    elif per_task != metric:
+        wanted |= frame["metric"] == per_task
+    else:
+        wanted &= frame["task"] == ""
+    if not wanted.any():
+        raise no_rows(frame, metric, f" of task {task!r}" if task else " of the whole agent")
     found: dict[str, Curves] = {}
-    for label, rows in wanted.groupby("label", observed=True):
+    for label, rows in frame.loc[wanted, NEEDED].groupby("label", observed=True):
+        values = rows.set_index(["run", "env_step"])["value"] if task else agent(rows, per_task)
+        if values.empty:
+            continue
         # [runs, steps], NaN where a run was not measured at a step of another.
-        table = rows.pivot_table(
-            index="run", columns="env_step", values="value", observed=True, sort=False
-        ).sort_index(axis=1)
+        table = values.unstack("env_step").sort_index().sort_index(axis=1)
         steps = table.columns.to_numpy(dtype=np.int64)
-        values = table.to_numpy(dtype=np.float64)
-        if np.isnan(values).any():
-            steps, values = interpolated(steps, values)
+        heights = table.to_numpy(dtype=np.float64)
+        if np.isnan(heights).any():
+            steps, heights = interpolated(steps, heights)
+        if not len(steps):
+            continue
         names = tuple(str(run) for run in table.index)
         seeds = rows.drop_duplicates("run").set_index("run")["seed"]
         found[str(label)] = Curves(
-            str(label), steps, values, names, tuple(int(seeds[name]) for name in names)
+            str(label), steps, heights, names, tuple(int(seeds[name]) for name in names)
         )
-    if not found:
-        where = f" of task {task!r}" if task else " of the whole agent"
-        raise RowsError(f"no row{where} of metric {metric!r}; there are {some_metrics(frame)}")
     return found
 
 
@@ -159,6 +181,7 @@ def interpolated(
     return common, np.array([np.interp(common, steps[k], v[k]) for v, k in rows])
 
 
-def some_metrics(frame: pd.DataFrame) -> str:
-    """The metrics of a frame by their first part, which is short enough for a line."""
-    return ", ".join(sorted({str(name).split("/")[0] for name in frame["metric"].unique()}))
+def no_rows(frame: pd.DataFrame, metric: str, where: str = "") -> RowsError:
+    """What to raise for a metric that no row has: names those there are by their first part."""
+    there = ", ".join(sorted({str(name).split("/")[0] for name in frame["metric"].unique()}))
+    return RowsError(f"no row{where} of metric {metric!r}; there are {there}")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from analysis.messages import one_line
 from analysis.statistics import Estimate
 
 Cell = str | float | int | Estimate | None
@@ -24,7 +26,7 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     notes: tuple[str, ...] = ()
-    """Below the table, a line each."""
+    """Below the table, one per line."""
 
 
 def write(table: Table, folder: Path) -> list[Path]:
@@ -59,15 +61,20 @@ def shown(cell: Cell) -> str:
 
 def markdown(table: Table) -> str:
     """GitHub's table, its caption above and its notes below."""
-    lines = [table.caption, "", row(table.columns), row(["---"] * len(table.columns))]
-    lines += [row([shown(cell).replace("|", "\\|") for cell in cells]) for cells in table.rows]
-    notes = [f"- {note}" for note in table.notes]
+    lines = [in_markdown(table.caption), "", row(table.columns), row(["---"] * len(table.columns))]
+    lines += [row([shown(cell) for cell in cells]) for cells in table.rows]
+    notes = [f"- {in_markdown(note)}" for note in table.notes]
     return "\n".join([*lines, *([""] if notes else []), *notes]) + "\n"
 
 
 def row(cells: Sequence[str]) -> str:
     """A line of a Markdown table."""
-    return f"| {' | '.join(cells)} |"
+    return f"| {' | '.join(map(in_markdown, cells))} |"
+
+
+def in_markdown(text: str) -> str:
+    """Text on one line that ends no cell and begins no tag, link, code or emphasis."""
+    return re.sub(r"([\\|`*<]|\](?=[(\[]))", r"\\\1", one_line(text))
 
 
 def comma_separated(table: Table) -> str:
@@ -79,7 +86,7 @@ def comma_separated(table: Table) -> str:
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(
-        name
+        exact(name)
         for column, is_wide in zip(table.columns, wide, strict=True)
         for name in ([column, f"{column} low", f"{column} high"] if is_wide else [column])
     )
@@ -100,7 +107,10 @@ def ends(cell: Cell) -> list[str]:
 
 
 def exact(cell: Cell) -> str:
-    """A cell that reads back as the same number."""
+    """A cell that reads back as the same number; text that no spreadsheet takes for a formula."""
+    if isinstance(cell, str):
+        text = one_line(cell)
+        return f"'{text}" if text.startswith(FORMULA) else text
     if cell is None or (isinstance(cell, float) and math.isnan(cell)):
         return ""
     if isinstance(cell, float) and cell.is_integer() and abs(cell) >= 1000:
@@ -108,6 +118,8 @@ def exact(cell: Cell) -> str:
     return str(cell)
 
 
+FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
+"""What text begins with that a spreadsheet would carry out."""
 SPECIAL = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
     "\\": r"\textbackslash{}",
@@ -125,7 +137,9 @@ SPECIAL = {
 
 def escaped(text: str) -> str:
     """Text that LaTeX prints as it stands."""
-    return "".join(SPECIAL.get(character, character) for character in text)
+    text = "".join(SPECIAL.get(character, character) for character in one_line(text))
+    # Behind a line break LaTeX would take these for its argument.
+    return f"{{}}{text}" if text.startswith(("[", "*")) else text
 
 
 def latex(table: Table) -> str:

@@ -6,22 +6,21 @@ differ are shown, and comparisons stay within one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import pandas as pd
 
 from analysis.columns import PROTOCOL
-from analysis.comparisons import FEW_SEEDS, Comparison, compare_all
-from analysis.messages import RowsError
+from analysis.comparisons import FEW_SEEDS
+from analysis.file_names import file_names, task_set_name
+from analysis.messages import sentence
 from analysis.plasticity_table import plasticity
-from analysis.protocol import NAMES, comparable, differing, display, protocols, shared, text
+from analysis.protocol import NAMES, differing, display, shared, text
 from analysis.published import SIZES, count, published_table
-from analysis.rows import runs
-from analysis.scores import Curves, Scores, curves, success_matrix
+from analysis.scores import Scores, no_rows
 from analysis.statistics import (
     AGGREGATES,
     LEVEL,
-    Array,
     Estimate,
     area_under_curve,
     estimate,
@@ -30,58 +29,54 @@ from analysis.statistics import (
     median_of_runs,
     steps_to_threshold,
 )
+from analysis.study import MOST_AT_ONCE, Configuration, Study, compared, study
 from analysis.table_formats import Cell, Table, without_empty
 
 METRICS = ("success", "plasticity/")
 """Prefixes of the metrics that the tables need."""
 THRESHOLD = 0.8
-MOST_AT_ONCE = 12
-"""Configurations of one protocol up to which every pair is compared; beyond, each with the best."""
 HEADLINE = "IQM over seeds"
+STATISTICS = (*AGGREGATES, "statistic not stated")
+OF_TASKS = {"median", "IQM over runs × tasks", "optimality gap"}
+"""Aggregates over single tasks, which there are not where whole agents alone were scored."""
+AGGREGATE_NOTES = (
+    f"Brackets: {LEVEL:.0%} intervals from resampling whole runs; of published rows, as published.",
+    "Headline: IQM over seeds of the task mean. IQM over runs × tasks is another number, and "
+    "saturates.",
+    "The final evaluation counts; the best one is chosen after the fact, and may rest on fewer "
+    "episodes.",
+)
 
 
 def tables(frame: pd.DataFrame, literature: pd.DataFrame) -> list[Table]:
     """Every table that the rows have something for. Raises RowsError where they have no success."""
-    final = success_matrix(frame)
-    found = [aggregate(frame, final, literature), *per_task(frame, final)]
-    found += [table for table in (comparisons(frame, final), plasticity(frame)) if table]
-    return [*found, published_table(literature)] if len(literature) else found
+    found = study(frame)
+    if not found.configurations:
+        raise no_rows(frame, "success")
+    made = [aggregate(found, literature), *per_task(found), comparisons(found), plasticity(frame)]
+    made += [published_table(literature)] if len(literature) else []
+    return [table for table in made if table]
 
 
-def aggregate(frame: pd.DataFrame, final: Mapping[str, Scores], literature: pd.DataFrame) -> Table:
-    """One row a configuration, and the published results on the same task sets below."""
-    sizes = runs(frame).drop_duplicates("label").astype({"label": str}).set_index("label")
-    best = success_matrix(frame, at="best")
-    paths = success_curves(frame)
-    known = protocols(frame)
+def aggregate(found: Study, literature: pd.DataFrame) -> Table:
+    """One row per configuration, and the published results on the same task sets below."""
+    ours = [one.protocol for one in found.configurations]
     beside = literature[
         (literature["metric"] == "success")
-        & literature["task_set"].isin([p["task_set"] for p in known.values()])
-    ]
-    theirs = [{name: text(row.get(name)) for name in PROTOCOL} for _, row in beside.iterrows()]
-    shown_columns = differing([*(known[label] for label in final), *theirs])
+        & literature["task_set"].isin([protocol["task_set"] for protocol in ours])
+    ].to_dict("records")
+    theirs = [{name: text(row.get(name)) for name in PROTOCOL} for row in beside]
     # The task set tells rows apart even where there is only one.
-    names = list(dict.fromkeys(["task_set", *shown_columns]))
-
-    rows: list[tuple[Cell, ...]] = []
-    for label, scores in final.items():
-        rows.append(
-            (
-                label,
-                "these rows",
-                *(display(name, known[label][name]) for name in names),
-                len(scores.runs),
-                *(count(sizes[name][label]) for name in SIZES),
-                *(aggregates(scores).values()),
-                None,
-                estimate(iqm_of_runs, best[label].values),
-                *over_training(paths.get(label)),
-            )
-        )
-    statistics = [*AGGREGATES, "statistic not stated"]
-    for (_, row), protocol in zip(beside.iterrows(), theirs, strict=True):
+    names = list(dict.fromkeys(["task_set", *differing([*ours, *theirs])]))
+    columns = (
+        *("method", "source", *(NAMES[name] for name in names), "seeds"),
+        *(*SIZES.values(), *STATISTICS),
+        *("IQM over seeds, best evaluation", "mean over training", f"steps to {THRESHOLD}"),
+    )
+    rows = [our_row(one, names) for one in found.configurations]
+    for row, protocol in zip(beside, theirs, strict=True):
         number = Estimate(row["value"], row["low"], row["high"], 0)
-        place = row["statistic"] or statistics[-1]
+        place = row["statistic"] or STATISTICS[-1]
         rows.append(
             (
                 row["method"],
@@ -89,123 +84,94 @@ def aggregate(frame: pd.DataFrame, final: Mapping[str, Scores], literature: pd.D
                 *(display(name, protocol[name]) for name in names),
                 count(row["seeds"]),
                 *(count(row[name]) for name in SIZES),
-                *(number if name == place else None for name in statistics),
-                None,
-                None,
-                None,
+                *(number if name == place else None for name in STATISTICS),
+                *(None, None, None),
             )
         )
-    columns = (
-        *("method", "source", *(NAMES[name] for name in names), "seeds"),
-        *(*SIZES.values(), *statistics),
-        *("IQM over seeds, best evaluation", "mean over training", f"steps to {THRESHOLD}"),
+    same = shared([*ours, *theirs])
+    caption = sentence("Success, final evaluation", f"all rows: {same}" if same else "")
+    notes = (*AGGREGATE_NOTES, *few(found), *ended(found, found.configurations), *apart(found))
+    return without_empty(Table("aggregate", caption, columns, tuple(rows), notes))
+
+
+def our_row(one: Configuration, names: Sequence[str]) -> tuple[Cell, ...]:
+    """A configuration's row, with the protocol columns of these names."""
+    over_training: list[Cell] = [None, None]
+    if one.curve:
+        area = area_under_curve(one.curve.steps, one.curve.values)
+        steps = steps_to_threshold(one.curve.steps, one.curve.values, THRESHOLD)
+        over_training = [
+            estimate(iqm_of_runs, area[:, None]),
+            estimate(median_of_runs, steps[:, None]),
+        ]
+    return (
+        one.label,
+        "these rows",
+        *(display(name, one.protocol[name]) for name in names),
+        len(one.final.runs),
+        *(count(one.sizes[name]) for name in SIZES),
+        *aggregates(one.final),
+        None,
+        estimate(iqm_of_runs, one.best.values),
+        *over_training,
     )
-    same = shared([*(known[label] for label in final), *theirs])
-    notes = [
-        f"Brackets: {LEVEL:.0%} intervals from resampling whole runs; of published rows, as "
-        "published.",
-        "Headline: IQM over seeds of the task mean. IQM over runs × tasks is another number, and "
-        "saturates.",
-        "The final evaluation counts; the best one is chosen after the fact, and may rest on "
-        "fewer episodes.",
-        *few(final),
-    ]
-    caption = f"Success, final evaluation{f'; all rows: {same}' if same else ''}."
-    return without_empty(Table("aggregate", caption, columns, tuple(rows), tuple(notes)))
 
 
-def aggregates(scores: Scores) -> dict[str, Estimate | None]:
+def aggregates(scores: Scores) -> list[Estimate | None]:
     """Every aggregate; those over single tasks only where single tasks are known."""
-    of_tasks = {"median", "IQM over runs × tasks", "optimality gap"}
-    return {
-        name: estimate(statistic, scores.values)
-        if scores.per_task or name not in of_tasks
-        else None
-        for name, statistic in AGGREGATES.items()
-    }
-
-
-def success_curves(frame: pd.DataFrame) -> dict[str, Curves]:
-    """Mean success over training by label; none where only single tasks were recorded."""
-    try:
-        return curves(frame, "success/mean")
-    except RowsError:
-        return {}
-
-
-def over_training(path: Curves | None) -> list[Cell]:
-    """Area under the curve, and the median run's steps to the threshold."""
-    if path is None:
-        return [None, None]
-    area = area_under_curve(path.steps, path.values)
-    steps = steps_to_threshold(path.steps, path.values, THRESHOLD)
     return [
-        estimate(iqm_of_runs, area[:, None]),
-        estimate(median_of_runs, steps[:, None]),
+        estimate(statistic, scores.values) if scores.per_task or name not in OF_TASKS else None
+        for name, statistic in AGGREGATES.items()
     ]
 
 
-def per_task(frame: pd.DataFrame, final: Mapping[str, Scores]) -> list[Table]:
-    """Success of each task, one table a task set: tasks down, configurations across."""
-    known = protocols(frame)
-    groups: dict[tuple[str, tuple[str, ...]], list[str]] = {}
-    for label, scores in final.items():
-        if scores.per_task:
-            key = known[label]["task_set"], tuple(sorted(scores.tasks))
-            groups.setdefault(key, []).append(label)
-    found: list[Table] = []
-    for (task_set, _), labels in groups.items():
-        tasks = final[labels[0]].tasks
+def per_task(found: Study) -> list[Table]:
+    """Success of each task, one table per task set: tasks down, configurations across."""
+    groups: dict[tuple[str, tuple[str, ...]], list[Configuration]] = {}
+    for one in found.configurations:
+        if one.final.per_task:
+            groups.setdefault((one.protocol["task_set"], one.final.tasks), []).append(one)
+    names = file_names([(one_name(task_set, tasks), repr((task_set, tasks)))
+                        for task_set, tasks in groups])  # fmt: skip
+    made: list[Table] = []
+    for name, ((_, tasks), group) in zip(names, groups.items(), strict=True):
         rows: list[tuple[Cell, ...]] = []
-        for task in tasks:
-            columns = [final[label].values[:, [final[label].tasks.index(task)]] for label in labels]
+        for index, task in enumerate(tasks):
+            columns = [one.final.values[:, [index]] for one in group]
             rows.append((task, *(estimate(mean, column) for column in columns)))
-        same = shared([known[label] for label in labels])
-        seeds = ", ".join(f"{label} {len(final[label].runs)}" for label in labels)
-        found.append(
+        seeds = ", ".join(f"{one.label} {len(one.final.runs)}" for one in group)
+        same = shared([one.protocol for one in group])
+        made.append(
             Table(
-                unique_name("per_task", task_set, len(groups)),
-                f"Success by task, mean over seeds, final evaluation; {same}.",
-                ("task", *labels),
+                "per_task" if len(groups) == 1 else f"per_task_{name}",
+                sentence("Success by task, mean over seeds, final evaluation", same),
+                ("task", *(one.label for one in group)),
                 tuple(rows),
-                (f"Seeds: {seeds}.", *differences(known, labels)),
+                (f"Seeds: {seeds}.", *differences(group), *ended(found, group)),
             )
         )
-    return found
+    return made
 
 
-def unique_name(name: str, task_set: str, groups: int) -> str:
-    """A file name: with the task set where there are several."""
-    if groups == 1:
-        return name
-    return f"{name}_{task_set.replace('-v3', '').replace(',', '+').replace('/', '-')[:60]}"
+def one_name(task_set: str, tasks: Sequence[str]) -> str:
+    """What the file of a task set is called."""
+    return task_set.replace("-v3", "").replace(",", "+") or task_set_name(tasks)
 
 
-def differences(known: Mapping[str, dict[str, str]], labels: Sequence[str]) -> list[str]:
+def differences(group: Sequence[Configuration]) -> list[str]:
     """A line for each protocol column in which the columns of a table differ."""
     return [
         f"Protocols differ in {NAMES[name]}: "
-        + ", ".join(f"{label} {known[label][name] or 'unknown'}" for label in labels)
+        + ", ".join(f"{one.label} {one.protocol[name] or 'unknown'}" for one in group)
         + "."
-        for name in differing([known[label] for label in labels])
+        for name in differing([one.protocol for one in group])
     ]
 
 
-def comparisons(frame: pd.DataFrame, final: Mapping[str, Scores]) -> Table | None:
-    """Pairs of configurations of one protocol; None where there are none."""
-    found: list[Comparison] = []
-    notes = []
-    groups = [[label for label in group if label in final] for group in comparable(frame)]
-    for labels in groups:
-        arrays = aligned([final[label] for label in labels])
-        against = None
-        if len(arrays) > MOST_AT_ONCE:
-            against = max(arrays, key=lambda label: float(iqm_of_runs(arrays[label])[0]))
-            notes.append(f"{len(arrays)} configurations of one protocol: each against the best.")
-        found += compare_all(arrays, against=against)
-    if len([group for group in groups if group]) > 1:
-        notes.append("Configurations of different protocol are not compared.")
-    if not found:
+def comparisons(found: Study) -> Table | None:
+    """Pairs of configurations of one protocol, tasks and step; None where there are none."""
+    pairs = compared(found.groups)
+    if not pairs:
         return None
     rows = tuple(
         (
@@ -217,32 +183,42 @@ def comparisons(frame: pd.DataFrame, final: Mapping[str, Scores]) -> Table | Non
             f"{c.seeds[0]} / {c.seeds[1]}",
             c.warning,
         )
-        for c in found
+        for c in pairs
     )
-    columns = ("comparison", f"difference, {HEADLINE}", "p", f"at {LEVEL:.0%}",
-               "P(first > second)", "seeds", "warning")  # fmt: skip
-    test = (
-        "p: permutation test of whole runs, corrected for the number of comparisons of a protocol "
-        "(Holm). P(first > second): probability of improvement, ties half."
-    )
+    columns = ("comparison", f"difference, {HEADLINE}", "p, difference of means",
+               f"at {LEVEL:.0%}", "P(first > second)", "seeds", "warning")  # fmt: skip
+    notes = [
+        "p tests means, while the difference beside it is one of IQMs: permutation test of whole "
+        "runs, of the difference between means over seeds of the task mean, corrected for the "
+        "number of comparisons of a protocol (Holm). Significant: p is below "
+        f"{1 - LEVEL:.2f} and the interval of the difference of IQMs leaves out 0.",
+        "P(first > second): probability of improvement, ties half.",
+    ]
+    notes += [
+        f"{len(group)} configurations of one protocol: each against the best."
+        for group in found.groups
+        if len(group) > MOST_AT_ONCE
+    ]
+    notes += [*apart(found), *ended(found, found.configurations)]
     caption = "Comparisons of final success, within one protocol."
-    return without_empty(Table("comparisons", caption, columns, rows, (test, *notes)))
+    return without_empty(Table("comparisons", caption, columns, rows, tuple(notes)))
 
 
-def aligned(scores: Sequence[Scores]) -> dict[str, Array]:
-    """Scores by label with the tasks in one order; those of other tasks left out."""
-    tasks = sorted(scores[0].tasks) if scores else []
-    return {
-        s.label: s.values[:, [s.tasks.index(task) for task in tasks]]
-        for s in scores
-        if sorted(s.tasks) == tasks
-    }
-
-
-def few(final: Mapping[str, Scores]) -> list[str]:
+def few(found: Study) -> list[str]:
     """A warning where intervals rest on few seeds."""
-    labels = [label for label, scores in final.items() if len(scores.runs) < FEW_SEEDS]
+    labels = [one.label for one in found.configurations if len(one.final.runs) < FEW_SEEDS]
     if not labels:
         return []
     names = ", ".join(labels)
     return [f"Fewer than {FEW_SEEDS} seeds, so that intervals are missing or too short: {names}."]
+
+
+def ended(found: Study, group: Sequence[Configuration]) -> list[str]:
+    """A line for each of these that was scored before the end of one of its runs."""
+    return [f"{found.uneven[one.label]}." for one in group if one.label in found.uneven]
+
+
+def apart(found: Study) -> list[str]:
+    """What keeps configurations from being compared, where something does."""
+    line = "Configurations of different protocol, tasks or final step are not compared."
+    return [line] if len(found.groups) > 1 else []

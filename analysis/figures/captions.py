@@ -5,7 +5,9 @@ from __future__ import annotations
 import pandas as pd
 
 from analysis.columns import PROTOCOL
-from analysis.rows import runs
+from analysis.evaluations import uneven
+from analysis.frame import runs
+from analysis.messages import one_line
 
 INTERVAL = (
     "Intervals: 95 %, percentile bootstrap that resamples whole runs, seed 0; none for one run."
@@ -17,9 +19,10 @@ FEW = 5
 def caption(name: str, text: str, frame: pd.DataFrame) -> str:
     """A figure's caption file, Markdown: its text, then runs and protocol of the rows it shows."""
     table = runs(frame)
-    lines = [f"# {name}", "", text, "", INTERVAL, "", "Runs:", ""]
+    lines = [f"# {name}", "", one_line(text), "", INTERVAL, "", "Runs:", ""]
     for label, rows in table.groupby("label", observed=True, sort=False):
         lines.append(f"- {sample(str(label), rows)}")
+    lines += [f"- {line}." for line in uneven(table).values()]
     smallest = int(table.groupby("label", observed=True)["seed"].nunique().min())
     if smallest < FEW:
         least = f"{smallest} seed" + "s" * (smallest != 1)
@@ -44,7 +47,7 @@ def sample(label: str, rows: pd.DataFrame) -> str:
     ]
     if sizes:
         parts.append(f"parameters {', '.join(sizes)}")
-    return "; ".join(parts)
+    return one_line("; ".join(parts))
 
 
 def numbers(values: pd.Series[float]) -> str:
@@ -66,4 +69,4 @@ def shown(value: object) -> str:
     """A column's value, "unknown" where a file did not say."""
     if value == "" or value != value:
         return "unknown"
-    return f"{value:,.0f}" if isinstance(value, float) else str(value)
+    return f"{value:,.0f}" if isinstance(value, float) else one_line(str(value))

@@ -25,6 +25,7 @@ from analysis.figures.style import (
     short,
 )
 from analysis.messages import RowsError
+from analysis.protocol import comparable
 from analysis.scores import Scores, success_matrix
 from analysis.statistics import (
     AGGREGATES,
@@ -119,10 +120,15 @@ def improvement(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure,
     """Probability that a run of one configuration beats one of another on a random task."""
     found = {k: s for k, s in final_scores(frame).items() if s.per_task}
     names = in_order(found, looks)
-    pairs = [(x, y) for x, y in combinations(names, 2) if found[x].tasks == found[y].tasks]
-    if not pairs:
-        raise Unsupported("needs two configurations with success of the same tasks")
-    pairs = pairs[:MOST_PAIRS]
+    group = {label: index for index, own in enumerate(comparable(frame)) for label in own}
+    every = [
+        (x, y)
+        for x, y in combinations(names, 2)
+        if group[x] == group[y] and max(found[x].steps) == max(found[y].steps)
+    ]
+    if not every:
+        raise Unsupported("needs two configurations of one protocol with success of the same tasks")
+    pairs = every[:MOST_PAIRS]
     points, intervals = {}, {}
     for x, y in pairs:
         result = compare((x, found[x].values), (y, found[y].values)).improvement
@@ -145,7 +151,8 @@ def improvement(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure,
     return figure, (
         "Probability that a run of X ends with more success than a run of Y, mean over tasks, ties "
         "counted half (Mann–Whitney U; arXiv 2108.13264). An interval that holds ½ shows no "
-        "difference." + (f" The first {MOST_PAIRS} pairs." if len(pairs) == MOST_PAIRS else "")
+        "difference."
+        + (f" The first {len(pairs)} of {len(every)} pairs." if len(every) > len(pairs) else "")
     )
 
 
@@ -165,7 +172,7 @@ def heat_map(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, st
     )
     sns.heatmap(
         table.set_axis([short(t) for t in table.index]), ax=axes, vmin=0, vmax=1, cmap="cividis",
-        annot=len(names) <= 8, fmt=".2f", annot_kws={"size": 6}, linewidths=0.4,
+        xticklabels=shown, annot=len(names) <= 8, fmt=".2f", annot_kws={"size": 6}, linewidths=0.4,
         cbar_kws={"label": "final success", "shrink": min(1, 8 / len(table))},
     )  # fmt: skip
     tilted = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}

@@ -37,8 +37,8 @@ def learning_curves(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Fig
         found = curves(frame, "success/mean")
     except RowsError:
         raise Unsupported("needs rows of success/mean") from None
-    if max(len(c.steps) for c in found.values()) < 2:
-        raise Unsupported("needs more than one evaluation a run")
+    if max((len(c.steps) for c in found.values()), default=0) < 2:
+        raise Unsupported("needs more than one evaluation per run")
     figure, (axes,) = panels(1, 1, COLUMN, 2.5)
     for label in in_order(found, looks):
         draw_curve(axes, found[label], looks[label])
@@ -52,7 +52,7 @@ def learning_curves(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Fig
 
 
 def task_curves(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str]:
-    """Success against environment steps, a panel a task."""
+    """Success against environment steps, one panel per task."""
     rows = frame[(frame["metric"] == "success") & (frame["task"] != "")]
     tasks = [str(task) for task in rows["task"].unique()]
     if not tasks or rows["env_step"].nunique() < 2:

@@ -37,7 +37,7 @@ def mega_modules(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure
         frame, {"stage": "stage (modules allowed)", "modules_in_use": "in use"}, "mega"
     )
     return figure, (
-        "MEGA's modules a task over training, mean over runs: the stage, which grows when a task "
+        "MEGA's modules per task over training, mean over runs: the stage, which grows when a task "
         "stagnates, and the modules that reach the head through weights above the threshold."
     )
 
@@ -56,13 +56,13 @@ def d2r_routes(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, 
     metrics = {"route_entropy": "route entropy, relative", "modules_in_use": "modules in use"}
     figure = over_time(frame, metrics, "d2r")
     return figure, (
-        "D2R's routes a task over training, mean over runs: entropy of the routing weights, "
+        "D2R's routes per task over training, mean over runs: entropy of the routing weights, "
         "relative to that of even ones, and the modules that a sample's route leads through."
     )
 
 
 def over_time(frame: pd.DataFrame, metrics: Mapping[str, str], algorithm: str) -> Figure:
-    """A panel a metric: a line a task where they can be told apart, else a heat map of tasks."""
+    """One panel per metric: one line per task where they can be told apart, else a heat map."""
     rows = of_algorithm(frame[frame["metric"].isin(list(metrics))], algorithm)
     rows = rows[rows["task"] != ""]
     missing = [name for name in metrics if not (rows["metric"] == name).any()]
@@ -149,7 +149,7 @@ def sources(rows: pd.DataFrame) -> list[tuple[str, str]]:
 
 def decoding(source: str) -> tuple[str, int]:
     """How a run's genes become weights, from the configuration in its rows file, and their bits."""
-    settings = configuration(source).get("settings", {}) if source.endswith(".parquet") else {}
+    settings = configuration(source).get("settings", {})
     return str(settings.get("decoding", "halfsoftmax")), int(settings.get("gene_bits", 2))
 
 

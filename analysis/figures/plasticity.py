@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from analysis.evaluations import at_last_shared
 from analysis.figures.style import (
     MARKERS,
     PAGE,
@@ -43,7 +44,7 @@ def plasticity_by_tasks(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple
     figure = grid(frame, looks, by_width=False)
     return figure, (
         "Share of dormant units (τ = 0.1) and ranks of the hidden layers, pooled, at the last "
-        "evaluation, against the number of tasks; a line a width. The probe batch has one size "
+        "evaluation, against the number of tasks; one line per width. The probe batch has one size "
         "for all task sets. Mean over seeds, bars: intervals."
     )
 
@@ -79,7 +80,7 @@ def grid(frame: pd.DataFrame, looks: Mapping[str, Look], by_width: bool) -> Figu
 
 
 def lines(axes: object, part: pd.DataFrame, x: str, line: str) -> int:
-    """Draws a line an algorithm and value of `line`; returns how many have two points or more."""
+    """Draws one line per algorithm and value of `line`; returns how many have two points."""
     part = part.dropna(subset=[x])
     colour = colours(list(part["algorithm"]))
     own_colour = {f: colour[a] for f, a in zip(part["family"], part["algorithm"], strict=True)}
@@ -101,7 +102,7 @@ def lines(axes: object, part: pd.DataFrame, x: str, line: str) -> int:
 
 
 def final_plasticity(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row a run, network and measure: its pooled value at the run's last evaluation."""
+    """One row per run, network and measure: its pooled value at the last step of all seeds."""
     wanted = {
         f"plasticity/{network}/{measure}/pooled": (network, measure)
         for network in NETWORKS
@@ -110,7 +111,7 @@ def final_plasticity(frame: pd.DataFrame) -> pd.DataFrame:
     rows = frame[frame["metric"].isin(list(wanted))]
     if rows.empty:
         raise Unsupported("needs rows of plasticity/…/pooled")
-    last = rows.loc[rows.groupby(["run", "metric"], observed=True)["env_step"].idxmax()]
+    last = at_last_shared(rows)
     parts = last["metric"].astype(str).map(wanted)
     return last.assign(
         network=[p[0] for p in parts],

@@ -17,13 +17,14 @@ from analysis.figures.style import (
     PAGE,
     Look,
     Unsupported,
+    as_drawn,
     colours,
     legend_below,
     lighter,
     panels,
     size_axis,
 )
-from analysis.rows import runs
+from analysis.frame import runs
 from analysis.scores import success_matrix
 from analysis.statistics import estimate, iqm_of_runs
 
@@ -32,7 +33,7 @@ MATCH = 0.1
 
 
 def sizes(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row a configuration: algorithm, widths, parameters and final success with its ends."""
+    """One row per configuration: algorithm, widths, parameters and final success with its ends."""
     table = runs(frame).drop_duplicates("label").set_index("label").to_dict("index")
     found = []
     for label, scores in success_matrix(frame).items():
@@ -57,7 +58,7 @@ def sizes(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def scaling(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str]:
-    """Final success against all parameters, a line an algorithm."""
+    """Final success against all parameters, one line per algorithm."""
     table = sizes(frame).dropna(subset=["total_parameters"])
     if table["total_parameters"].nunique() < 2:
         raise Unsupported("needs runs of at least two sizes")
@@ -94,7 +95,7 @@ def scaling_apart(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figur
         groups = list(rows.groupby(["algorithm", f"{fixed}_width"], sort=True))
         for index, ((algorithm, width), part) in enumerate(groups):
             shade = lighter(colour[str(algorithm)], 0.55 * index / max(1, len(groups) - 1))
-            name = f"{algorithm}, {fixed} width {width:.0f}"
+            name = f"{as_drawn(str(algorithm))}, {fixed} width {width:.0f}"
             line(panel, part, f"{varied}_parameters", name, shade, index)
         finish(panel, f"{'critics' if varied == 'critic' else 'actor'}: parameters")
         if groups:

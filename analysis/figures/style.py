@@ -18,8 +18,8 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 
-from analysis.messages import AnalysisError
-from analysis.rows import runs
+from analysis.frame import runs
+from analysis.messages import AnalysisError, one_line
 
 matplotlib.use("Agg")
 
@@ -75,7 +75,7 @@ def theme() -> Any:
 
 
 def colours(algorithms: Sequence[str]) -> dict[str, str]:
-    """One colour an algorithm; those that are not ours share what ours leave, in order."""
+    """One colour per algorithm; those that are not ours share what ours leave, in order."""
     free = [colour for colour in PALETTE if colour not in KNOWN.values()]
     others = sorted(set(algorithms) - set(KNOWN))
     return KNOWN | {name: free[i % len(free)] for i, name in enumerate(others)}
@@ -105,12 +105,14 @@ def named(look: Mapping[str, Look], frame: pd.DataFrame) -> dict[str, Look]:
     """
     table = runs(frame).drop_duplicates("label")
     found: dict[str, Look] = {}
-    for _, rows in table.groupby("algorithm", observed=True, sort=False):
-        parts = {str(label): str(label).split() for label in rows["label"]}
-        count = Counter(part for own in parts.values() for part in own[1:])
+    for algorithm, rows in table.groupby("algorithm", observed=True, sort=False):
+        parts = {
+            str(label): str(label).removeprefix(str(algorithm)).split() for label in rows["label"]
+        }
+        count = Counter(part for own in parts.values() for part in own)
         usual = {part for part, times in count.items() if times > len(parts) / 2}
         for label, own in parts.items():
-            name = " ".join(part for part in own if part not in usual)
+            name = " ".join([str(algorithm), *(part for part in own if part not in usual)])
             found[label] = replace(look[label], name=name)
     return {label: found[label] for label in look if label in found}
 
@@ -173,7 +175,13 @@ def margin(names: Sequence[str]) -> float:
 
 def short(task: str) -> str:
     """A task's name as an axis has it."""
-    return task.removesuffix("-v3")
+    return as_drawn(task.removesuffix("-v3"))
+
+
+def as_drawn(name: str) -> str:
+    """A name that matplotlib draws as it stands: no formula, and not left out of legends."""
+    text = one_line(name).replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
 
 
 def in_order(found: Mapping[str, Any], look: Mapping[str, Look]) -> list[str]:

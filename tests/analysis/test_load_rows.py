@@ -56,8 +56,8 @@ def test_what_the_suite_writes_is_read(tmp_path: Path) -> None:
     path = tmp_path / "rows.parquet"
     path.write_bytes(consolidate([tmp_path / "part.parquet"], columns, metadata))
     frame = load([path])
-    assert frame["value"].tolist() == [0.25, 1.0, 0.625]
-    assert frame["task"].tolist() == ["reach-v3", "push-v3", ""]
+    assert frame["value"].tolist() == [1.0, 0.25, 0.625]
+    assert frame["task"].tolist() == ["push-v3", "reach-v3", ""]
     assert (frame["actor_width"] == 64).all() and (frame["critic_width"] == 32).all()
     assert frame["horizon"].isna().all() and (frame["goals"] == "").all()
     assert configuration(path) == metadata["config"]
@@ -164,7 +164,8 @@ def test_scores_are_of_the_last_evaluation_and_best_is_another(
     frame = load([path])
     (final,) = success_matrix(frame).values()
     (best,) = success_matrix(frame, at="best").values()
-    assert final.values.tolist() == [[0.2, 0.4, 0.6]] and final.steps == (4000,)
+    assert final.tasks == ("door-open-v3", "push-v3", "reach-v3")
+    assert final.values.tolist() == [[0.6, 0.4, 0.2]] and final.steps == (4000,)
     assert best.values.tolist() == [[0.9, 0.9, 0.9]] and best.steps == (2000,)
 
 

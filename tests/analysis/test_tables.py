@@ -112,7 +112,7 @@ def test_task_sets_have_tables_of_their_own(write_run: WriteRun, tmp_path: Path)
     found = by_name(tmp_path)
     assert {"per_task_reach+push", "per_task_reach+door-open"} <= set(found)
     assert [row["task"] for row in records(found["per_task_reach+push"])] == [
-        "reach-v3", "push-v3",
+        "push-v3", "reach-v3",
     ]  # fmt: skip
 
 
@@ -251,3 +251,23 @@ def test_coverage_command_prints_the_documentations_table(
     assert main(["coverage", "--simulations", "2"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 + 2 * 4 * 3 and "rliable" in lines[0]
+
+
+@pytest.mark.parametrize("count", ["0", "-1", "1.5", "9e29", "nan", "", "10000000"])
+def test_numbers_of_simulations_have_a_range(
+    count: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["coverage", "--simulations", count])
+    assert stop.value.code == 2
+    assert "is not a whole number from 1 to 1,000,000" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["--out", ""], [""], ["--skip"], ["--ends", "own"]])
+def test_empty_shortened_and_unknown_values_are_refused(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        main(["tables", *arguments])
+    assert stop.value.code == 2 and list(tmp_path.iterdir()) == []

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,10 +27,10 @@ TASKS = tuple(f"task{number}-v3" for number in range(10))
 
 @pytest.fixture(scope="module")
 def many_runs(write_run: WriteRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """10,000 runs of 495 rows each: 100 configurations with 100 seeds."""
+    """10,000 runs of 495 rows each, with their digests: 100 configurations with 100 seeds."""
     folder = tmp_path_factory.mktemp("runs")
     for number in range(RUNS):
-        write_run(
+        path = write_run(
             folder / str(number // 100),
             run=f"run-{number}",
             seed=number % 100,
@@ -39,6 +41,8 @@ def many_runs(write_run: WriteRun, tmp_path_factory: pytest.TempPathFactory) -> 
             total_steps=45_000,
             actor_width=16 * (1 + number // 100),
         )
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        (path.parent / "result.json").write_text(json.dumps({"rows_sha256": digest}))
     return folder
 
 

@@ -1,0 +1,83 @@
+"""What was found of each configuration, worked out once: what tables, figures and report show."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from analysis.comparisons import Comparison, compare_all
+from analysis.evaluations import uneven
+from analysis.frame import SUCCESS, runs
+from analysis.protocol import Protocol, comparable, protocols
+from analysis.scores import Curves, Scores, curves, success_matrix
+from analysis.statistics import iqm_of_runs
+
+MOST_AT_ONCE = 12
+"""Configurations of one protocol up to which every pair is compared; beyond, each with the best."""
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One configuration, with the scores of its runs."""
+
+    label: str
+    protocol: Protocol
+    sizes: dict[str, float]
+    """Widths and parameters by column; NaN where unknown."""
+    final: Scores
+    best: Scores
+    curve: Curves | None
+    """Mean success over training; None where its runs have no step in common."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """All configurations that were scored, in order of algorithm and size."""
+
+    configurations: tuple[Configuration, ...]
+    groups: tuple[tuple[Configuration, ...], ...]
+    """Those that may be compared: of one protocol, on the same tasks, at the same step."""
+    uneven: dict[str, str]
+    """By label that was scored before the end of one of its runs, a line that says so."""
+
+
+def study(frame: pd.DataFrame) -> Study:
+    """The study that a frame of rows holds; without configurations where it has no success."""
+    if not frame["metric"].isin(SUCCESS).any():
+        return Study((), (), {})
+    final, best = success_matrix(frame), success_matrix(frame, at="best")
+    paths, known = curves(frame), protocols(frame)
+    table = runs(frame)
+    sizes = table.drop_duplicates("label").astype({"label": str}).set_index("label")
+    numbers = [n for n in sizes.columns if n.endswith(("_width", "_parameters"))]
+    found = {
+        label: Configuration(
+            label,
+            known[label],
+            {name: float(sizes[name][label]) for name in numbers},
+            final[label],
+            best[label],
+            paths.get(label),
+        )
+        for label in final
+    }
+    groups: dict[Hashable, list[Configuration]] = defaultdict(list)
+    for index, labels in enumerate(comparable(frame)):
+        for label in labels:
+            if label in found:
+                own = final[label]
+                groups[index, own.tasks, max(own.steps)].append(found[label])
+    return Study(tuple(found.values()), tuple(map(tuple, groups.values())), uneven(table))
+
+
+def compared(groups: Sequence[Sequence[Configuration]]) -> list[Comparison]:
+    """Pairs of each group by final score, corrected for the number of pairs of the group."""
+    found: list[Comparison] = []
+    for group in groups:
+        arrays = {one.label: one.final.values for one in group}
+        best = max(arrays, key=lambda label: float(iqm_of_runs(arrays[label])[0]))
+        found += compare_all(arrays, against=best if len(arrays) > MOST_AT_ONCE else None)
+    return found
