@@ -25,6 +25,8 @@ ENV_BYTES = 3_000_000
 """An environment with its MuJoCo model."""
 SHARED = 4
 """Threads or processes for each CPU, beyond which they only wait for one another."""
+LONGEST_PATH, LONGEST_NAME = 3000, 255
+"""Bytes; a run's own names come on top of the path."""
 Rule = Callable[..., None]
 
 
@@ -131,6 +133,14 @@ def seeds_are_seeds(seed: int, seeds: str, run_dir: str = "") -> None:
         raise UserError("run-dir: several seeds have a directory each; name their --results folder")
 
 
+def paths_are_paths(results: str, run_dir: str = "") -> None:
+    """No file system takes longer names."""
+    for name, path in (("results", results), ("run-dir", run_dir)):
+        encoded = os.fsencode(path)
+        if len(encoded) > LONGEST_PATH or any(len(p) > LONGEST_NAME for p in encoded.split(b"/")):
+            raise UserError(f"{name}: the path is too long; choose a shorter one")
+
+
 def device_is_one(device: str) -> None:
     """Cpu, cuda or cuda:<n>."""
     kind, colon, index = device.partition(":")
@@ -148,6 +158,7 @@ def tf32_has_a_gpu(precision: str, device: str) -> None:
 RULES: tuple[Rule, ...] = (
     device_is_one,
     seeds_are_seeds,
+    paths_are_paths,
     preset_goals_are_enough,
     probe_holds_every_task,
     probe_has_every_rank,
