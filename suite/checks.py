@@ -27,6 +27,8 @@ SHARED = 4
 """Threads or processes for each CPU, beyond which they only wait for one another."""
 LONGEST_PATH, LONGEST_NAME = 3000, 255
 """Bytes; a run's own names come on top of the path."""
+BEFORE_A_RUN = {"lock", "log.txt", "failure.json"}
+"""What may stand in a run's directory before its configuration does."""
 Rule = Callable[..., None]
 
 
@@ -253,7 +255,12 @@ def check_directory(values: Mapping[str, Any]) -> None:
             raise UserError(f"{name}: {there} is a file; name a directory")
         if not os.access(there, os.W_OK | os.X_OK):
             raise UserError(f"{name}: cannot write to {there}; name another directory")
-        stored = json.loads((folder / "config.json").read_text()) if name == "run-dir" else {}
+        if name == "results" or folder != there:
+            return
+        names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+        if names - BEFORE_A_RUN and "config.json" not in names:
+            raise UserError(f"run-dir: {folder} is not empty and not a run; name another")
+        stored = json.loads((folder / "config.json").read_text())
     except FileNotFoundError:
         return
     except OSError as error:
@@ -262,11 +269,13 @@ def check_directory(values: Mapping[str, Any]) -> None:
         return  # damaged: opening the directory says so
     if values.get("force") or not isinstance(stored, dict):
         return
-    for part in (stored, *(stored.get(part, {}) for part in PARTS)):
-        for field in part.keys() & values.keys() - {"goal_seed"}:
+    parts = (stored, *(stored.get(part) for part in PARTS))
+    for part in (part for part in parts if isinstance(part, dict)):
+        for field in sorted(part.keys() & values.keys() - {"goal_seed"}):
             before, now = part[field], values[field]
-            same = now == before or (field == "tasks" and task_names(now) == task_names(before))
-            if not same:
+            # As a run's identity spells them.
+            spelled = (now.upper(), ",".join(task_names(now))) if field == "tasks" else (now,)
+            if before not in spelled:
                 raise UserError(
                     f"run-dir: {folder} holds a run with {field.replace('_', '-')} {before!r}, not "
                     f"{now!r}; name another directory"
