@@ -22,6 +22,10 @@ from suite.values import check_value, kinds
 
 SHARED = 4
 """Threads or processes for each CPU, beyond which they only wait for one another."""
+LONGEST_PATH, LONGEST_NAME = 3000, 255
+"""Bytes; a run's own names come on top of the path."""
+BEFORE_A_RUN = {"lock", "log.txt", "failure.json"}
+"""What may stand in a run's directory before its configuration does."""
 Rule = Callable[..., None]
 
 
@@ -128,6 +132,14 @@ def seeds_are_seeds(seed: int, seeds: str, run_dir: str = "") -> None:
         raise UserError("run-dir: several seeds have a directory each; name their --results folder")
 
 
+def paths_are_paths(results: str, run_dir: str = "") -> None:
+    """No file system takes longer names."""
+    for name, path in (("results", results), ("run-dir", run_dir)):
+        encoded = os.fsencode(path)
+        if len(encoded) > LONGEST_PATH or any(len(p) > LONGEST_NAME for p in encoded.split(b"/")):
+            raise UserError(f"{name}: the path is too long; choose a shorter one")
+
+
 def device_is_one(device: str) -> None:
     """Cpu, cuda or cuda:<n>."""
     kind, colon, index = device.partition(":")
@@ -145,6 +157,7 @@ def tf32_has_a_gpu(precision: str, device: str) -> None:
 RULES: tuple[Rule, ...] = (
     device_is_one,
     seeds_are_seeds,
+    paths_are_paths,
     preset_goals_are_enough,
     probe_holds_every_task,
     probe_has_every_rank,
@@ -220,7 +233,12 @@ def check_directory(values: Mapping[str, Any]) -> None:
             raise UserError(f"{name}: {there} is a file; name a directory")
         if not os.access(there, os.W_OK | os.X_OK):
             raise UserError(f"{name}: cannot write to {there}; name another directory")
-        stored = json.loads((folder / "config.json").read_text()) if name == "run-dir" else {}
+        if name == "results" or folder != there:
+            return
+        names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+        if names - BEFORE_A_RUN and "config.json" not in names:
+            raise UserError(f"run-dir: {folder} is not empty and not a run; name another")
+        stored = json.loads((folder / "config.json").read_text())
     except FileNotFoundError:
         return
     except OSError as error:
@@ -229,11 +247,13 @@ def check_directory(values: Mapping[str, Any]) -> None:
         return  # damaged: opening the directory says so
     if values.get("force") or not isinstance(stored, dict):
         return
-    for part in (stored, *(stored.get(part, {}) for part in PARTS)):
-        for field in part.keys() & values.keys() - {"goal_seed"}:
+    parts = (stored, *(stored.get(part) for part in PARTS))
+    for part in (part for part in parts if isinstance(part, dict)):
+        for field in sorted(part.keys() & values.keys() - {"goal_seed"}):
             before, now = part[field], values[field]
-            same = now == before or (field == "tasks" and task_names(now) == task_names(before))
-            if not same:
+            # As a run's identity spells them.
+            spelled = (now.upper(), ",".join(task_names(now))) if field == "tasks" else (now,)
+            if before not in spelled:
                 raise UserError(
                     f"run-dir: {folder} holds a run with {field.replace('_', '-')} {before!r}, not "
                     f"{now!r}; name another directory"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from algorithms import algorithm_names
-from suite.checks import RULES_HERE, ask, check
+from suite.checks import RULES_HERE, ask, check, check_directory
 from suite.config import ExecutionConfig, RunConfig
 from suite.messages import UserError, choose
 from suite.options import Given, field_name, run_of, suite_values
@@ -56,6 +56,7 @@ def plan(name: str, overrides: Mapping[str, Sequence[str | None]], here: bool = 
         known = suite_values(cell)
         if here:
             ask(RULES_HERE, known)
+            check_directory(known)
     found: dict[str, RunConfig] = {}
     for cell in given:
         config = run_of(cell)
@@ -122,8 +123,10 @@ def read(path: Path) -> tuple[str, list[Axes]]:
             raise UserError(choose(f"sweep: {path.name}", key, ("about", "all", "grid")))
     shared, grids = contents.get("all", {}), contents.get("grid", [{}])
     tables = isinstance(grids, list) and grids and all(isinstance(grid, dict) for grid in grids)
-    if not isinstance(shared, dict) or not tables:
-        raise UserError(f"sweep: {path.name}: write [all] once, and [[grid]] for each grid")
+    if not isinstance(shared, dict) or not tables or not any((shared, *grids)):
+        raise UserError(
+            f"sweep: {path.name}: write [all] once, [[grid]] for each grid, and fields in them"
+        )
     for_all = normalised((key, texts(key, value)) for key, value in shared.items())
     return str(contents.get("about", "")), [
         replaced(for_all, normalised((key, texts(key, value)) for key, value in grid.items()))
@@ -171,5 +174,5 @@ def cells(axes: Axes) -> Iterator[Given]:
             axes = axes | {key: list(algorithm_names())}
     for values in itertools.product(*axes.values()):
         cell = dict(zip(axes, values, strict=True))
-        width = cell.pop("width", None)
-        yield cell if width is None else {**dict.fromkeys(WIDTHS, width), **cell}
+        widths = dict.fromkeys(WIDTHS, cell.pop("width")) if "width" in cell else {}
+        yield widths | cell

@@ -57,6 +57,9 @@ def asked(arguments: Sequence[str], here: bool = True) -> Question:
     `here` is whether its runs may have to fit this machine.
     """
     name, options, axes = read(arguments)
+    for option, launchers in (("slurm", ("slurm",)), ("cores", ("ray", "slurm"))):
+        if here and getattr(options, option) and options.launcher not in launchers:
+            raise UserError(f"{option}: is for --launcher {' or '.join(launchers)}; leave it out")
     here = here and options.launcher == "local" and not options.dry_run
     return Question(options, plan(name, axes, here))
 

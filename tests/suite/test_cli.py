@@ -406,6 +406,7 @@ def test_the_module_on_the_command_line_ends_with_the_line_and_status_2() -> Non
     ("given", "expected"),
     [
         (["--steps", "9e29"], "steps: 9e29 is out of range"),
+        (["--run-dir", "a-folder"], "a-folder is not empty and not a run"),
         (["--run-dir", "a-file"], "run-dir: a-file is a file"),
         (["--seed", "1", "--run-dir", "a-run"], "a-run holds a run with seed 0, not 1"),
         (
@@ -420,6 +421,8 @@ def test_a_directory_of_another_run_is_refused_without_torch(
     given: list[str], expected: str, tmp_path: Path
 ) -> None:
     (tmp_path / "a-file").touch()
+    (tmp_path / "a-folder").mkdir()
+    (tmp_path / "a-folder" / "thesis.txt").touch()
     for name, algorithm in (("a-run", "mtsac"), ("another-run", "d2r")):
         (tmp_path / name).mkdir()
         stored = {"algorithm": algorithm, "seed": 0, "task": {"tasks": "reach-v3", "horizon": 20}}
