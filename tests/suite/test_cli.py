@@ -258,7 +258,7 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
     "one seed out of range": ("--seeds 0,4294967296", ["seed: 4294967296 is out of range"]),
     "last seed out of range": ("--seed 4294967295 --seeds 2", ["seed: 4294967296 is out of"]),
     "minutes": ("--checkpoint-minutes inf", ["checkpoint-minutes: inf is out of range"]),
-    "replay": ("--buffer-per-task 1e9", ["buffer-per-task: 1000000000 needs 3360.0 GB"]),
+    "replay": ("--buffer-per-task 1e9", ["10 tasks need for the replay 3360.0 GB"]),
     "fields that do not go together": ("--modules 2", ["first_stage 3", "modules (2)"]),
     "genes too wide": ("--gene-bits 9", ["gene-bits: 9 is out of range; give 1 to 8"]),
     "clamps that cross": (
@@ -495,7 +495,7 @@ def test_a_users_own_algorithm_brings_its_own_options(
         textwrap.dedent('''
         from dataclasses import dataclass
         from algorithms.mtsac import MTSAC
-        from algorithms.settings import MTSACSettings
+        from algorithms.mtsac import MTSACSettings
 
         @dataclass(frozen=True)
         class OwnSettings(MTSACSettings):

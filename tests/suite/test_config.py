@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from algorithms.settings import MTSACSettings
 
 from algorithms import ALGORITHMS
 from algorithms.fields import range_of
+from algorithms.mtsac import MTSACSettings
 from suite.checks import check
 from suite.config import (
     HORIZON_LIMIT,

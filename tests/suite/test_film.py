@@ -39,7 +39,7 @@ def test_a_film_shows_the_episode_that_evaluation_counts(run: Path) -> None:
     goals = Goals(config.task.tasks, config.task.goals, config.seed, config.goal_seed, "fast")
     first = goals.evaluation(1)
     with VectorEnv(config.tasks, 1, config.task.reward_version, "fast", 1) as envs:
-        counted = evaluate(algorithm, envs, first, config.task.horizon, torch.device("cpu"))
+        (counted,) = evaluate([algorithm], envs, [first], config.task.horizon, torch.device("cpu"))
     for index in range(len(config.tasks)):
         shown = film.played(config, algorithm, index, first[index][0])
         *_, last = shown

@@ -14,9 +14,9 @@ import pandas as pd
 import pytest
 from smoke_runs import call, smoke_arguments
 
-from suite.cli import parse
 from suite.config import RunConfig
 from suite.messages import UserError
+from suite.options import parse
 from suite.runs.tracking import (
     Guarded,
     Nowhere,

@@ -16,7 +16,7 @@ from suite.runs.state import in_use, state
 FAILING = '''
 from dataclasses import dataclass
 from algorithms.mtsac import MTSAC
-from algorithms.settings import MTSACSettings
+from algorithms.mtsac import MTSACSettings
 
 
 @dataclass(frozen=True)

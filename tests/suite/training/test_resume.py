@@ -18,7 +18,8 @@ import pytest
 import torch
 
 from algorithms import ALGORITHMS
-from suite.cli import main, parse
+from suite.cli import main
+from suite.options import parse
 
 SCRIPT = Path(__file__).parents[1] / "run_and_die.py"
 

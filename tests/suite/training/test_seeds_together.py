@@ -165,9 +165,9 @@ def test_runs_that_began_with_other_threads_stay_apart(tmp_path: Path) -> None:
     [
         ({"seeds": "0"}, "seeds: '0' names no seed"),
         ({"seeds": "1,1"}, "seeds: '1,1' names a seed twice"),
-        ({"seeds": "99999999999"}, "seeds: 99999999999 are too many; for the one seed"),
-        ({"seeds": "a"}, "seeds: 'a' is neither a number of seeds nor a list"),
-        ({"seeds": "-1,2"}, "seed: -1 does not lie between"),
+        ({"seeds": "99999999999"}, "seeds: 99999999999 are too many, more than 10,000"),
+        ({"seeds": "a"}, "seeds: 'a' is not a whole number"),
+        ({"seeds": "-1,2"}, "seed: -1 is out of range; give 0 to"),
         ({"seeds": "2", "run_dir": "x"}, "run-dir: several seeds have a directory each"),
         ({"seeds": "2", "batched": "True", "track": "wandb"}, "track: wandb"),
         ({"seeds": "2", "batched": "True", "buffer_per_task": "40000000"}, "2 tasks and 2 seeds"),
