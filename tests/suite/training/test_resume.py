@@ -35,7 +35,7 @@ EVOLVING = {
 }
 
 
-def arguments(algorithm: str, results: Path) -> list[str]:
+def arguments(algorithm: str, results: Path, **others: str) -> list[str]:
     # Enough rounds that the replay's ring wraps and every kind of file is written several times.
     options = {
         "alg": algorithm,
@@ -47,6 +47,7 @@ def arguments(algorithm: str, results: Path) -> list[str]:
         "workers": "2",
         "results": str(results),
         **(EVOLVING if algorithm == "mega" else {}),
+        **{name.replace("_", "-"): value for name, value in others.items()},
     }
     return ["bench", *(part for k, v in options.items() for part in (f"--{k}", v))]
 
@@ -133,7 +134,7 @@ def test_killed_at_any_moment_and_resumed_equals_uninterrupted_to_the_bit(
 
 
 def test_interrupted_by_ctrl_c_it_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
-    run = [*arguments("mtsac", tmp_path), "--steps", "2000000", "--checkpoint-minutes", "60"]
+    run = arguments("mtsac", tmp_path, steps="2000000", checkpoint_minutes="60", compile="off")
     process = subprocess.Popen(
         [sys.executable, "-m", "suite", *run], stdout=subprocess.PIPE, text=True
     )
@@ -174,8 +175,8 @@ def test_rows_depend_neither_on_the_number_of_workers_nor_on_the_engine(tmp_path
     threads = torch.get_num_threads()
     for workers, engine in ((1, "fast"), (3, "fast"), (2, "metaworld")):
         results = tmp_path / f"{workers}-{engine}"
-        run = [*arguments("mega", results), "--tasks", "reach,push,drawer-close"]
-        assert main([*run, "--workers", str(workers), "--engine", engine]) == 0
+        given = {"tasks": "reach,push,drawer-close", "workers": str(workers), "engine": engine}
+        assert main(arguments("mega", results, **given)) == 0
         (rows,) = results.glob("*/rows.parquet")
         written[workers, engine] = rows.read_bytes()
     torch.set_num_threads(threads)
