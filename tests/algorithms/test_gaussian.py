@@ -6,15 +6,9 @@ import math
 
 import pytest
 import torch
-<<<<<<< HEAD
-from algorithms.draws import Draws
-from algorithms.tanh_gaussian import sample_tanh_gaussian
-from torch import Tensor, distributions
-=======
 from torch import Tensor, distributions
 
 from algorithms.parts.gaussian import tanh_gaussian
->>>>>>> c97f148 (Tests of the algorithms for the plain learner: against hand-written SAC, autograd stacks and the D2R authors' numbers)
 
 T, B = 3, 4
 

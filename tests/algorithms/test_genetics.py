@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from algorithms.settings import MEGASettings
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -21,10 +20,7 @@ from algorithms.genetics import (
     genotype_length,
     segment_weights,
 )
-<<<<<<< HEAD
-=======
 from algorithms.mega import MEGASettings
->>>>>>> c97f148 (Tests of the algorithms for the plain learner: against hand-written SAC, autograd stacks and the D2R authors' numbers)
 
 
 def evolution(tasks: int = 2, envs: int = 4, seed: int = 0, **fields: Any) -> Evolution:

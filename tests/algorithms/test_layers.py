@@ -6,14 +6,10 @@ import math
 
 import pytest
 import torch
-<<<<<<< HEAD
-from algorithms.networks import (
-=======
 from torch import Tensor, nn
 from torch.nn import functional
 
 from algorithms.parts.layers import (
->>>>>>> c97f148 (Tests of the algorithms for the plain learner: against hand-written SAC, autograd stacks and the D2R authors' numbers)
     MLP,
     TaskHeads,
     TaskLinear,
@@ -25,8 +21,6 @@ from algorithms.parts.layers import (
     xavier_uniform,
     zero,
 )
-from torch import Tensor, nn
-from torch.nn import functional
 
 T, B, IN, OUT = 3, 4, 5, 6
 wide = uniform(1.0)

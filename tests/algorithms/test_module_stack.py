@@ -6,21 +6,11 @@ import itertools
 
 import pytest
 import torch
-<<<<<<< HEAD
-from algorithms.compiled import gpu_code, library
-from algorithms.compiled_routes import Routes
-from algorithms.compiled_stack import chunk_rows, compiled_stack
-from algorithms.module_stack import ModuleStack, _RoutedStack, modules_in_use, slot_index
-from algorithms.networks import uniform
-from algorithms.wiring import wire
-from torch import Tensor
-=======
 from plain_stack import plain_stack
 from torch import Tensor
 
 from algorithms.modules.stack import ModuleStack, modules_in_use
 from algorithms.parts.layers import uniform
->>>>>>> c97f148 (Tests of the algorithms for the plain learner: against hand-written SAC, autograd stacks and the D2R authors' numbers)
 
 T, B, H, IN = 2, 3, 4, 5
 

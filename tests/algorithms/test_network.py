@@ -123,5 +123,5 @@ def test_a_layer_of_two_networks_is_refused() -> None:
     """It would be trained twice, apart, and saved once."""
     shared = nn.Linear(3, 3)
     Network(lambda: nn.Sequential(shared, nn.ReLU()), CPU)
-    with pytest.raises(ValueError, match="0.weight is another network's, too; build every layer"):
+    with pytest.raises(ValueError, match=r"0\.weight is another network's, too; build every layer"):
         Network(lambda: nn.Sequential(shared, nn.Tanh()), CPU)

@@ -7,13 +7,6 @@ import math
 
 import pytest
 import torch
-<<<<<<< HEAD
-from algorithms.compiled_routes import Routes
-from algorithms.draws import Draws
-from algorithms.module_stack import modules_in_use, slot_index
-from algorithms.routing import (
-    Choice,
-=======
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_stack import plain_network
@@ -21,7 +14,6 @@ from torch import Tensor
 
 from algorithms.d2r import D2RSettings
 from algorithms.modules.routing import (
->>>>>>> c97f148 (Tests of the algorithms for the plain learner: against hand-written SAC, autograd stacks and the D2R authors' numbers)
     RoutedNetwork,
     as_table,
     gumbel,
@@ -32,15 +24,6 @@ from algorithms.modules.routing import (
     trust,
     unpack,
 )
-<<<<<<< HEAD
-from algorithms.settings import D2RSettings
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from torch import Tensor
-
-from algorithms.algorithm import Algorithm, Batch
-=======
->>>>>>> c97f148 (Tests of the algorithms for the plain learner: against hand-written SAC, autograd stacks and the D2R authors' numbers)
 
 T, B, IN, OUT = 3, 4, 5, 2
 

@@ -8,16 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-<<<<<<< HEAD
-from algorithms.gradients import clip
-from algorithms.settings import D2RSettings, MEGASettings, MTSACSettings, SACSettings
-from torch import Tensor, distributions, nn
-
-from algorithms.algorithm import Algorithm, Batch
-
-T, B = 3, 6
-Layers = list[Tensor]
-=======
 from test_sac_update import B, T, transitions
 from torch import Tensor, nn
 
@@ -26,7 +16,6 @@ from algorithms.d2r import D2RSettings
 from algorithms.mega import MEGASettings
 from algorithms.mtsac import MTSACSettings
 from algorithms.sac import SACSettings
->>>>>>> c97f148 (Tests of the algorithms for the plain learner: against hand-written SAC, autograd stacks and the D2R authors' numbers)
 
 
 def moved(algorithm: Any, batch: Batch) -> dict[str, Tensor]:
