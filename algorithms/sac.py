@@ -292,14 +292,17 @@ class MultiTaskSAC(Algorithm):
         if s.update_order == "critic_first":
             critic_norm = self.step(state, critic_gradient(weight))
             actor_loss, found, actor_gradient = self.differentiate("actor", state, batch)
+            by_actor = actor_gradient(weight)
         else:
             actor_loss, found, actor_gradient = self.differentiate("actor", state, batch)
             by_temperature = self.temperature_gradient(state, found["log_density"])
             loss = weight * (critic_loss.sum(0) + actor_loss)
             loss = loss + state["log_temperature"] * by_temperature
             weight = weight * ~(loss > s.task_loss_threshold)
+            # The critics step in place: what is pulled back later would see them moved.
+            by_actor = actor_gradient(weight)
             critic_norm = self.step(state, critic_gradient(weight))
-        actor_norm = self.step(state, actor_gradient(weight))
+        actor_norm = self.step(state, by_actor)
         log_density = found.pop("log_density")
         self.step_temperature(state, self.temperature_gradient(state, log_density) * (weight > 0))
         self.follow(state)

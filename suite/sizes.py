@@ -11,10 +11,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-import torch
-from torch import Tensor
-from torch.overrides import TorchFunctionMode
-
+from algorithms import counting
 from algorithms.algorithm import Algorithm, ParameterCounts, Problem
 from suite.config import RunConfig
 from suite.messages import UserError
@@ -30,29 +27,12 @@ Settings = Any
 """An algorithm's frozen dataclass of fields."""
 
 
-class StayOnMeta(TorchFunctionMode):
-    """Leaves a tensor without data where it is when it is sent to another device."""
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        if func in (Tensor.to, Tensor.cpu, Tensor.cuda) and args[0].is_meta:
-            return args[0]
-        return func(*args, **(kwargs or {}))
-
-
 def without_memory(algorithm: str, settings: Settings, tasks: Sequence[str]) -> Algorithm:
     """The algorithm with weights that have shapes only. Raises UserError where that fails."""
-    build = algorithm_of(algorithm)
     try:
-        with torch.device("meta"), StayOnMeta():
-            return build(settings, Problem(tuple(tasks)))
-    except (RuntimeError, NotImplementedError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(
-            f"match: {algorithm} cannot be counted without memory ({reason}); its constructor "
-            "must not read the values of tensors"
-        ) from None
+        return counting.without_memory(algorithm_of(algorithm), settings, Problem(tuple(tasks)))
+    except ValueError as error:
+        raise UserError(f"match: {algorithm}: {error}") from None
 
 
 @cache

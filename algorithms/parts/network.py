@@ -41,8 +41,9 @@ class Network:
         self.build, self.device, self.copies = build, device, copies
         self.record: UnitRecord | None = None
         """Where hidden units go while somebody looks at them."""
-        self.module = build().to(device)
+        self.module = build()
         refuse_hidden_state(self.module)
+        self.module.to(device)
         self.layout: list[Entry] = []
         self.size = 0
         for name, parameter in self.module.named_parameters():
@@ -70,7 +71,7 @@ class Network:
         """The parameters in a vector [..., P], as views [..., *shape]."""
         return {
             e.name: vector[..., e.start : e.start + prod(e.shape)].view(
-                *vector.shape[:-1], *e.shape
+                (*vector.shape[:-1], *e.shape)
             )
             for e in self.layout
         }
@@ -158,5 +159,10 @@ def refuse_hidden_state(module: nn.Module) -> None:
     for name, parameter in module.named_parameters():
         if isinstance(parameter, nn.parameter.UninitializedParameter):
             raise ValueError(f"{name} has no shape yet; give lazy layers their input size")
+        if parameter.is_meta and torch.get_default_device().type != "meta":
+            raise ValueError(
+                f"{name} is another network's, too; build every layer anew, and let networks share "
+                "through `build_networks`"
+            )
         if parameter.requires_grad and parameter.dtype != torch.float32:
             raise ValueError(f"{name} is {parameter.dtype}; weights are torch.float32")

@@ -77,7 +77,7 @@ class UnitRecord(TorchFunctionMode):
         own = self.units.setdefault(self.copy, {})
         calls = sum(name == layer or name.startswith(f"{layer}#") for name in own)
         name = f"{layer}#{calls + 1}" if calls else layer
-        own[name] = self.by_sample(name, result.detach().clone())
+        own[name] = self.by_sample(name, unmapped(result).detach().clone())
 
     def by_sample(self, layer: str, units: Tensor) -> Tensor:
         """[..., T, B, ..., units], or [..., T, ..., units] of tasks alone, → [T·B, units]."""
@@ -112,6 +112,14 @@ class UnitRecord(TorchFunctionMode):
         return self.units[copy]
 
 
+def unmapped(x: Tensor) -> Tensor:
+    """A tensor within `torch.vmap` with the axes that are mapped over, outermost first."""
+    functorch = torch._C._functorch
+    while functorch.is_batchedtensor(x):
+        x = functorch.get_unwrapped(x).movedim(functorch.maybe_get_bdim(x), 0)
+    return x
+
+
 @contextmanager
 def recording(module: nn.Module, tasks: int, samples: int) -> Iterator[UnitRecord]:
     """A record of the hidden units of the module's calls within."""
@@ -119,10 +127,17 @@ def recording(module: nn.Module, tasks: int, samples: int) -> Iterator[UnitRecor
     handles = []
 
     def watch(path: str, part: nn.Module) -> None:
-        handles.append(part.register_forward_pre_hook(lambda m, _: record.inside.append((path, m))))
-        handles.append(
-            part.register_forward_hook(lambda *_: record.inside.pop() and None, always_call=True)
-        )
+        def enter(own: nn.Module, _: Any) -> None:
+            # A part that other networks use too, such as one nn.ReLU for all, counts here alone.
+            if own is module or record.inside:
+                record.inside.append((path, own))
+
+        def leave(own: nn.Module, *_: Any) -> None:
+            if record.inside and record.inside[-1][1] is own:
+                record.inside.pop()
+
+        handles.append(part.register_forward_pre_hook(enter))
+        handles.append(part.register_forward_hook(leave, always_call=True))
 
     for path, part in module.named_modules():
         watch(path, part)

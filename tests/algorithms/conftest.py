@@ -1,4 +1,4 @@
-"""Fixtures of the algorithm tests: tiny settings, made-up transitions, a plain module stack."""
+"""Fixtures of the algorithm tests: tiny settings and made-up transitions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from algorithms import load
 from algorithms.algorithm import Algorithm, Batch, Problem
@@ -24,7 +23,7 @@ TINY = {
 }
 
 
-@pytest.fixture(autouse=True, scope="module")
+@pytest.fixture(autouse=True, scope="session")
 def one_thread() -> Iterator[None]:
     """Tiny matrices: more threads only get into each other's way."""
     before = torch.get_num_threads()
@@ -35,21 +34,15 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def build() -> Callable[..., Algorithm]:
-    """Builds a tiny algorithm by name; further keywords override settings."""
+    """Builds a tiny algorithm by name or class; further keywords override settings."""
 
     def make(
-        name: str,
-        tasks: int = 3,
-        envs: int = 2,
-        seed: int = 0,
-        together: tuple[int, ...] = (),
-        **fields: Any,
+        name: str | type[Algorithm], tasks: int = 3, envs: int = 2, seed: int = 0, **fields: Any
     ) -> Algorithm:
-        algorithm = load(name)
-        known = {f.name for f in dataclasses.fields(algorithm.Settings)}
-        settings = algorithm.Settings(**{k: v for k, v in TINY.items() if k in known} | fields)
-        names = tuple(f"task-{i}" for i in range(tasks))
-        return algorithm(settings, Problem(names, envs, seed, together=together))
+        kind = load(name) if isinstance(name, str) else name
+        known = {f.name for f in dataclasses.fields(kind.Settings)}
+        settings = kind.Settings(**{k: v for k, v in TINY.items() if k in known} | fields)
+        return kind(settings, Problem(tuple(f"task-{i}" for i in range(tasks)), envs, seed))
 
     return make
 
@@ -73,46 +66,3 @@ def collect() -> Callable[..., Batch]:
         )
 
     return make
-
-
-@pytest.fixture
-def reference_stack() -> Callable[..., Tensor]:
-    """The module stack as plain autograd would have it, row by row and source by source.
-
-    ResRouting after the D2R authors' code: a module reads trusted·out + (1 - trusted)·blocked,
-    blocked being the output with its own transform detached, while its shortcut carries the
-    undetached mixture.
-    """
-
-    def stack(
-        first: Tensor, weight: Tensor, bias: Tensor, table: Tensor, trusted: Tensor | None = None
-    ) -> Tensor:
-        n, rows = table.shape[0], first.shape[0]
-        trust = torch.ones_like(table) if trusted is None else trusted
-        results = []
-        for row in range(rows):
-            member = row // (rows // weight.shape[0])
-            outputs, blocked = [first[row]], [first[row].detach()]
-
-            def mixtures(
-                slot: int,
-                row: int = row,
-                outputs: list[Tensor] = outputs,
-                blocked: list[Tensor] = blocked,
-            ) -> tuple[Tensor, Tensor]:
-                plain, trusting = torch.zeros_like(first[row]), torch.zeros_like(first[row])
-                for source in range(slot + 1):
-                    w, t = (x[slot, source, row].unsqueeze(-1) for x in (table, trust))
-                    plain = plain + w * outputs[source]
-                    trusting = trusting + w * (t * outputs[source] + (1 - t) * blocked[source])
-                return plain, trusting
-
-            for slot in range(n - 1):
-                shortcut, z = mixtures(slot)
-                transform = torch.relu(z @ weight[member, slot] + bias[member, slot])
-                outputs.append(shortcut + transform)
-                blocked.append(shortcut + transform.detach())
-            results.append(mixtures(n - 1)[1])
-        return torch.stack(results)
-
-    return stack

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from algorithms.settings import MEGASettings
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -21,12 +20,14 @@ from algorithms.genetics import (
     genotype_length,
     segment_weights,
 )
+from algorithms.mega import MEGASettings
 
 
 def evolution(tasks: int = 2, envs: int = 4, seed: int = 0, **fields: Any) -> Evolution:
     """Every env runs one individual, so that each round of episodes is a generation."""
     defaults: dict[str, Any] = {"population": 4, "episodes_per_individual": 1, "modules": 6}
-    return Evolution(MEGASettings(**defaults | fields), tasks, envs, seed)
+    settings = MEGASettings(**defaults | fields)
+    return Evolution(settings, settings.modules, tasks, envs, seed)
 
 
 def play(e: Evolution, returns: Any, successes: Any = 0.0) -> bool:
@@ -161,7 +162,7 @@ def test_individuals_take_turns_and_all_have_their_episodes_before_a_generation_
     runs: Counter[int] = Counter()
     expected_turn, rounds = 0, 0
     while e.populations[0].generation == 0:
-        turn = e.on_turn()
+        turn = e.turn
         assert turn.tolist() == [(expected_turn + i) % 4 for i in range(envs)]
         expected_turn += envs
         runs.update(turn.tolist())
@@ -210,7 +211,7 @@ def test_the_elite_never_dies(population: int, abandon_rate: float) -> None:
     for _ in range(60):
         # Coarse returns, so that ties are common.
         returns = random.integers(0, 3, (2, population)).astype(float)
-        turn = e.on_turn()
+        turn = e.turn
         expected = []
         for p, row in zip(e.populations, returns, strict=True):
             ranking = [(row[env], -p.individuals[i].birth, i) for env, i in enumerate(turn)]
@@ -490,7 +491,7 @@ def test_a_restored_evolution_continues_identically(growth: str, envs: int) -> N
     assert restored.state_dict() == original.state_dict()
     for returns, successes in rounds[13:]:
         assert play(restored, returns, successes) == play(original, returns, successes)
-        assert restored.on_turn().tolist() == original.on_turn().tolist()
+        assert restored.turn.tolist() == original.turn.tolist()
     assert restored.state_dict() == original.state_dict()
     assert max(p.stage for p in original.populations) > 3, "nothing has happened"
 
@@ -520,22 +521,22 @@ def test_the_least_significant_bit_may_come_first() -> None:
 
 def test_individuals_may_be_drawn_at_random_and_the_draw_resumes() -> None:
     settings = MEGASettings(individual="random", population=4)
-    one = Evolution(settings, 2, 3, seed=1)
+    one = Evolution(settings, 16, 2, 3, seed=1)
     turns = []
     for _ in range(30):
-        turns.append(one.on_turn().tolist())
+        turns.append(one.turn.tolist())
         one.end_episodes(np.ones((2, 3)), np.zeros((2, 3)))
     assert {i for turn in turns for i in turn} == {0, 1, 2, 3}
-    other = Evolution(settings, 2, 3, seed=2)
+    other = Evolution(settings, 16, 2, 3, seed=2)
     other.load_state_dict(one.state_dict())
-    assert other.on_turn().tolist() == one.on_turn().tolist()
+    assert other.turn.tolist() == one.turn.tolist()
 
 
 def test_one_point_crossover_takes_a_head_of_one_parent_and_a_tail_of_the_other() -> None:
     settings = MEGASettings(
         crossover="one_point", crossover_rate=1, mutation_rate=0, cross_population_rate=1
     )
-    evolution = Evolution(settings, 2, 1, seed=0)
+    evolution = Evolution(settings, 16, 2, 1, seed=0)
     mother = [evolution.individual(np.zeros(12, np.uint8))]
     father = [(3, np.zeros(12, np.uint8)), (3, np.ones(12, np.uint8))]
     children = [evolution.child(0, mother, father) for _ in range(60)]
@@ -546,7 +547,7 @@ def test_one_point_crossover_takes_a_head_of_one_parent_and_a_tail_of_the_other(
 def test_uniform_parents_are_drawn_alike() -> None:
     counts = {}
     for how in ("rank", "uniform"):
-        evolution = Evolution(MEGASettings(parents=how), 1, 1, seed=0)
+        evolution = Evolution(MEGASettings(parents=how), 16, 1, 1, seed=0)
         ranked = [evolution.individual(np.full(12, i, np.uint8)) for i in range(3)]
         drawn = [int(evolution.roulette(ranked)[0]) for _ in range(3000)]
         counts[how] = np.bincount(drawn) / 3000
@@ -559,7 +560,7 @@ def test_a_grown_task_rests_for_as_many_windows_as_configured(windows: int) -> N
     settings = MEGASettings(
         population=2, episodes_per_individual=1, window=2, cooldown_windows=windows
     )
-    evolution = Evolution(settings, 1, 1, seed=0)
+    evolution = Evolution(settings, 16, 1, 1, seed=0)
     stages = []
     for _ in range(2 * 2 * 6):
         evolution.end_episodes(np.ones((1, 1)), np.zeros((1, 1)))

@@ -8,12 +8,13 @@ import pytest
 
 from algorithms import load
 from algorithms.algorithm import Algorithm, ParameterCounts, Problem
+from algorithms.counting import without_memory
 
 
 def full_size(name: str, tasks: int, **fields: object) -> Algorithm:
-    algorithm = load(name)
-    names = tuple(f"task-{i}" for i in range(tasks))
-    return algorithm(algorithm.Settings(**fields), Problem(names))
+    """Counted as the suite counts: with shapes and no memory."""
+    found, names = load(name), tuple(f"task-{i}" for i in range(tasks))
+    return without_memory(found, found.Settings(**fields), Problem(names))
 
 
 @pytest.mark.parametrize(
@@ -44,28 +45,33 @@ def test_a_shared_head_replaces_ten() -> None:
     assert counts.critic == 692_820 - 2 * 9 * (400 + 1)
 
 
+def test_every_critic_counts() -> None:
+    assert full_size("mtsac", 10, critics=5).parameter_counts().critic == 692_820 * 5 // 2
+
+
 def layers(*sizes: int) -> int:
     """Weights and biases of linear layers of these sizes in a row."""
     return sum(a * b + b for a, b in itertools.pairwise(sizes))
 
 
+ROUTER = layers(400, 256, 256, 136)
+
+
 def d2r_size(inputs: int, outputs: int, tasks: int) -> int:
-    """The authors' layer list, with the router's 203,400 and 16 modules."""
+    """The authors' layer list with 16 modules."""
     base, embedding = layers(inputs, 400, 400), layers(tasks, 400)
     modules = layers(400, 128) + 15 * layers(128, 128)
-    return base + embedding + 203_400 + modules + layers(128, outputs)
+    return base + embedding + ROUTER + modules + layers(128, outputs)
 
 
 def test_d2r_has_the_authors_size() -> None:
-    algorithm = full_size("d2r", 10)
-    router = sum(p.numel() for p in algorithm.actor.router.parameters())
-    assert router == layers(400, 256, 256, 136) == 203_400
-    counts = algorithm.parameter_counts()
-    assert counts == (684_240, 2 * d2r_size(43, 1, 10))
+    assert ROUTER == 203_400
     assert d2r_size(39, 8, 10) == 684_240
+    counts = full_size("d2r", 10).parameter_counts()
+    assert counts == (684_240, 2 * d2r_size(43, 1, 10))
 
 
-def test_d2r_grows_by_an_embedding_row_a_task() -> None:
+def test_d2r_grows_by_an_embedding_row_per_task() -> None:
     assert full_size("d2r", 50).parameter_counts().actor == 684_240 + 40 * 400
 
 
