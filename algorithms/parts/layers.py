@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -20,6 +21,11 @@ def he_uniform(tensor: Tensor, fan_in: int, fan_out: int) -> None:
 def fan_out_uniform(tensor: Tensor, fan_in: int, fan_out: int) -> None:
     """U(±1 / √fan-out): hidden layers of the Soft Modularization and D2R code."""
     nn.init.uniform_(tensor, -1 / math.sqrt(fan_out), 1 / math.sqrt(fan_out))
+
+
+def fan_in_uniform(tensor: Tensor, fan_in: int, fan_out: int) -> None:
+    """U(±1 / √fan-in): torch's own initialisation of linear layers, biases included."""
+    nn.init.uniform_(tensor, -1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in))
 
 
 def xavier_uniform(tensor: Tensor, fan_in: int, fan_out: int) -> None:
@@ -49,12 +55,60 @@ def constant(value: float) -> Init:
 zero = constant(0.0)
 
 
+def scaled(ratio: float, width: int) -> int:
+    """A width in proportion to another."""
+    return max(1, round(ratio * width))
+
+
 def linear(inputs: int, outputs: int, weight: Init, bias: Init) -> nn.Linear:
     """`nn.Linear` with this initialisation."""
     layer = nn.Linear(inputs, outputs)
     weight(layer.weight, inputs, outputs)
     bias(layer.bias, inputs, outputs)
     return layer
+
+
+def stacked(layer: Callable[[int, int], nn.Module], *sizes: int) -> nn.Sequential:
+    """Layers of these sizes in a row, made by `layer(inputs, outputs)`; ReLU between them and none
+    after the last.
+    """
+    first, *later = (layer(*pair) for pair in itertools.pairwise(sizes))
+    return nn.Sequential(first, *(part for each in later for part in (nn.ReLU(), each)))
+
+
+class TaskTable(nn.Module):
+    """A row for each task, [T, out]: an embedding, or with a bias a linear layer on the one-hot."""
+
+    per_task = ("rows",)
+
+    def __init__(self, tasks: int, outputs: int, weight: Init, bias: Init | None = None) -> None:
+        super().__init__()
+        self.rows = nn.Parameter(torch.empty(tasks, outputs))
+        weight(self.rows, tasks, outputs)
+        self.bias = None if bias is None else nn.Parameter(torch.empty(outputs))
+        if bias is not None:
+            bias(self.bias, tasks, outputs)
+
+    def forward(self) -> Tensor:
+        return self.rows if self.bias is None else self.rows + self.bias
+
+
+class Experts(nn.Module):
+    """K linear layers side by side: [T, B, in], or [K, T, B, in] of each its own → [K, T, B, out].
+
+    Weights are [K, in, out] and biases [K, 1, out], so that all are one batched product.
+    """
+
+    def __init__(self, experts: int, inputs: int, outputs: int, weight: Init, bias: Init) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(experts, inputs, outputs))
+        self.bias = nn.Parameter(torch.empty(experts, 1, outputs))
+        weight(self.weight, inputs, outputs)
+        bias(self.bias, inputs, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x.flatten(-3, -2).expand(len(self.weight), -1, -1)
+        return torch.baddbmm(self.bias, rows, self.weight).unflatten(1, x.shape[-3:-1])
 
 
 class TaskLinear(nn.Module):
