@@ -85,8 +85,9 @@ class TaskTable(nn.Module):
         super().__init__()
         self.rows = nn.Parameter(torch.empty(tasks, outputs))
         weight(self.rows, tasks, outputs)
-        self.bias = None if bias is None else nn.Parameter(torch.empty(outputs))
+        self.bias = None
         if bias is not None:
+            self.bias = nn.Parameter(torch.empty(outputs))
             bias(self.bias, tasks, outputs)
 
     def forward(self) -> Tensor:
@@ -107,8 +108,10 @@ class Experts(nn.Module):
         bias(self.bias, inputs, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        rows = x.flatten(-3, -2).expand(len(self.weight), -1, -1)
-        return torch.baddbmm(self.bias, rows, self.weight).unflatten(1, x.shape[-3:-1])
+        experts, _, outputs = self.weight.shape
+        rows = x.flatten(-3, -2).expand(experts, -1, -1)
+        output = torch.baddbmm(self.bias, rows, self.weight)
+        return output.view(experts, *x.shape[-3:-1], outputs)
 
 
 class TaskLinear(nn.Module):

@@ -43,9 +43,7 @@ def test_equals_public_networks(case: str, depth: int) -> None:
     data, experts, original = load(f"moore_{case}"), int(case[-1]), case.startswith("torch")
     settings = MOORESettings(experts=experts, norm_epsilon=0.0 if original else 1e-8)
     net = OrthogonalExperts(3, 7, 4, 9, depth, 1e-3, settings)
-    x = compare(
-        net, data, lambda get: authors(get, experts) if original else jax(get, data, depth)
-    )
+    x = compare(net, data, lambda get: authors(get, experts) if original else jax(get, data, depth))
     equal(net.task_weights(), per_task(data["mid/task_weights"]))
     vectors = net.experts(x)
     equal(vectors.movedim(0, 2), by_task(data["mid/expert_out"]))
@@ -56,9 +54,7 @@ def test_equals_public_networks(case: str, depth: int) -> None:
 def test_bases_are_orthonormal_and_span_what_they_came_from() -> None:
     vectors = torch.randn(4, 3, 5, 6, generator=torch.Generator().manual_seed(0))
     basis = orthonormal(vectors, 1e-8).movedim(0, 2)
-    torch.testing.assert_close(
-        basis @ basis.mT, torch.eye(4).expand(3, 5, 4, 4), rtol=0, atol=1e-5
-    )
+    torch.testing.assert_close(basis @ basis.mT, torch.eye(4).expand(3, 5, 4, 4), rtol=0, atol=1e-5)
     # QR's R is triangular: vector k lies in the span of the first k of the basis.
     triangle = vectors.movedim(0, 2) @ basis.mT
     torch.testing.assert_close(triangle @ basis, vectors.movedim(0, 2), rtol=0, atol=1e-5)

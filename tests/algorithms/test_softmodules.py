@@ -7,7 +7,7 @@ import torch
 from oracle import Get, Numbers, by_task, compare, equal, load
 
 from algorithms.algorithm import Problem
-from algorithms.softmodules import SoftModules, SoftModulesSettings, SoftModularNetwork
+from algorithms.softmodules import SoftModularNetwork, SoftModules, SoftModulesSettings
 
 
 def network(data: Numbers, layers: int, modules: int) -> SoftModularNetwork:
