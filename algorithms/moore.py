@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from algorithms.fields import Depth, Range, Width
+from algorithms.fields import Depth, LogStd, Range, Width
 from algorithms.parts.layers import (
     Experts,
     TaskHeads,
@@ -45,7 +45,8 @@ class MOORESettings(SACSettings):
     critic_depth: Depth = 3
     """Layers of the critics' experts, the last one linear [MOORE, scaling]."""
     experts: Depth = 4
-    """Experts of each network, at most its width: 4 on MT10, 6 on MT50 [MOORE, scaling]."""
+    """Experts of each network: 4 on MT10, 6 on MT50 [MOORE, scaling]. More than the width has
+    dimensions would be noise."""
     norm_epsilon: Annotated[float, Range(0, 1)] = 1e-8
     """Added to the norm that an expert's features are divided by: 1e-8 [scaling], 0 [MOORE]."""
     reorthogonalise: bool = False
@@ -56,18 +57,9 @@ class MOORESettings(SACSettings):
     in the actor and U(±0.003) in the critics [scaling]. original: experts as torch has them,
     U(±1/√fan-in), task weights and heads Xavier-uniform, biases of heads as torch has them
     [MOORE]."""
-    log_std_min: Annotated[float, Range(-100, 10)] = -10.0
+    log_std_min: LogStd = -10.0
     """Lower clamp of the policy's log standard deviation: −10 [MOORE, and scaling on MT10], −20
     [scaling on MT50]."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.experts > min(self.actor_width, self.critic_width):
-            narrow = "actor" if self.actor_width < self.experts else "critic"
-            raise ValueError(
-                f"experts {self.experts} is more than {narrow}_width: so many vectors of that "
-                "length cannot be orthogonal"
-            )
 
 
 class OrthogonalExperts(nn.Module):

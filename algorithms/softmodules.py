@@ -7,7 +7,7 @@ routing sees the task. Where the paper and the authors' code differ, this is the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from algorithms.fields import Depth, Range, Width
 from algorithms.parts.layers import (
     Experts,
+    Init,
     TaskTable,
     constant,
     fan_out_uniform,
@@ -76,16 +77,17 @@ class SoftModularNetwork(nn.Module):
         init = (fan_out_uniform, constant(0.1)) if original else (he_uniform, zero)
         dense = partial(linear, weight=init[0], bias=init[1])
         routing = uniform(3e-3 if original else 1e-3)
-        gate, module = scaled(s.router_ratio, width), scaled(s.module_ratio, width)
-        self.modules_per_layer = n = s.modules
+        n, gate = s.modules, scaled(s.router_ratio, width)
+        module = scaled(s.module_ratio, width)
         self.base = stacked(dense, inputs, width, width)
         self.embedding = TaskTable(tasks, width, *init)
         self.gate = stacked(dense, width, gate, gate)
-        targets = [n] * (s.layers - 1) + [1]
-        self.routers = nn.ModuleList(linear(gate, k * n, routing, routing) for k in targets)
-        self.conditions = nn.ModuleList(dense(k * n * n, gate) for k in range(1, s.layers))
+        self.routers = nn.ModuleList(
+            Router(gate, layer, n, 1 if layer == s.layers - 1 else n, dense, routing)
+            for layer in range(s.layers)
+        )
         sizes = [width] + [module] * (s.layers - 1)
-        self.layers = nn.ModuleList(Experts(n, size, module, *init) for size in sizes)
+        self.layers = nn.ModuleList(ModuleLayer(n, size, module, *init) for size in sizes)
         head = uniform(3e-3 if original else head_bound)
         self.head = linear(module, outputs, head, head)
 
@@ -93,33 +95,55 @@ class SoftModularNetwork(nn.Module):
         """[T, B, in] → [T, B, out]."""
         features = self.base(x)
         h = torch.relu(features)
-        for modules, weights in zip(self.layers, self.routes(features), strict=True):
-            h = torch.relu(mixed(modules(h), weights))
+        for layer, weights in zip(self.layers, self.routes(features), strict=True):
+            h = layer(h, weights)
         output: Tensor = self.head(h[0])
         return output
 
     def routes(self, features: Tensor) -> list[Tensor]:
-        """Mixing weights [T, B, targets, n] after each layer; after the last, of one target.
-
-        Each layer's depend on those of all layers before it.
-        """
+        """Mixing weights [T, B, targets, n] after each layer; after the last, of one target."""
         task = self.gate(torch.relu(self.embedding()[:, None] * features))
         routes: list[Tensor] = []
-        for layer, router in enumerate(self.routers):
-            h = task
-            if layer:
-                earlier = torch.cat([weights.flatten(-2) for weights in routes], -1)
-                h = task * self.conditions[layer - 1](earlier)
-            logits = router(torch.relu(h)).unflatten(-1, (-1, self.modules_per_layer))
-            routes.append(torch.softmax(logits, -1))
+        for router in self.routers:
+            routes.append(router(task, routes))
         return routes
 
 
-def mixed(outputs: Tensor, weights: Tensor) -> Tensor:
-    """Modules' outputs [n, T, B, d] mixed for each target by [T, B, targets, n] → [targets, T, B,
-    d].
-    """
-    return torch.einsum("ntbd,tbkn->ktbd", outputs, weights)
+class Router(nn.Module):
+    """Weights of a layer's modules for each target, from the task and all earlier weights."""
+
+    def __init__(
+        self,
+        inputs: int,
+        layer: int,
+        modules: int,
+        targets: int,
+        dense: Callable[[int, int], nn.Module],
+        init: Init,
+    ) -> None:
+        super().__init__()
+        self.modules_read = modules
+        self.condition = dense(layer * modules**2, inputs) if layer else None
+        self.logits = linear(inputs, targets * modules, init, init)
+
+    def forward(self, task: Tensor, earlier: list[Tensor]) -> Tensor:
+        """[T, B, in] and layers' weights [T, B, n, n] → [T, B, targets, n], which sum to 1."""
+        if self.condition is not None:
+            task = task * self.condition(torch.cat([w.flatten(-2) for w in earlier], -1))
+        logits = self.logits(torch.relu(task))
+        return torch.softmax(logits.reshape(*task.shape[:-1], -1, self.modules_read), -1)
+
+
+class ModuleLayer(nn.Module):
+    """n modules side by side, and the mixtures of their outputs that its targets read."""
+
+    def __init__(self, modules: int, inputs: int, outputs: int, weight: Init, bias: Init) -> None:
+        super().__init__()
+        self.each = Experts(modules, inputs, outputs, weight, bias)
+
+    def forward(self, x: Tensor, weights: Tensor) -> Tensor:
+        """[n, T, B, in], or [T, B, in] for all, and [T, B, targets, n] → [targets, T, B, out]."""
+        return torch.relu(torch.einsum("ntbd,tbkn->ktbd", self.each(x), weights))
 
 
 class SoftModules(MultiTaskSAC):

@@ -8,14 +8,13 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor
-
 from algorithms.compiled import gpu_code, library
 from algorithms.compiled_routes import Routes
 from algorithms.compiled_stack import chunk_rows, compiled_stack
 from algorithms.module_stack import ModuleStack, _RoutedStack, modules_in_use, slot_index
 from algorithms.networks import uniform
 from algorithms.wiring import wire
+from torch import Tensor
 
 T, B, H, IN = 2, 3, 4, 5
 

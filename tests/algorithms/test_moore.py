@@ -102,8 +102,3 @@ def test_original_initialisation() -> None:
     assert 0.9 / 20 < net.experts[2].bias.abs().max() <= 1 / 20
     assert not torch.equal(net.experts[2].weight[0], net.experts[2].weight[1])
     assert net.heads.weight.abs().max() > 0.9 * (6 / 408) ** 0.5
-
-
-def test_more_experts_than_units_are_refused() -> None:
-    with pytest.raises(ValueError, match="experts 4 is more than critic_width"):
-        MOORESettings(critic_width=3)

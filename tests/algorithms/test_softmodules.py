@@ -21,14 +21,14 @@ def authors(get: Get, layers: int, modules: int) -> Numbers:
     ours = {"embedding.rows": get("task_embedding.weight").T}
     ours["embedding.bias"] = get("task_embedding.bias")
     names = {"base.0": "base_0", "base.2": "base_1", "gate.0": "gate_0", "gate.2": "gate_1"}
-    names |= {f"routers.{i}": f"router_{i + 1}" for i in range(layers)}
-    names |= {f"conditions.{i}": f"router_cond_{i + 2}" for i in range(layers - 1)}
+    names |= {f"routers.{i}.logits": f"router_{i + 1}" for i in range(layers)}
+    names |= {f"routers.{i}.condition": f"router_cond_{i + 1}" for i in range(1, layers)}
     for name, theirs in {**names, "head": "head"}.items():
         ours |= {f"{name}.{kind}": get(f"{theirs}.{kind}") for kind in ("weight", "bias")}
     for i in range(layers):
         each = [f"module_{i + 1}_{j + 1}" for j in range(modules)]
-        ours[f"layers.{i}.weight"] = torch.stack([get(f"{name}.weight").T for name in each])
-        ours[f"layers.{i}.bias"] = torch.stack([get(f"{name}.bias")[None] for name in each])
+        ours[f"layers.{i}.each.weight"] = torch.stack([get(f"{name}.weight").T for name in each])
+        ours[f"layers.{i}.each.bias"] = torch.stack([get(f"{name}.bias")[None] for name in each])
     return ours
 
 
@@ -56,7 +56,7 @@ def test_routes_are_shares() -> None:
 def test_a_single_module_a_layer_leaves_nothing_to_route(modules: int, same: bool) -> None:
     net = SoftModularNetwork(2, 7, 4, 20, 1e-3, SoftModulesSettings(modules=modules))
     for router in net.routers:
-        torch.nn.init.normal_(router.weight)
+        torch.nn.init.normal_(router.logits.weight)
     output = net(torch.randn(1, 5, 7).expand(2, -1, -1))
     assert torch.equal(output[0], output[1]) is same
 
@@ -81,4 +81,4 @@ def test_original_initialisation() -> None:
     assert net.base[0].bias.eq(0.1).all()
     assert 0.9 / 20 < net.base[0].weight.abs().max() <= 1 / 20
     assert 2.5e-3 < net.head.weight.abs().max() <= 3e-3
-    assert 2.5e-3 < net.routers[0].weight.abs().max() <= 3e-3
+    assert 2.5e-3 < net.routers[0].logits.weight.abs().max() <= 3e-3
