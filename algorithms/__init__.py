@@ -16,6 +16,7 @@ ALGORITHMS: dict[str, str] = {
     "mega": "algorithms.mega:MEGA",
     "softmodules": "algorithms.softmodules:SoftModules",
     "moore": "algorithms.moore:MOORE",
+    "paco": "algorithms.paco:PaCo",
 }
 """The built-in algorithms. Other packages add theirs under the entry-point group below."""
 
