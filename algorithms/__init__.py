@@ -17,6 +17,7 @@ ALGORITHMS: dict[str, str] = {
     "softmodules": "algorithms.softmodules:SoftModules",
     "moore": "algorithms.moore:MOORE",
     "paco": "algorithms.paco:PaCo",
+    "film": "algorithms.film:FiLM",
 }
 """The built-in algorithms. Other packages add theirs under the entry-point group below."""
 

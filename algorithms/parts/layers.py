@@ -34,6 +34,11 @@ def xavier_uniform(tensor: Tensor, fan_in: int, fan_out: int) -> None:
     nn.init.uniform_(tensor, -bound, bound)
 
 
+def standard_normal(tensor: Tensor, fan_in: int, fan_out: int) -> None:
+    """N(0, 1): torch's own initialisation of embeddings."""
+    nn.init.normal_(tensor)
+
+
 def uniform(bound: float) -> Init:
     """U(±bound): output heads."""
 
