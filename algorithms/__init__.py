@@ -14,6 +14,10 @@ ALGORITHMS: dict[str, str] = {
     "mtsac": "algorithms.mtsac:MTSAC",
     "d2r": "algorithms.d2r:D2R",
     "mega": "algorithms.mega:MEGA",
+    "softmodules": "algorithms.softmodules:SoftModules",
+    "moore": "algorithms.moore:MOORE",
+    "paco": "algorithms.paco:PaCo",
+    "film": "algorithms.film:FiLM",
 }
 """The built-in algorithms. Other packages add theirs under the entry-point group below."""
 

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from algorithms.algorithm import Batch, Outcomes, Problem
 from algorithms.d2r import RoutedCritics
 from algorithms.genetics import Evolution, GeneticSettings, Population, decode
-from algorithms.modules.routing import Base, ModuleSettings, scaled
+from algorithms.modules.routing import Base, ModuleSettings
 from algorithms.modules.stack import ModuleStack, modules_in_use
-from algorithms.parts.layers import constant, fan_out_uniform, linear, uniform
+from algorithms.parts.layers import constant, fan_out_uniform, linear, scaled, uniform
 from algorithms.parts.randomness import generator, seed_of
 from algorithms.sac import AllWeights, Given, Phase, Purpose
 

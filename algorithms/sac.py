@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Protocol
 
@@ -32,6 +33,7 @@ from algorithms.parts.adam import Adam, State
 from algorithms.parts.gaussian import tanh_gaussian
 from algorithms.parts.network import Network, Weights
 from algorithms.parts.randomness import drawing, generator, seed_of
+from algorithms.parts.units import UnitRecord
 
 Purpose = Literal["explore", "evaluate", "update", "probe"]
 """What numbers are drawn for."""
@@ -257,6 +259,14 @@ class MultiTaskSAC(Algorithm):
         excess: Tensor = log_density.mean(-1) + self.settings.target_entropy
         return -excess
 
+    def mend(self, state: State, batch: Batch, exploding: Tensor) -> None:
+        """Called after a step that left out the tasks of which `exploding` [T] is true."""
+
+    def polyak_of(self, name: str) -> float:
+        """Rate at which the target copy of a network follows it."""
+        rate: float = self.settings.polyak
+        return rate
+
     # Acting ----------------------------------------------------------------------------------
 
     @torch.no_grad()
@@ -298,13 +308,16 @@ class MultiTaskSAC(Algorithm):
             by_temperature = self.temperature_gradient(state, found["log_density"])
             loss = weight * (critic_loss.sum(0) + actor_loss)
             loss = loss + state["log_temperature"] * by_temperature
-            weight = weight * ~(loss > s.task_loss_threshold)
+            exploding = loss > s.task_loss_threshold
+            weight = weight * ~exploding
             # The critics step in place: what is pulled back later would see them moved.
             by_actor = actor_gradient(weight)
             critic_norm = self.step(state, critic_gradient(weight))
         actor_norm = self.step(state, by_actor)
         log_density = found.pop("log_density")
         self.step_temperature(state, self.temperature_gradient(state, log_density) * (weight > 0))
+        if s.update_order == "simultaneous":
+            self.mend(state, batch, exploding)
         self.follow(state)
         return {
             "critic_loss": critic_loss.mean(0),
@@ -412,7 +425,7 @@ class MultiTaskSAC(Algorithm):
         """Polyak averaging of the target critics."""
         for name in self.target_names():
             target = state[f"{name}.target"]
-            target.copy_(target + self.settings.polyak * (state[name] - target))
+            target.copy_(target + self.polyak_of(name) * (state[name] - target))
 
     # Weights and state -------------------------------------------------------------------------
 
@@ -492,23 +505,46 @@ class MultiTaskSAC(Algorithm):
             batch = self.with_extras(batch, target=self.target(self.state, batch))
         result: dict[str, NetworkProbe] = {}
         losses: dict[str, LossFunction] = {"actor": self.actor_loss, "critic": self.critic_loss}
+        seen: set[str] = set()
         for name, loss_of in losses.items():
-            network = self.networks[name]
-            weights = self.weights(self.state)
-            own = {k: w.detach().requires_grad_() for k, w in weights[name].items()}
-            with network.recorded(self.tasks, samples) as record:
-                loss, _ = loss_of({**weights, name: own}, batch)
-            gradients = torch.autograd.grad(
-                loss.mean(-1).sum(), list(own.values()), materialize_grads=True, allow_unused=True
-            )
-            by_name = dict(zip(own, gradients, strict=True))
-            for copy in range(network.copies or 1):
-                result[name if network.copies is None else f"{name}_{copy}"] = NetworkProbe(
-                    record.of(copy, name),
-                    network.of_copy(own, copy),
-                    network.of_copy(by_name, copy),
-                )
+            weights, tracks = self.weights(self.state), ExitStack()
+            parts = [part for part in self.trained_by(name) if part not in seen]
+            seen |= set(parts)
+            own = {
+                part: {k: w.detach().requires_grad_() for k, w in weights[part].items()}
+                for part in parts
+            }
+            with tracks:
+                records = {
+                    part: tracks.enter_context(self.networks[part].recorded(self.tasks, samples))
+                    for part in parts
+                }
+                loss, _ = loss_of({**weights, **own}, batch)
+            for part in parts:
+                if part != name and not records[part].units:
+                    continue  # a shared table has no hidden units
+                result |= self.probed(part, records[part], own[part], loss.mean(-1).sum())
         return result
+
+    def probed(
+        self, name: str, record: UnitRecord, own: dict[str, Tensor], loss: Tensor
+    ) -> dict[str, NetworkProbe]:
+        """What a loss says of each copy of a network, by name."""
+        network = self.networks[name]
+        gradients = torch.autograd.grad(
+            loss,
+            list(own.values()),
+            retain_graph=True,
+            materialize_grads=True,
+            allow_unused=True,
+        )
+        by_name = dict(zip(own, gradients, strict=True))
+        return {
+            name if network.copies is None else f"{name}_{copy}": NetworkProbe(
+                record.of(copy, name), network.of_copy(own, copy), network.of_copy(by_name, copy)
+            )
+            for copy in range(network.copies or 1)
+        }
 
     def parameter_counts(self) -> ParameterCounts:
         actor, *others = (self.networks[name].count for name in self.networks)

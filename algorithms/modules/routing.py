@@ -16,7 +16,14 @@ from torch.nn import functional
 
 from algorithms.fields import Depth, Limit, NotNegative, Positive, Range, Rate, Share, Width
 from algorithms.modules.stack import ModuleStack
-from algorithms.parts.layers import TaskLinear, constant, fan_out_uniform, linear, uniform
+from algorithms.parts.layers import (
+    TaskLinear,
+    constant,
+    fan_out_uniform,
+    linear,
+    scaled,
+    uniform,
+)
 from algorithms.sac import SACSettings
 
 
@@ -70,11 +77,6 @@ class Base(nn.Module):
         """[T, B, in] → [T, B, width], before any activation."""
         result: Tensor = self.layers(x)
         return result
-
-
-def scaled(ratio: float, width: int) -> int:
-    """A width in proportion to the base's."""
-    return max(1, round(ratio * width))
 
 
 class RoutedNetwork(nn.Module):

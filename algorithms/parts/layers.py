@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -22,10 +23,20 @@ def fan_out_uniform(tensor: Tensor, fan_in: int, fan_out: int) -> None:
     nn.init.uniform_(tensor, -1 / math.sqrt(fan_out), 1 / math.sqrt(fan_out))
 
 
+def fan_in_uniform(tensor: Tensor, fan_in: int, fan_out: int) -> None:
+    """U(±1 / √fan-in): torch's own initialisation of linear layers, biases included."""
+    nn.init.uniform_(tensor, -1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in))
+
+
 def xavier_uniform(tensor: Tensor, fan_in: int, fan_out: int) -> None:
     """U(±√(6 / (fan-in + fan-out)))."""
     bound = math.sqrt(6 / (fan_in + fan_out))
     nn.init.uniform_(tensor, -bound, bound)
+
+
+def standard_normal(tensor: Tensor, fan_in: int, fan_out: int) -> None:
+    """N(0, 1): torch's own initialisation of embeddings."""
+    nn.init.normal_(tensor)
 
 
 def uniform(bound: float) -> Init:
@@ -49,12 +60,63 @@ def constant(value: float) -> Init:
 zero = constant(0.0)
 
 
+def scaled(ratio: float, width: int) -> int:
+    """A width in proportion to another."""
+    return max(1, round(ratio * width))
+
+
 def linear(inputs: int, outputs: int, weight: Init, bias: Init) -> nn.Linear:
     """`nn.Linear` with this initialisation."""
     layer = nn.Linear(inputs, outputs)
     weight(layer.weight, inputs, outputs)
     bias(layer.bias, inputs, outputs)
     return layer
+
+
+def stacked(layer: Callable[[int, int], nn.Module], *sizes: int) -> nn.Sequential:
+    """Layers of these sizes in a row, made by `layer(inputs, outputs)`; ReLU between them and none
+    after the last.
+    """
+    first, *later = (layer(*pair) for pair in itertools.pairwise(sizes))
+    return nn.Sequential(first, *(part for each in later for part in (nn.ReLU(), each)))
+
+
+class TaskTable(nn.Module):
+    """A row for each task, [T, out]: an embedding, or with a bias a linear layer on the one-hot."""
+
+    per_task = ("rows",)
+
+    def __init__(self, tasks: int, outputs: int, weight: Init, bias: Init | None = None) -> None:
+        super().__init__()
+        self.rows = nn.Parameter(torch.empty(tasks, outputs))
+        weight(self.rows, tasks, outputs)
+        self.bias = None
+        if bias is not None:
+            self.bias = nn.Parameter(torch.empty(outputs))
+            bias(self.bias, tasks, outputs)
+
+    def forward(self) -> Tensor:
+        return self.rows if self.bias is None else self.rows + self.bias
+
+
+class Experts(nn.Module):
+    """K linear layers side by side: [T, B, in], or [K, T, B, in] of each its own → [K, T, B, out].
+
+    Weights are [K, in, out] and biases [K, 1, out], so that all are one batched product.
+    """
+
+    def __init__(self, experts: int, inputs: int, outputs: int, weight: Init, bias: Init) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(experts, inputs, outputs))
+        self.bias = nn.Parameter(torch.empty(experts, 1, outputs))
+        weight(self.weight, inputs, outputs)
+        bias(self.bias, inputs, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        experts, _, outputs = self.weight.shape
+        rows = x.flatten(-3, -2).expand(experts, -1, -1)
+        output = torch.baddbmm(self.bias, rows, self.weight)
+        return output.view(experts, *x.shape[-3:-1], outputs)
 
 
 class TaskLinear(nn.Module):

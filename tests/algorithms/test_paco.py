@@ -1,0 +1,175 @@
+"""PaCo against its re-implementation, its sizes, and what happens to exploding tasks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from oracle import Get, Numbers, actions_last, by_task, compare, equal, load, per_task
+from torch import Tensor, nn
+
+from algorithms.algorithm import Batch, Problem
+from algorithms.paco import ComposedNetwork, PaCo, PaCoSettings, mixture
+
+T, B = 3, 6
+
+
+def jax(get: Get, data: Numbers, depth: int) -> Numbers:
+    """The re-implementation's parameters under our names."""
+    ours = {"w.rows": get("task_weights.kernel"), "w.bias": get("task_weights.bias")}
+    for i in range(depth):
+        kernel = get(f"layer_{i}.kernel")
+        ours[f"layers.{i}.weight"] = kernel if i else actions_last(kernel, data)
+        ours[f"layers.{i}.bias"] = get(f"layer_{i}.bias")
+    return {**ours, "head.weight": get("head.kernel"), "head.bias": get("head.bias")}
+
+
+@pytest.mark.parametrize(
+    ("case", "depth"), [("actor_K2_depth3", 3), ("actor_K3", 2), ("critic_K3", 2)]
+)
+def test_equals_the_public_network(case: str, depth: int) -> None:
+    data = load(f"paco_{case}")
+    net = ComposedNetwork(3, 7, 4, 10, depth, 1e-3, PaCoSettings())
+    hidden: list[Tensor] = []
+    for activation in net.activations:
+        activation.register_forward_hook(lambda *call: hidden.append(call[-1]))
+    x = compare(net, data, lambda get: jax(get, data, depth))
+    assert net.w is not None
+    equal(net.w(), per_task(data["mid/task_weights"]))
+    hidden.clear()
+    net(x)
+    for layer, units in enumerate(hidden):
+        equal(units, by_task(data[f"mid/layer_{layer}_out"]))
+
+
+def test_one_set_is_a_plain_network() -> None:
+    settings = PaCoSettings(parameter_sets=1, shared_w=True)
+    net = ComposedNetwork(T, 7, 4, 10, 2, 1.0, settings)
+    plain = nn.Sequential(nn.Linear(7, 10), nn.ReLU(), nn.Linear(10, 10), nn.ReLU())
+    plain.append(nn.Linear(10, 4))
+    for layer, ours in zip(plain[::2], [*net.layers, net.head], strict=True):
+        layer.weight.data, layer.bias.data = ours.weight[0].T, ours.bias[0]
+    x = torch.randn(T, B, 7)
+    torch.testing.assert_close(net(x, torch.ones(T, 1)), plain(x))
+
+
+@pytest.mark.parametrize("identical", [True, False])
+def test_identical_sets_leave_the_sum_of_w(identical: bool) -> None:
+    net = ComposedNetwork(T, 7, 4, 10, 2, 1.0, PaCoSettings(identical_init=identical))
+    x, w = torch.randn(T, B, 7), torch.randn(T, 5)
+    first = net.layers[0]
+    expected = w.sum(-1)[:, None, None] * (x @ first.weight[0] + first.bias[0])
+    assert torch.allclose(first(x, w), expected, atol=1e-5) is identical
+
+
+@pytest.mark.parametrize(("kind", "norm"), [("softmax", 1), ("normalise", 2)])
+def test_activations_of_w(kind: Any, norm: int) -> None:
+    settings = PaCoSettings(w_activation=kind, shared_w=True)
+    net, seen = ComposedNetwork(T, 7, 4, 10, 2, 1.0, settings), []
+    net.head.register_forward_pre_hook(lambda _, given: seen.append(given[1]))
+    net(torch.randn(T, B, 7), torch.randn(T, 5))
+    torch.testing.assert_close(seen[0].norm(p=norm, dim=-1), torch.ones(T))
+
+
+@pytest.mark.parametrize(
+    ("tasks", "sets", "actor", "critics"),
+    [(10, 5, 1_700_095, 3_388_120), (50, 20, 6_801_180, 13_554_080)],
+)
+def test_published_sizes(tasks: int, sets: int, actor: int, critics: int) -> None:
+    problem = Problem(tuple(f"task-{i}" for i in range(tasks)))
+    assert PaCo(PaCoSettings(parameter_sets=sets), problem).parameter_counts() == (actor, critics)
+
+
+def batch(scale: Tensor) -> Batch:
+    """Made-up transitions with rewards of each task's scale."""
+    random = torch.Generator().manual_seed(0)
+    observations, following = torch.randn(2, T, B, 39, generator=random)
+    actions = torch.rand(T, B, 4, generator=random) * 2 - 1
+    rewards = torch.rand(T, B, generator=random) * scale[:, None]
+    return Batch(observations, actions, rewards, following, torch.zeros(T, B))
+
+
+def resetting(**fields: Any) -> PaCo:
+    values = {
+        **{"actor_width": 8, "critic_width": 8, "update_order": "simultaneous"},
+        **{"task_loss_threshold": 3e3, "w_reset": "interpolate", **fields},
+    }
+    return PaCo(PaCoSettings(**values), Problem(tuple("abc")))
+
+
+def rows(algorithm: PaCo, name: str) -> Tensor:
+    network = algorithm.networks[name.removesuffix(".target")]
+    return network.views(algorithm.state[name])["rows" if name == "w" else "w.rows"].clone()
+
+
+@pytest.mark.parametrize("shared_w", [True, False])
+@pytest.mark.parametrize("w_reset", ["interpolate", "copy"])
+def test_w_of_an_exploding_task_lies_among_the_others(w_reset: str, shared_w: bool) -> None:
+    ordinary, exploding = (
+        resetting(w_reset=reset, shared_w=shared_w, identical_init=shared_w)
+        for reset in ("none", w_reset)
+    )
+    for algorithm in (ordinary, exploding):
+        algorithm.update(batch(torch.tensor([1.0, 1e4, 1.0])))
+    for name in ("w",) if shared_w else ("actor", "critic", "critic.target"):
+        before, after = rows(ordinary, name), rows(exploding, name)
+        keep = [0, 2]
+        torch.testing.assert_close(after[..., keep, :], before[..., keep, :])
+        assert not torch.allclose(after[..., 1, :], before[..., 1, :])
+        low, high = before[..., keep, :].amin(-2), before[..., keep, :].amax(-2)
+        # A target is replaced first and then follows: half a percent of the way.
+        slack = 1e-2 if name == "critic.target" else 1e-6
+        assert ((after[..., 1, :] >= low - slack) & (after[..., 1, :] <= high + slack)).all()
+
+
+def test_nothing_is_replaced_where_all_tasks_explode() -> None:
+    ordinary, exploding = (resetting(w_reset=reset) for reset in ("none", "interpolate"))
+    for algorithm in (ordinary, exploding):
+        algorithm.update(batch(torch.full((T,), 1e4)))
+    assert torch.equal(rows(ordinary, "actor"), rows(exploding, "actor"))
+    assert exploding.state["actor"].isfinite().all()
+
+
+def test_mixtures_leave_exploding_tasks_out() -> None:
+    draws = torch.tensor([[0.9, 0.3, 0.1], [0.2, 0.0, 0.2], [0.0, 0.5, 0.0]])
+    share = mixture(draws, torch.tensor([True, False, False]), False)
+    expected = torch.tensor([[0, 0.75, 0.25], [0, 0, 1], [0, 1, 0]])
+    torch.testing.assert_close(share, expected)
+    one = mixture(draws, torch.tensor([True, False, False]), True)
+    assert one.tolist() == [[0, 1, 0], [0, 0, 1], [0, 1, 0]]
+
+
+def test_a_shared_w_takes_one_step_along_both_gradients() -> None:
+    algorithm = resetting(shared_w=True, gradient_clip=0.0, clip_critics="separately")
+    data = batch(torch.ones(T))
+    given = algorithm.given("update", B, torch.Generator().manual_seed(1))
+    data = data._replace(extras={**given, "temperature": torch.ones(T)})
+    data.extras["target"] = algorithm.target(algorithm.state, data)  # type: ignore[index]
+    weights = algorithm.weights(algorithm.state)
+    w = weights["w"]["rows"].clone().requires_grad_()
+    own = {**weights["w"], "rows": w}
+    critic = algorithm.critic_loss({**weights, "w": own}, data)[0].sum(0).mean()
+    (from_critics,) = torch.autograd.grad(critic, w)
+    (actor,) = torch.autograd.grad(algorithm.actor_loss({**weights, "w": own}, data)[0].mean(), w)
+    algorithm.learn(algorithm.state, data)
+    moment = algorithm.networks["w"].views(algorithm.state["w.first_moment"])["rows"]
+    assert algorithm.state["w.steps"] == 1
+    torch.testing.assert_close(moment, 0.1 * (from_critics + actor))
+
+
+def test_the_policys_loss_does_not_train_the_critics_w() -> None:
+    algorithm = resetting(shared_w=True)
+    weights = algorithm.weights(algorithm.state)
+    w = {k: v.clone().requires_grad_() for k, v in weights["w"].items()}
+    inputs = torch.randn(T, B, 43)
+    values = {
+        phase: algorithm.values({**weights, "w": w}, inputs, phase, {})
+        for phase in ("policy", "critic")
+    }
+    assert not values["policy"].requires_grad and values["critic"].requires_grad
+
+
+def test_a_reset_needs_a_threshold() -> None:
+    with pytest.raises(ValueError, match="w_reset copy needs a threshold"):
+        PaCoSettings(w_reset="copy")

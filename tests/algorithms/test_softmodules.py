@@ -1,0 +1,84 @@
+"""Soft Modularization against the authors' network, its published sizes, and its invariants."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from oracle import Get, Numbers, by_task, compare, equal, load
+
+from algorithms.algorithm import Problem
+from algorithms.softmodules import SoftModularNetwork, SoftModules, SoftModulesSettings
+
+
+def network(data: Numbers, layers: int, modules: int) -> SoftModularNetwork:
+    settings = SoftModulesSettings(layers=layers, modules=modules)
+    inputs, outputs = (data[f"param/{n}.weight"].shape for n in ("base_0", "head"))
+    return SoftModularNetwork(3, inputs[1], outputs[0], 12, 1e-3, settings)
+
+
+def authors(get: Get, layers: int, modules: int) -> Numbers:
+    """The authors' parameters under our names."""
+    ours = {"embedding.rows": get("task_embedding.weight").T}
+    ours["embedding.bias"] = get("task_embedding.bias")
+    names = {"base.0": "base_0", "base.2": "base_1", "gate.0": "gate_0", "gate.2": "gate_1"}
+    names |= {f"routers.{i}.logits": f"router_{i + 1}" for i in range(layers)}
+    names |= {f"routers.{i}.condition": f"router_cond_{i + 1}" for i in range(1, layers)}
+    for name, theirs in {**names, "head": "head"}.items():
+        ours |= {f"{name}.{kind}": get(f"{theirs}.{kind}") for kind in ("weight", "bias")}
+    for i in range(layers):
+        each = [f"module_{i + 1}_{j + 1}" for j in range(modules)]
+        ours[f"layers.{i}.each.weight"] = torch.stack([get(f"{name}.weight").T for name in each])
+        ours[f"layers.{i}.each.bias"] = torch.stack([get(f"{name}.bias")[None] for name in each])
+    return ours
+
+
+@pytest.mark.parametrize("case", ["actor_L2n2", "actor_L3n2", "actor_L4n3", "critic_L3n3"])
+def test_equals_the_authors_network(case: str) -> None:
+    data, layers, modules = load(f"softmod_{case}"), int(case[-3]), int(case[-1])
+    net = network(data, layers, modules)
+    x = compare(net, data, lambda get: authors(get, layers, modules))
+    features = net.base(x)
+    equal(features, by_task(data["mid/base_out"]))
+    for layer, weights in enumerate(net.routes(features), start=1):
+        theirs = by_task(data[f"mid/routing_weights_{layer}"])
+        equal(weights, theirs if layer < layers else theirs[:, :, None])
+
+
+def test_routes_are_shares() -> None:
+    net = SoftModularNetwork(3, 7, 4, 20, 1e-3, SoftModulesSettings(layers=3, modules=4))
+    routes = net.routes(net.base(torch.randn(3, 5, 7)))
+    assert [tuple(r.shape) for r in routes] == [(3, 5, 4, 4), (3, 5, 4, 4), (3, 5, 1, 4)]
+    for weights in routes:
+        torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:-1]))
+
+
+@pytest.mark.parametrize(("modules", "same"), [(1, True), (2, False)])
+def test_a_single_module_a_layer_leaves_nothing_to_route(modules: int, same: bool) -> None:
+    net = SoftModularNetwork(2, 7, 4, 20, 1e-3, SoftModulesSettings(modules=modules))
+    for router in net.routers:
+        torch.nn.init.normal_(router.logits.weight)
+    output = net(torch.randn(1, 5, 7).expand(2, -1, -1))
+    assert torch.equal(output[0], output[1]) is same
+
+
+@pytest.mark.parametrize(
+    ("tasks", "layers", "ratio", "actor", "critics"),
+    [
+        (10, 2, 0.64, 691_022, 1_381_646),
+        (50, 4, 0.64, 1_606_140, 3_211_882),
+        (50, 4, 0.32, 808_444, 1_618_282),
+    ],
+)
+def test_published_sizes(tasks: int, layers: int, ratio: float, actor: int, critics: int) -> None:
+    settings = SoftModulesSettings(layers=layers, modules=layers, module_ratio=ratio)
+    problem = Problem(tuple(f"task-{i}" for i in range(tasks)))
+    assert SoftModules(settings, problem).parameter_counts() == (actor, critics)
+
+
+def test_original_initialisation() -> None:
+    settings = SoftModulesSettings(init="original")
+    net = SoftModularNetwork(10, 39, 8, 400, 1e-3, settings)
+    assert net.base[0].bias.eq(0.1).all()
+    assert 0.9 / 20 < net.base[0].weight.abs().max() <= 1 / 20
+    assert 2.5e-3 < net.head.weight.abs().max() <= 3e-3
+    assert 2.5e-3 < net.routers[0].logits.weight.abs().max() <= 3e-3
