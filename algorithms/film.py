@@ -78,6 +78,7 @@ class ModulatedNetwork(nn.Module):
         self.film = stacked(dense, size, size, size, layers * 2 * self.features)
         if s.film_init == "identity":
             last = self.film[-1]
+            assert isinstance(last, nn.Linear)
             nn.init.zeros_(last.weight)
             with torch.no_grad():
                 last.bias.view(layers, 2, -1)[:, 0] = 1.0

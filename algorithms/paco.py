@@ -104,7 +104,7 @@ class ComposedNetwork(nn.Module):
         sizes, head = [inputs, *[width] * depth], uniform(head_bound)
         k, same = s.parameter_sets, s.identical_init
         self.layers = nn.ModuleList(
-            ComposedLinear(k, *sizes[i : i + 2], he_uniform, zero, same) for i in range(depth)
+            ComposedLinear(k, sizes[i], sizes[i + 1], he_uniform, zero, same) for i in range(depth)
         )
         self.activations = nn.ModuleList(nn.ReLU() for _ in range(depth))
         self.head = ComposedLinear(k, width, outputs, head, head, same)

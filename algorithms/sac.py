@@ -11,6 +11,7 @@ that it can be compiled as one function, or replayed as a CUDA graph.
 from __future__ import annotations
 
 import math
+import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
@@ -28,11 +29,13 @@ from algorithms.algorithm import (
     ParameterCounts,
     Problem,
 )
+from algorithms.combine import CombineSettings, combined, draw_order, start_gradnorm
 from algorithms.fields import Limit, LogStd, NotNegative, Positive, Range, Rate, Share
 from algorithms.parts.adam import Adam, State
 from algorithms.parts.gaussian import tanh_gaussian
 from algorithms.parts.network import Network, Weights
 from algorithms.parts.randomness import drawing, generator, seed_of
+from algorithms.parts.task_gradients import Tensors, by_passes, by_slices, why_not_by_slices
 from algorithms.parts.units import UnitRecord
 
 Purpose = Literal["explore", "evaluate", "update", "probe"]
@@ -48,7 +51,7 @@ LossFunction = Callable[[AllWeights, Batch], tuple[Tensor, dict[str, Tensor]]]
 
 
 @dataclass(frozen=True)
-class SACSettings:
+class SACSettings(CombineSettings):
     """What all variants of multi-task soft actor-critic share.
 
     Sources are named per field: [scaling] is the scaling study (arXiv 2503.05126), [D2R] is
@@ -157,6 +160,8 @@ class MultiTaskSAC(Algorithm):
         """What `given` draws from; saved with the state, as are those that subclasses add."""
         self.stateful: dict[str, Stateful] = {}
         """Further parts of the state, which are no tensors."""
+        self.by_slices: dict[str, bool] = {}
+        """Whether the tasks' gradients of a network come from one pass; see `check_slices`."""
 
     # What an architecture supplies ---------------------------------------------------------
 
@@ -197,7 +202,10 @@ class MultiTaskSAC(Algorithm):
         """
         shape, device = (self.tasks, samples, self.problem.action_size), self.problem.device
         names = {"explore": ["noise"], "evaluate": []}.get(purpose, ["next_noise", "noise"])
-        return {name: torch.randn(shape, generator=random, device=device) for name in names}
+        given = {name: torch.randn(shape, generator=random, device=device) for name in names}
+        if purpose == "update" and self.settings.combine == "pcgrad":
+            given["pcgrad_order"] = draw_order(self.settings, self.tasks, random)
+        return given
 
     def policy(
         self, weights: AllWeights, observations: Tensor, phase: Phase, given: Given
@@ -288,15 +296,40 @@ class MultiTaskSAC(Algorithm):
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         given = self.given("update", batch.rewards.shape[1], self.generators["update"])
-        return self.learn(self.state, batch._replace(extras={**batch.extras, **given}))
+        batch = self.with_extras(batch, **given)
+        if not self.by_slices:
+            self.check_slices(batch)
+        return self.learn(self.state, batch)
+
+    def check_slices(self, batch: Batch) -> None:
+        """Finds out, on the first batch, how the gradients that are combined are to be had.
+
+        Warns of a network whose tasks cannot be told apart in one pass.
+        """
+        self.by_slices = {"actor": True, "critic": True}
+        if self.settings.combine == "mean":
+            return
+        batch, weights = self.prepared(self.state, batch), self.weights(self.state)
+        for name in ("actor", "critic"):
+            if not self.settings.combines(name):
+                continue
+            parts = self.trained_by(name)
+            why = why_not_by_slices(self.loss_of(name), weights, parts, self.networks, batch)
+            self.by_slices[name] = not why
+            if why:
+                warnings.warn(
+                    f"combine: {self.settings.combine} takes {self.tasks} backward passes for the "
+                    f"{name} instead of one ({why}); a module's parameters with a task axis stand "
+                    "in its `per_task`, and tensors of `given` have that axis first",
+                    stacklevel=2,
+                )
 
     def learn(self, state: State, batch: Batch) -> dict[str, Tensor]:
         """One step of critics, actor, temperatures and targets; returns metrics."""
         s = self.settings
         temperature = state["log_temperature"].exp()
         weight = self.task_weights(state)
-        batch = self.with_extras(batch, temperature=temperature)
-        batch = self.with_extras(batch, target=self.target(state, batch))
+        batch = self.prepared(state, batch)
 
         critic_loss, metrics, critic_gradient = self.differentiate("critic", state, batch)
         if s.update_order == "critic_first":
@@ -330,6 +363,12 @@ class MultiTaskSAC(Algorithm):
             "actor_gradient_norm": actor_norm,
         }
 
+    def prepared(self, state: State, batch: Batch) -> Batch:
+        """The batch with what both losses read: temperatures and the critics' target."""
+        batch = self.with_extras(batch, temperature=state["log_temperature"].exp())
+        with torch.no_grad():
+            return self.with_extras(batch, target=self.target(state, batch))
+
     def target(self, state: State, batch: Batch) -> Tensor:
         """What the critics learn to put out for the batch, [T, B, ...]."""
         observations, given = batch.next_observations, batch.extras
@@ -362,24 +401,45 @@ class MultiTaskSAC(Algorithm):
         """The loss of a network, [T] or [C, T], its metrics, and the gradient as a function.
 
         The gradient, {part of the state: vector}, is that of the mean over tasks, each with the
-        weight [T] that the function is given.
+        weight [T] that the function is given, or what `combine` makes of the tasks' gradients.
         """
-        loss_of: LossFunction = self.critic_loss if name == "critic" else self.actor_loss
-        weights = self.weights(state)
-        trained = {part: weights[part] for part in self.trained_by(name)}
+        weights, parts = self.weights(state), self.trained_by(name)
+        if self.settings.combines(name):
+            each = by_slices if self.by_slices[name] else by_passes
+            loss, metrics, gradients = each(
+                self.loss_of(name), weights, parts, self.networks, batch
+            )
+
+            def joined(weight: Tensor) -> dict[str, Tensor]:
+                weight = weight * (self.loss_scale(name) * self.tasks)
+                extras, networks = batch.extras, self.networks
+                return self.flat(
+                    combined(self.settings, name, state, extras, gradients, loss, weight, networks)
+                )
+
+            return loss, metrics, joined
 
         def function(own: AllWeights) -> tuple[Tensor, dict[str, Tensor]]:
-            return loss_of({**weights, **own}, batch)
+            return self.loss_of(name)({**weights, **own}, batch)
 
+        trained = {part: weights[part] for part in parts}
         # with has_aux vjp returns three values, of which its annotation knows nothing
         vjp: Any = torch.func.vjp
         loss, pull, metrics = vjp(function, trained, has_aux=True)
 
         def gradient(weight: Tensor) -> dict[str, Tensor]:
             (tensors,) = pull((weight * self.loss_scale(name)).expand(loss.shape))
-            return {p: self.networks[p].flat(g, self.lead(p)) for p, g in tensors.items()}
+            return self.flat(tensors)
 
         return loss.detach(), metrics, gradient
+
+    def loss_of(self, name: str) -> LossFunction:
+        """The function of a network's loss."""
+        return self.critic_loss if name == "critic" else self.actor_loss
+
+    def flat(self, tensors: Tensors) -> dict[str, Tensor]:
+        """Each network's tensors as one vector."""
+        return {name: self.networks[name].flat(t, self.lead(name)) for name, t in tensors.items()}
 
     def trained_by(self, name: str) -> tuple[str, ...]:
         """The networks that the loss of `name` trains."""
@@ -453,6 +513,7 @@ class MultiTaskSAC(Algorithm):
             state[f"{name}.target"] = state[name].clone()
         for name, optimiser in self.optimisers.items():
             optimiser.start(state, name)
+        start_gradnorm(self.settings, state, self.tasks, self.problem.device)
         return state
 
     def reset(self, purpose: str) -> None:
@@ -499,10 +560,7 @@ class MultiTaskSAC(Algorithm):
         samples = batch.rewards.shape[1]
         random = torch.Generator(self.problem.device).manual_seed(seed_of(seed, "probe"))
         given = self.given("probe", samples, random)
-        given["temperature"] = self.state["log_temperature"].exp()
-        batch = self.with_extras(batch, **given)
-        with torch.no_grad():
-            batch = self.with_extras(batch, target=self.target(self.state, batch))
+        batch = self.prepared(self.state, self.with_extras(batch, **given))
         result: dict[str, NetworkProbe] = {}
         losses: dict[str, LossFunction] = {"actor": self.actor_loss, "critic": self.critic_loss}
         seen: set[str] = set()

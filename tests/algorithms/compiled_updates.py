@@ -1,6 +1,6 @@
 """Trains tiny learners, compiled or not, and saves what came out: one process per compiler cache.
 
-    python compiled_updates.py eager|compiled FILE
+python compiled_updates.py eager|compiled FILE
 """
 
 from __future__ import annotations
