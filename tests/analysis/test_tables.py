@@ -251,3 +251,14 @@ def test_coverage_command_prints_the_documentations_table(
     assert main(["coverage", "--simulations", "2"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 + 2 * 4 * 3 and "rliable" in lines[0]
+
+
+@pytest.mark.parametrize("simulations", ["0", "-1", "99999999999"])
+def test_coverage_needs_simulations_and_not_a_lifetime_of_them(
+    simulations: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["coverage", "--simulations", simulations]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert "give 1 to 1,000,000" in captured.err
