@@ -92,10 +92,10 @@ def suite_values(given: Given) -> dict[str, Any]:
     values = START | typed
     check_algorithm(values["alg"])
     check_name(values["preset"])
-    task_names(values["tasks"])
     if "match" in values:
         wanted(values["match"])
         check_widths(values["match"], given)
+    task_names(values["tasks"])
     execution = {f.name: f.default for f in fields(ExecutionConfig)}
     known = {"seed": 0, "device": "cpu", "algorithm": values["alg"], **execution, **values}
     ask(RULES, known)
