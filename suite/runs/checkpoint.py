@@ -51,7 +51,7 @@ class Loaded(NamedTuple):
 class CheckpointStore:
     """The checkpoints of one run, in a folder of their own."""
 
-    def __init__(self, folder: Path, run: str = "") -> None:
+    def __init__(self, folder: Path, run: str) -> None:
         """`run` is the name of the run, which no other has."""
         self.folder, self.run = folder, run
         self.last = Manifest(0, run)
@@ -77,7 +77,7 @@ class CheckpointStore:
         capacity: int,
         part: tuple[str, bytes] | None,
     ) -> None:
-        """Writes the checkpoint of the end of a round.
+        """Writes the checkpoint of the end of a round, 1 or later.
 
         `segment` is what the replay has gained since the last one, `written` its row count at the
         end, `part` the name and bytes of the row file that goes with it.

@@ -47,9 +47,10 @@ from suite.runs.rows import RowLog, consolidate, timing_rows
 
 PROGRESS, LOG, FAILURE, LOCK = "progress.json", "log.txt", "failure.json", "lock"
 CONFIG, PROVENANCE, TIMES = "config.json", "provenance.json", "timing.jsonl"
+FOLDERS = {"checkpoints", "rows", "tensorboard", "wandb", "film"}
 OURS = {
     *(CONFIG, PROVENANCE, ROWS, RESULT, PROGRESS, LOG, FAILURE, LOCK, TIMES, "timing.parquet"),
-    *("checkpoints", "rows", "tensorboard", "wandb", "film"),
+    *FOLDERS,
 }
 INSIDE = {
     "checkpoints": NAMES,
@@ -75,6 +76,7 @@ class RunDirectory:
                 raise UserError(f"run-dir: {self.path} is a file; name a directory")
             self.path.mkdir(parents=True, exist_ok=True)
             self.refuse_foreign()
+            self.refuse_misplaced()
             self.lock = opened_to_append(self.path / LOCK)
         except OSError as error:
             raise UserError(f"run-dir: cannot write to {self.path}: {error.strerror}") from None
@@ -96,6 +98,14 @@ class RunDirectory:
         lock = self.path / LOCK
         if not names and lock.exists() and lock.stat().st_size:
             raise UserError(f"run-dir: {lock} is not a run's lock; name another directory")
+
+    def refuse_misplaced(self) -> None:
+        """Raises UserError for a file in the place of a folder of the run, or the reverse."""
+        for path in self.path.iterdir():
+            if path.name in FOLDERS and not path.is_dir():
+                raise UserError(f"run-dir: {path} is not a folder; move it elsewhere")
+            if path.name in OURS - FOLDERS - {PROVENANCE, RESULT} and path.is_dir():
+                raise UserError(f"run-dir: {path} is a folder; move it elsewhere")
 
     def clear(self) -> None:
         """Deletes what an earlier run left; refuses a directory that holds anything else."""
@@ -154,8 +164,10 @@ class RunDirectory:
         sealed, rows = self.checkpoints.finished_rows(), self.path / ROWS
         try:
             found = done(self.path, self.config.name())
-            if found is not None or not sealed:
+            if found is not None:
                 return found
+            if not sealed and (self.checkpoints.any() or not rows.exists()):
+                return None
             problem = f"{self.path / RESULT} is gone"
         except ValueError as error:
             problem = str(error)

@@ -56,7 +56,11 @@ def sync(folder: Path) -> None:
 
 def opened_to_append(path: Path) -> TextIO:
     """A file opened at its end, made where it is missing. Raises OSError, also for a link."""
-    return open(path, "a", opener=lambda name, flags: os.open(name, flags | OWN, 0o666))
+
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, flags | OWN, 0o666)
+
+    return open(path, "a", opener=opener, encoding="utf-8", errors="backslashreplace")
 
 
 def sha256(path: Path) -> str:

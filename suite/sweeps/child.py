@@ -99,7 +99,7 @@ class Child:
 
     def last_lines(self) -> list[str]:
         """The last lines that this session printed."""
-        with (self.folder / LOG).open(errors="replace") as log:
+        with (self.folder / LOG).open(encoding="utf-8", errors="replace") as log:
             log.seek(self.begin)
             lines = [line.rstrip() for line in log if line.strip() and not line.startswith("# ")]
         return lines[-REASON_LINES:]

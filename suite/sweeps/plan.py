@@ -115,7 +115,7 @@ def find(name: str) -> Path:
 def read(path: Path) -> tuple[str, list[Axes]]:
     """A sweep's purpose and its grids. Raises UserError, naming the file and what is wrong."""
     try:
-        contents = tomllib.loads(path.read_text())
+        contents = tomllib.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"sweep: {path} cannot be read: {error}") from None
     for key in contents:

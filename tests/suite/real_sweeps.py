@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from suite.runs.checkpoint import CheckpointStore
+from suite.runs.directory import RunDirectory
 from suite.runs.state import State, state
 from suite.sweeps.plan import Plan, plan
 
@@ -64,8 +64,7 @@ def wait_for(given: dict[str, str], seconds: float = 120.0) -> list[State]:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         states = [state(config) for config in runs]
-        stores = [Path(c.execution.results) / c.name() / "checkpoints" for c in runs]
-        saved = all(CheckpointStore(folder).manifests() for folder in stores)
+        saved = all(any(RunDirectory(config).checkpoints.rounds()) for config in runs)
         if saved and all(s.phase == "running" for s in states):
             return states
         time.sleep(0.05)

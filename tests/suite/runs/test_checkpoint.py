@@ -30,14 +30,14 @@ def save(store: CheckpointStore, round_: int, state: dict[str, Any] | None = Non
 
 
 def store_with(folder: Path, rounds: int) -> Path:
-    store = CheckpointStore(folder / "checkpoints")
+    store = CheckpointStore(folder / "checkpoints", "mtsac-s0")
     for round_ in range(1, rounds + 1):
         save(store, round_)
     return folder / "checkpoints"
 
 
 def load(folder: Path) -> Loaded:
-    loaded = CheckpointStore(folder).load()
+    loaded = CheckpointStore(folder, "mtsac-s0").load()
     assert loaded is not None
     return loaded
 
@@ -84,7 +84,7 @@ def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
 
 
 def test_where_nothing_was_saved_there_is_nothing_to_load(tmp_path: Path) -> None:
-    assert CheckpointStore(tmp_path / "checkpoints").load() is None
+    assert CheckpointStore(tmp_path / "checkpoints", "mtsac-s0").load() is None
 
 
 def test_the_files_of_the_last_two_checkpoints_are_kept_and_no_others(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_after_falling_back_the_run_goes_on_saving_and_complains_no_more(
 ) -> None:
     folder = store_with(tmp_path, 3)
     flip_a_bit(newest(folder, FILES[kind]))
-    store = CheckpointStore(folder)
+    store = CheckpointStore(folder, "mtsac-s0")
     assert store.load() is not None
     save(store, 3)
     loaded = load(folder)
@@ -152,7 +152,7 @@ def test_if_none_is_whole_both_are_named_with_the_way_out(
     for path in folder.glob("state-*.pt"):
         damage(path)
     with pytest.raises(UserError) as error:
-        CheckpointStore(folder).load()
+        CheckpointStore(folder, "mtsac-s0").load()
     message = str(error.value)
     assert "state-000000003.pt" in message
     assert "state-000000002.pt" in message
@@ -223,7 +223,7 @@ def test_without_a_manifest_a_run_does_not_start_from_zero_in_silence(
     for path in folder.glob("manifest-*" if left == "checkpoints" else "*"):
         path.unlink()
     with pytest.raises(UserError, match="and no manifest that says what belongs to it") as error:
-        CheckpointStore(folder).load()
+        CheckpointStore(folder, "mtsac-s0").load()
     assert f"move {tmp_path} elsewhere" in str(error.value)
 
 
@@ -232,13 +232,13 @@ def test_killed_in_its_first_save_a_run_begins_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: int
 ) -> None:
     # Files of a checkpoint that never was are not manifests lost.
-    store = CheckpointStore(tmp_path / "checkpoints")
+    store = CheckpointStore(tmp_path / "checkpoints", "mtsac-s0")
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", failing_at(write, "replace", Killed())[0])
         with pytest.raises(Killed):
             save(store, 1)
-    assert CheckpointStore(store.folder).load() is None
-    save(CheckpointStore(store.folder), 1)
+    assert CheckpointStore(store.folder, "mtsac-s0").load() is None
+    save(CheckpointStore(store.folder, "mtsac-s0"), 1)
     assert load(store.folder).state["round"] == 1
 
 
@@ -264,13 +264,13 @@ def test_a_run_that_has_lost_something_says_so_for_good(tmp_path: Path) -> None:
     folder = store_with(tmp_path, 3)
     flip_a_bit(folder / "replay-000000000003.pt")
     load(folder)  # and killed before the next checkpoint
-    store = CheckpointStore(folder)
+    store = CheckpointStore(folder, "mtsac-s0")
     assert store.load() is not None
     for round_ in (4, 5, 6, 7, 8):
         save(store, round_)
     loaded = load(folder)
     assert (loaded.state["round"], loaded.damaged) == (8, [])
-    (line,) = CheckpointStore(folder).lost()
+    (line,) = CheckpointStore(folder, "mtsac-s0").lost()
     assert "3 transitions of each task are lost" in line
 
 
@@ -286,7 +286,7 @@ class Bomb:
 
 def bombed(tmp_path: Path) -> Path:
     """Two good checkpoints and a newest one whose checksums are right and whose state is code."""
-    store = CheckpointStore(tmp_path / "checkpoints")
+    store = CheckpointStore(tmp_path / "checkpoints", "mtsac-s0")
     save(store, 1)
     save(store, 2)
     save(store, 3, {"round": 3, "weights": Bomb(tmp_path / "exploded")})
@@ -296,7 +296,7 @@ def bombed(tmp_path: Path) -> Path:
 def test_pickled_code_does_not_run(tmp_path: Path) -> None:
     folder = bombed(tmp_path)
     with contextlib.suppress(Exception):  # refusing it is right as well
-        CheckpointStore(folder).load()
+        CheckpointStore(folder, "mtsac-s0").load()
     assert not (tmp_path / "exploded").exists()
     # The bomb is live: without weights_only it goes off.
     torch.load(newest(folder, FILES["state"]), weights_only=False)
@@ -341,7 +341,7 @@ def test_a_full_disk_leaves_the_earlier_checkpoints_intact(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, call: int
 ) -> None:
     folder = store_with(tmp_path, 2)
-    store = CheckpointStore(folder)
+    store = CheckpointStore(folder, "mtsac-s0")
     store.load()
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     with monkeypatch.context() as patch:
@@ -365,13 +365,13 @@ def test_a_kill_at_any_moment_of_a_save_leaves_a_whole_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, call: int
 ) -> None:
     folder = store_with(tmp_path, 2)
-    store = CheckpointStore(folder)
+    store = CheckpointStore(folder, "mtsac-s0")
     store.load()
     with monkeypatch.context() as patch:
         patch.setattr(os, name, failing_at(call, name, Killed())[0])
         with pytest.raises(Killed):
             save(store, 3)
-    resumed = CheckpointStore(folder)
+    resumed = CheckpointStore(folder, "mtsac-s0")
     loaded = resumed.load()
     assert loaded is not None
     assert loaded.state["round"] in (2, 3)

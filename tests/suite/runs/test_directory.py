@@ -187,6 +187,35 @@ def test_a_file_in_the_directorys_place_is_named(tmp_path: Path) -> None:
     assert "is a file" in refused(tmp_path / "run")
 
 
+@pytest.mark.parametrize("name", ["checkpoints", "rows"])
+@pytest.mark.parametrize("link", [False, True])
+def test_a_file_in_the_place_of_a_folder_of_the_run_is_named(
+    name: str, link: bool, tmp_path: Path
+) -> None:
+    opened(tmp_path / "run").lock.close()
+    path = tmp_path / "run" / name
+    if link:
+        path.symlink_to(tmp_path / "nowhere")
+    else:
+        path.write_text("")
+    assert f"{path} is not a folder" in refused(tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", ["config.json", "progress.json", "rows.parquet", "timing.jsonl"])
+def test_a_folder_in_the_place_of_a_file_of_the_run_is_named(name: str, tmp_path: Path) -> None:
+    started(tmp_path / "run")
+    (tmp_path / "run" / name).unlink(missing_ok=True)
+    (tmp_path / "run" / name).mkdir()
+    assert f"{name} is a folder" in refused(tmp_path / "run")
+
+
+def test_rows_without_a_result_or_a_checkpoint_are_not_written_over(tmp_path: Path) -> None:
+    directory = opened(tmp_path / "run")
+    (tmp_path / "run" / "rows.parquet").write_bytes(b"results")
+    with pytest.raises(UserError, match=r"result\.json is gone, and what its rows were made of"):
+        directory.result()
+
+
 def test_a_place_that_cannot_be_written_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

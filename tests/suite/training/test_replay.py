@@ -152,8 +152,8 @@ def test_checkpoint_files_restore_the_replay_though_overwritten_segments_are_del
 ) -> None:
     original, done = replay(capacity=capacity), 0
     with tempfile.TemporaryDirectory() as folder:
-        store = CheckpointStore(Path(folder) / "checkpoints")
-        for round_, count in enumerate(steps):
+        store = CheckpointStore(Path(folder) / "checkpoints", "mtsac-s0")
+        for round_, count in enumerate(steps, 1):
             fill(original, count, first=done)
             done += count
             store.save(
@@ -164,7 +164,7 @@ def test_checkpoint_files_restore_the_replay_though_overwritten_segments_are_del
                 original.capacity,
                 None,
             )
-        loaded = CheckpointStore(Path(folder) / "checkpoints").load()
+        loaded = CheckpointStore(Path(folder) / "checkpoints", "mtsac-s0").load()
         assert loaded is not None
         # No more of them than cover the ring: else a long run fills the disk.
         assert sum(len(segment["rows"][0]) for _, segment in loaded.segments[1:]) <= capacity
