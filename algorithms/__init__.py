@@ -18,6 +18,7 @@ ALGORITHMS: dict[str, str] = {
     "moore": "algorithms.moore:MOORE",
     "paco": "algorithms.paco:PaCo",
     "film": "algorithms.film:FiLM",
+    "care": "algorithms.care:CARE",
 }
 """The built-in algorithms. Other packages add theirs under the entry-point group below."""
 
