@@ -48,7 +48,8 @@ def batch_of(algorithm: MultiTaskSAC, purpose: Any = "update") -> Batch:
     batch = Batch(
         observations,
         torch.rand(TASKS, SAMPLES, 4, generator=random) * 2 - 1,
-        torch.rand(TASKS, SAMPLES, generator=random) * 10,
+        # some tasks punish, so that their critics pull apart
+        torch.rand(TASKS, SAMPLES, generator=random) * torch.tensor([10, -10, 10, -10])[:, None],
         torch.randn(TASKS, SAMPLES, 39, generator=random),
         torch.zeros(TASKS, SAMPLES),
         {k: torch.cat([d.extras[k] for d in decisions], 1) for k in algorithm.extras},
@@ -268,7 +269,7 @@ def test_cagrad_finds_the_minimum_and_rescales() -> None:
     grid = torch.stack([ticks.repeat_interleave(101), ticks.repeat(101)], 1)
     grid = torch.cat([grid, 1 - grid.sum(1, keepdim=True)], 1)
     grid = grid[grid[:, 2] >= -1e-9]
-    assert objective(w) <= objective(grid).min() + 1e-4
+    assert objective(w) <= objective(grid).min() + 1e-3
     strength = (a - 1 / 3).sum()
     for rescale, divisor in {"1+c2": 1 + c**2, "1+lambda": 1 + strength, "1+c": 1 + c}.items():
         torch.testing.assert_close(cagrad(g @ g.T, c, rescale, 2000, 1.0, 0.5), a / divisor)
@@ -294,7 +295,7 @@ def test_gradnorm_trains_its_weights() -> None:
     """
     algorithm = made("mlp", combine="gradnorm", gradnorm_kappa=0.0, gradnorm_rate=0.05)
     batch = batch_of(algorithm)
-    rewards = batch.rewards * torch.tensor([1.0, 3.0, 10.0, 30.0])[:, None]
+    rewards = batch.rewards * torch.tensor([1.0, 1.5, 2.0, 3.0])[:, None]
     batch = batch._replace(rewards=rewards)
     algorithm.check_slices(batch)
     ready, state = algorithm.prepared(algorithm.state, batch), algorithm.state
