@@ -185,12 +185,8 @@ def cagrad(
             velocity = momentum * velocity + w * (slope - w @ slope)
             logits = logits - rate * velocity
     strength = reach / (best_root + epsilon)
-    divisors: dict[str, float | Tensor] = {
-        "none": 1.0,
-        "1+c2": 1 + c**2,
-        "1+lambda": 1 + strength,
-        "1+c": 1 + c,
-    }
+    one = torch.ones_like(strength)
+    divisors = {"none": one, "1+c2": one + c**2, "1+lambda": one + strength, "1+c": one + c}
     return (1 / len(gram) + strength * best) / divisors[rescale]
 
 
