@@ -282,9 +282,8 @@ class CARE(MultiTaskSAC):
         return mean, s.log_std_min + share * (s.log_std_max - s.log_std_min)
 
     def values(self, weights: AllWeights, inputs: Tensor, phase: Phase, given: Given) -> Tensor:
-        observations, actions = inputs.split(
-            [self.problem.observation_size, self.problem.action_size], -1
-        )
+        sizes = [self.problem.observation_size, self.problem.action_size]
+        observations, actions = torch.split(inputs, sizes, -1)
         inputs = torch.cat([self.encoded(weights, observations), actions], -1)
         return super().values(weights, inputs, phase, given)
 

@@ -1,6 +1,6 @@
 """Trains tiny learners, compiled, and saves what came out: one process per compiler cache.
 
-    python compiled_updates.py FILE NAME ...
+python compiled_updates.py FILE NAME ...
 """
 
 from __future__ import annotations

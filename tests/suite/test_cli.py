@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -59,6 +60,7 @@ def options() -> Iterator[Option]:
 
 OPTIONS = list(options())
 OTHER_STRINGS = {
+    "metadata": "words.npy",
     "seeds": "0,1",
     "tasks": "reach-v3,push-v3",
     "results": "a/b",
@@ -97,6 +99,8 @@ def test_any_field_can_be_overridden_and_counts_for_the_identity_unless_it_is_ex
         arguments += ["--device", "cuda"]
     elif option.name == "update_order":
         arguments += ["--task-loss-threshold", "inf"]
+    elif option.name == "w_reset":
+        arguments += ["--update-order", "simultaneous", "--task-loss-threshold", "3000"]
     config = parse(arguments)
     assert option.value(config) == wanted
     assert type(option.value(config)) is type(wanted)
@@ -106,6 +110,7 @@ def test_any_field_can_be_overridden_and_counts_for_the_identity_unless_it_is_ex
     # And nothing else changed, but for what goes with it.
     companions = {"tasks": {"steps"}, "update_order": {"task_loss_threshold"}}
     companions |= {"task_loss_threshold": {"update_order"}, "precision": {"device"}}
+    companions |= {"w_reset": {"update_order", "task_loss_threshold"}}
     allowed = {option.name} | companions.get(option.name, set())
     shared = [o for o in OPTIONS if o.part != "settings" or o.algorithm == option.algorithm]
     assert {o.name for o in shared if o.value(config) != o.value(base)} <= allowed
@@ -186,8 +191,7 @@ def test_every_setting_of_an_algorithm_names_its_source(algorithm: str) -> None:
     settings = settings_of(algorithm)
     for f in fields(settings):
         text = docstrings(settings)[f.name]
-        sources = ("scaling", "D2R", "MEGA", "choice")
-        assert any(source in text for source in sources), f"{f.name}: {text}"
+        assert re.search(r"\[[^\]]{2,}\]", text), f"{f.name}: {text}"
         assert f.default is not MISSING
 
 

@@ -261,9 +261,11 @@ def test_a_dry_run_prints_the_plan_and_does_nothing_else(
     assert main(["sweep", *arguments]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("sweep matched-demo: ")
-    assert len(lines) == 2 + 5 + 1
+    # Every algorithm, and MT-SAC at the size of each of the others.
+    shown = 2 * len(ALGORITHMS) - 1
+    assert len(lines) == 2 + shown + 1
     assert all(" 0,1 " in line for line in lines[2:-1])
-    assert lines[-1].startswith("10 runs, 0 done; about ")
+    assert lines[-1].startswith(f"{2 * shown} runs, 0 done; about ")
     assert "GB while they run" in lines[-1]
     assert not (tmp_path / "r").exists()
 
