@@ -1,10 +1,6 @@
 """Trains tiny learners, compiled, and saves what came out: one process per compiler cache.
 
-<<<<<<< HEAD
-python compiled_updates.py eager|compiled FILE
-=======
-    python compiled_updates.py FILE NAME ...
->>>>>>> c313148 (The compile test compiles three times in all)
+python compiled_updates.py FILE NAME ...
 """
 
 from __future__ import annotations
