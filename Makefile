@@ -27,10 +27,10 @@ RUNS ?=
 # Handed to pip when the environment is built.
 PIP_ARGS ?=
 
-.PHONY: help bench scale sweep status tables plots report test check verify-env storm perf clean
+.PHONY: help bench scale sweep status check-algorithm tables plots report test check verify-env storm perf clean
 
 help:  ## Show what can be made
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
@@ -50,6 +50,9 @@ sweep: $(VENV)/.ready  ## Train a grid of runs: SWEEP, LAUNCHER, DRY_RUN, ARGS, 
 
 status: $(VENV)/.ready  ## Where the runs of a sweep stand: SWEEP, ARGS, and what sweep was given
 	@$(RUN) -m suite status $(SWEEP) $(OPTIONS) $(ARGS)
+
+check-algorithm: $(VENV)/.ready  ## Try whether an algorithm keeps the contract: ALG=my_module:MyAlgorithm
+	@$(RUN) -m suite check-algorithm $(call option,ALG,alg)
 
 plots: $(VENV)/.ready  ## Draw the figures of RUNS to results/figures
 	@$(RUN) -m analysis plots $(RUNS) $(ARGS)

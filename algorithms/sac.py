@@ -530,6 +530,7 @@ class MultiTaskSAC(Algorithm):
         return {
             "tensors": dict(self.state),
             "generators": {name: own.get_state() for name, own in self.generators.items()},
+            "due_updates": self.due_updates,
             **{name: part.state_dict() for name, part in self.stateful.items()},
         }
 
@@ -545,6 +546,7 @@ class MultiTaskSAC(Algorithm):
             value.copy_(tensors[name])
         for name, own in self.generators.items():
             own.set_state(state["generators"][name])
+        self.due_updates = state["due_updates"]
         for name, part in self.stateful.items():
             part.load_state_dict(state[name])
 

@@ -72,6 +72,13 @@ def status(arguments: Arguments) -> int:
     return status(question)
 
 
+def check_algorithm(arguments: Arguments) -> int:
+    """Whether a method keeps the contract."""
+    from suite.check_algorithm import command
+
+    return command(arguments)
+
+
 def film(arguments: Arguments) -> int:
     """Pictures of what a run's policy does."""
     for folder in arguments:
@@ -87,6 +94,7 @@ COMMANDS: dict[str, tuple[Callable[[Arguments], int], str]] = {
     "scale": (scale, "the widths at which algorithms have given parameter counts"),
     "sweep": (sweep, "train a grid of runs, on this machine or a cluster"),
     "status": (status, "where the runs of a sweep stand, what failed and why"),
+    "check-algorithm": (check_algorithm, "try whether an algorithm keeps the contract"),
     "film": (film, "draw an episode of a run's policy on each task"),
 }
 
@@ -131,7 +139,7 @@ def carried_out(arguments: list[str]) -> int:
 def usage() -> str:
     """What can be typed."""
     lines = [USAGE, "", "commands (add --help behind one for its options):"]
-    lines += [f"  {name:9} {text}" for name, (_, text) in COMMANDS.items()]
+    lines += [f"  {name:15} {text}" for name, (_, text) in COMMANDS.items()]
     lines += ["", "presets:", *(f"  {name:9} {text}" for name, text in PRESETS.items())]
     lines.append(f"  {'d2r, …':9} the protocol of that algorithm's paper, whoever is trained")
     return "\n".join(lines)

@@ -1,0 +1,41 @@
+"""`check-algorithm`: whether a method keeps the contract, as a table of points."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from suite.messages import UserError
+from suite.options import HELP, split
+from suite.presets import OPEN, algorithm_of
+
+HELP_TEXT = """usage: python -m suite check-algorithm --alg my_module:MyAlgorithm
+
+Tries every point of the contract between an algorithm and the suite on a tiny problem, in seconds:
+that it acts, learns, can be measured, counted, saved and resumed to the bit. The exit status is 1
+where a point fails.
+
+  --alg      a registered algorithm, or package.module:Class"""
+SIGNS = {True: "passed", False: "FAILED", None: "not tried"}
+
+
+def command(arguments: Sequence[str]) -> int:
+    """`python -m suite check-algorithm`: prints the table."""
+    if set(HELP) & set(arguments):
+        print(HELP_TEXT)
+        return 0
+    given = split(arguments)
+    if unknown := sorted(given.keys() - {"alg"}):
+        raise UserError(f"check-algorithm takes --alg alone, not --{unknown[0]}")
+    name = given.get("alg")
+    if not name:
+        raise UserError("alg: no algorithm given; add --alg my_module:MyAlgorithm")
+    kind = algorithm_of(name)
+    from algorithms.check import check
+
+    points = check(kind, OPEN)
+    width = max(len(point.name) for point in points)
+    for point in points:
+        print(f"{point.name:{width}}  {SIGNS[point.passed]:9}  {point.change}".rstrip())
+    failed = sum(point.passed is False for point in points)
+    print(f"{name}: {failed} of {len(points)} points failed" if failed else f"{name}: all passed")
+    return int(failed > 0)
