@@ -215,12 +215,13 @@ def is_measured(trial: Trial) -> None:
         demand(found, f"probe: all gradients of {name} are zero")
     sizes = {name: sum(w.numel() for w in p.weights.values()) for name, p in probes.items()}
     counts, actor = algorithm.parameter_counts(), sizes.pop("actor")
-    demand(
-        counts.actor == actor, f"parameter_counts: the actor has {actor:,}, not {counts.actor:,}"
-    )
-    seen = sum(sizes.values())
-    enough = counts.critic >= seen
-    demand(enough, f"parameter_counts: critics have {seen:,} and more, not {counts.critic:,}")
+    # What the two share counts once, as either's.
+    shared = sum(size for name, size in sizes.items() if not name.startswith("critic"))
+    fits = counts.actor in (actor, actor + shared)
+    demand(fits, f"parameter_counts: the actor has {actor:,}, not {counts.actor:,}")
+    critics, seen = counts.critic + counts.actor - actor, sum(sizes.values())
+    enough = critics >= seen
+    demand(enough, f"parameter_counts: critics have {seen:,} and more, not {critics:,}")
 
 
 def looking_changes_nothing(trial: Trial) -> None:
@@ -231,8 +232,11 @@ def looking_changes_nothing(trial: Trial) -> None:
     before = state_of(watched)
     with alike(0):
         batch = transitions(trial.build(), 0)
-        for name, look in (("probe", lambda: watched.probe(batch, 0)),
-                           ("report", lambda: watched.report(batch._replace(extras={})))):  # fmt: skip
+        looks: dict[str, Callable[[], object]] = {
+            "probe": lambda: watched.probe(batch, 0),
+            "report": lambda: watched.report(batch._replace(extras={})),
+        }
+        for name, look in looks.items():
             look()
             where = differs(before, state_of(watched))
             demand(where is None, f"{name} changes {words(where)}")
@@ -345,10 +349,12 @@ def the_seed_decides(trial: Trial) -> None:
     mode = [a.act(x, explore=False).actions.clone() for a in (one, other)]
     demand(not torch.equal(*mode), "another seed starts with the same policy: use problem.seed")
     with alike(0):
-        drawn = [
+        mine, others = (
             a.act(x, explore=True).actions - m for a, m in zip((one, other), mode, strict=True)
-        ]
-    demand(not torch.allclose(*drawn, atol=1e-2), "another seed explores alike: use problem.seed")
+        )
+    # A policy may start with next to no noise.
+    alike_drawn = torch.allclose(mine, others, rtol=1e-2, atol=1e-5)
+    demand(not alike_drawn, "another seed explores alike: use problem.seed")
 
 
 FIRST: dict[str, Callable[[Trial], None]] = {

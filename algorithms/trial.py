@@ -92,7 +92,7 @@ def made_up(*shape: int, seed: int) -> Tensor:
 def transitions(algorithm: Algorithm, seed: int, tasks: int = T, envs: int = N) -> Batch:
     """Made-up transitions, with the method's own actions and extras."""
     observations = made_up(tasks, B, 39, seed=10 * seed)
-    decisions = [algorithm.act(part, explore=True) for part in observations.split(envs, 1)]
+    decisions = [algorithm.act(part, explore=True) for part in torch.split(observations, envs, 1)]
     return Batch(
         observations,
         torch.cat([d.actions for d in decisions], 1),
