@@ -6,21 +6,39 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from test_seeds_speed import learner
 
+from algorithms import load
+from algorithms.algorithm import Problem
+from algorithms.parts.randomness import generator
 from suite.presets import preset
 from suite.sizes import matched
 from suite.training.learner import Learner
+from suite.training.replay import Replay
 
 pytest.importorskip("pytest_benchmark")
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 STEPS = 200  # of a turn
 TURNS = 5
+
+
+def learner(algorithm: str, sizes: str, **fields: Any) -> Learner:
+    """A compiled algorithm with a preset's sizes, but for `fields`, on a filled replay."""
+    config, device = preset(sizes, algorithm, "MT10"), torch.device("cuda")
+    made = load(algorithm)(replace(config.settings, **fields), Problem(config.tasks, device=device))
+    replay = Replay(10, 2000, made.extras, device, generator(0, "replay", device))
+    replay.rows.normal_()
+    replay.written = replay.capacity
+    replay.held.fill_(replay.size)
+    for key, stored in made.act(replay.rows[..., :39], explore=True).extras.items():
+        replay.extras[key] = stored
+    made.compile()
+    return Learner(made, replay, config.training.batch_per_task)
 
 
 def milliseconds(one: Learner) -> float:
@@ -45,7 +63,7 @@ def precision(request: Any) -> Any:
 
 @pytest.mark.parametrize("width", [400, 1024, 2048, 4096])
 def test_mtsac_update(benchmark: Any, width: int, precision: str) -> None:
-    one = learner("mtsac", "scaling", (0,), "cuda", actor_width=width, critic_width=width)
+    one = learner("mtsac", "scaling", actor_width=width, critic_width=width)
     taken = benchmark.pedantic(milliseconds, (one,), rounds=1)
     benchmark.extra_info.update(milliseconds=taken, graph=one.learning.graph is not None)
     print(f"\nmtsac {width}, MT10, {precision}: {taken:.3f} ms an update on a GPU")
@@ -57,8 +75,8 @@ def test_routed_update_over_mtsacs_of_the_same_size(
 ) -> None:
     plain = matched(preset("scaling", "mtsac", "MT10"), algorithm, "scaling").settings
     widths = {net: getattr(plain, net) for net in ("actor_width", "critic_width")}
-    routed = learner(algorithm, "scaling", (0,), "cuda")
-    mtsac = learner("mtsac", "scaling", (0,), "cuda", **widths)
+    routed = learner(algorithm, "scaling")
+    mtsac = learner("mtsac", "scaling", **widths)
 
     def measure() -> tuple[float, float]:
         return milliseconds(routed), milliseconds(mtsac)

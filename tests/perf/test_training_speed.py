@@ -22,6 +22,7 @@ from suite.presets import preset
 from suite.runs.directory import RunDirectory
 from suite.runs.progress import Progress
 from suite.training.build import build
+from suite.training.compiling import compile_learners
 from suite.training.train import Trainer
 
 pytest.importorskip("pytest_benchmark")
@@ -47,27 +48,39 @@ class Clock:
         setattr(owner, method, call)
 
 
-def trainer(algorithm: str, sizes: str, folder: Path) -> Trainer:
+def trainer(algorithm: str, sizes: str, seeds: int, folder: Path) -> Trainer:
     config = preset(sizes, algorithm, "MT10")
     config = replace(
         config,
         task=replace(config.task, horizon=HORIZON),
         training=replace(config.training, random_steps=HORIZON, buffer_per_task=2000),
-        execution=replace(config.execution, results=str(folder)),
+        execution=replace(config.execution, results=str(folder), seeds=str(seeds)),
     )
-    return build([config], [RunDirectory(config)], Progress("", 10**9))
+    runs = config.each_seed()
+    made = build(runs, [RunDirectory(run) for run in runs], Progress("", 10**9))
+    compile_learners(made, "compiled")
+    return made
 
 
-@pytest.mark.parametrize("sizes", ["quick", "scaling"])
-@pytest.mark.parametrize("algorithm", ["mtsac", "mega", "d2r"])
-def test_training(benchmark: Any, tmp_path: Path, algorithm: str, sizes: str) -> None:
-    made = trainer(algorithm, sizes, tmp_path)
+@pytest.mark.parametrize(
+    ("algorithm", "sizes", "seeds"),
+    [
+        ("mtsac", "quick", 1),
+        ("mtsac", "quick", 5),
+        ("mega", "quick", 1),
+        ("d2r", "quick", 1),
+        ("mtsac", "scaling", 1),
+    ],
+)
+def test_training(benchmark: Any, tmp_path: Path, algorithm: str, sizes: str, seeds: int) -> None:
+    made = trainer(algorithm, sizes, seeds, tmp_path)
     try:
         made.train_round()  # random actions
         clock = Clock()
-        clock.watch(made.algorithm, "act", "act")
-        clock.watch(made.algorithm, "update", "update")
-        clock.watch(made.replay, "sample", "update")
+        for run in made.runs:
+            clock.watch(run.algorithm, "act", "act")
+            clock.watch(run.algorithm, "update", "update")
+            clock.watch(run.replay, "sample", "update")
         clock.watch(made.envs, "send", "envs")
         clock.watch(made.envs, "receive", "envs")
         clock.watch(made.envs, "reset", "envs")
@@ -76,12 +89,12 @@ def test_training(benchmark: Any, tmp_path: Path, algorithm: str, sizes: str) ->
         made.envs.close()
         made.evaluation_envs.close()
     total = benchmark.stats["mean"]
-    steps = made.config.steps_per_round / total
+    steps = seeds * made.config.steps_per_round / total
     shares = {name: seconds / total for name, seconds in clock.seconds.items()}
     shares["loop"] = 1 - sum(shares.values())
     benchmark.extra_info.update(steps_per_second=steps, **shares)
     parts = ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
     print(
-        f"\n{algorithm}, MT10, {sizes}: {steps:,.0f} env steps/s "
+        f"\n{algorithm}, MT10, {sizes}, {seeds} seeds: {steps:,.0f} env steps/s "
         f"({torch.get_num_threads()} learner threads): {parts}"
     )
