@@ -1,0 +1,25 @@
+"""Training from Python: the rows that the command line would leave, as a DataFrame."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from smoke_runs import call, smoke_arguments
+
+import suite
+from suite.messages import UserError
+
+
+def test_the_rows_are_those_of_the_command_line(tmp_path: Path) -> None:
+    fields = {"preset": "smoke", "tasks": "reach,push", "threads": 1, "workers": 1}
+    rows = suite.train("mtsac", **fields, results=str(tmp_path / "python"))
+    run = call(smoke_arguments("mtsac", tmp_path / "line"), tmp_path / "line")
+    pd.testing.assert_frame_equal(rows, pd.read_parquet(run.path / "rows.parquet"))
+    assert {"success", "return", "success/mean"} <= set(rows.metric)
+
+
+def test_what_is_wrong_is_said_in_a_line() -> None:
+    with pytest.raises(UserError, match="did you mean actor-width"):
+        suite.train("mtsac", actor_widht=3)
