@@ -33,7 +33,7 @@ from algorithms.parts.layers import (
     zero,
 )
 from algorithms.parts.network import Network
-from algorithms.sac import AllWeights, Given, MultiTaskSAC, Phase, SACSettings
+from algorithms.sac import AllWeights, Given, MultiTaskSAC, Phase, Purpose, SACSettings
 
 
 @dataclass(frozen=True)
@@ -91,23 +91,20 @@ class CARESettings(SACSettings):
 
 
 class Context(nn.Module):
-    """Describes each task by a vector, [T, size], from a learned table or from metadata [T, D]."""
+    """Describes each task by a vector, from a learned table or from metadata of a size."""
 
-    metadata: Tensor | None
-
-    def __init__(self, tasks: int, size: int, init: Init, metadata: Tensor | None) -> None:
+    def __init__(self, tasks: int, size: int, init: Init, metadata: int = 0) -> None:
         super().__init__()
         dense = partial(linear, weight=init, bias=zero)
-        self.register_buffer("metadata", metadata, persistent=False)
-        if metadata is None:
-            self.table = TaskTable(tasks, size, standard_normal)
+        if metadata:
+            self.projection = stacked(dense, metadata, 2 * size, size)
         else:
-            self.projection = stacked(dense, metadata.shape[-1], 2 * size, size)
+            self.table = TaskTable(tasks, size, standard_normal)
         self.trunk = stacked(dense, size, size, size, size)
 
-    def forward(self) -> Tensor:
-        known = self.metadata
-        task = self.table() if known is None else self.projection(torch.relu(known))
+    def forward(self, metadata: Tensor | None = None) -> Tensor:
+        """Metadata [T, D], if there is any → [T, size]."""
+        task = self.table() if metadata is None else self.projection(torch.relu(metadata))
         context: Tensor = self.trunk(torch.relu(task))
         return context
 
@@ -163,9 +160,9 @@ class AttentiveNetwork(nn.Module):
         super().__init__()
         self.context, self.encoder, self.torso = context, encoder, torso
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, metadata: Tensor | None = None) -> Tensor:
         """[T, B, in] → [T, B, out]."""
-        output: Tensor = self.torso(self.encoder(x, self.context()))
+        output: Tensor = self.torso(self.encoder(x, self.context(metadata)))
         return output
 
 
@@ -192,7 +189,7 @@ class CARE(MultiTaskSAC):
 
     def build_networks(self) -> dict[str, Network]:
         path, tasks = self.settings.metadata, self.problem.tasks
-        self.metadata = described(path, tasks) if path else None
+        self.metadata = described(path, tasks).to(self.problem.device) if path else None
         networks, device = super().build_networks(), self.problem.device
         if self.shared:
             networks["encoder"] = Network(self.build_encoder, device)
@@ -220,7 +217,7 @@ class CARE(MultiTaskSAC):
             return Torso(read, outputs, width, depth, self.weight, head)
         size = self.size(width)
         return AttentiveNetwork(
-            Context(self.tasks, size, self.weight, self.metadata),
+            Context(self.tasks, size, self.weight, self.metadata_size),
             MixedEncoder(inputs, size, self.weight, self.settings),
             Torso(2 * size, outputs, width, depth, self.weight, head),
         )
@@ -233,7 +230,12 @@ class CARE(MultiTaskSAC):
     def build_context(self) -> nn.Module:
         """The context that actor and critics share."""
         size = self.size(self.settings.actor_width)
-        return Context(self.tasks, size, self.weight, self.metadata)
+        return Context(self.tasks, size, self.weight, self.metadata_size)
+
+    @property
+    def metadata_size(self) -> int:
+        """Numbers that metadata give of a task; 0 where there are none."""
+        return 0 if self.metadata is None else self.metadata.shape[-1]
 
     def size(self, width: int) -> int:
         """Width of encoder and context in front of layers of this width."""
@@ -260,18 +262,31 @@ class CARE(MultiTaskSAC):
         rate: float = self.settings.encoder_polyak
         return rate if name == "encoder" else super().polyak_of(name)
 
-    def encoded(self, weights: AllWeights, observations: Tensor) -> Tensor:
-        """What actor and critics read of observations, [T, B, ...]."""
+    def given(self, purpose: Purpose, samples: int, random: torch.Generator) -> dict[str, Tensor]:
+        given = super().given(purpose, samples, random)
+        return given if self.metadata is None else {**given, "metadata": self.metadata}
+
+    def output_of(self, name: str, weights: AllWeights, inputs: Tensor, given: Given) -> Tensor:
+        """The actor or the critics on observations, which actions may follow: [..., T, B, out]."""
+        known = () if self.metadata is None else (given["metadata"],)
+        network, own = self.networks[name], weights[name]
         if not self.shared:
-            return observations
-        context = self.networks["context"](weights["context"])
-        result: Tensor = self.networks["encoder"](weights["encoder"], observations, context)
-        return result
+            output: Tensor = network(own, inputs, *known)
+            return output
+        observations = inputs[..., : self.problem.observation_size]
+        context = self.networks["context"](weights["context"], *known)
+        encoded = self.networks["encoder"](weights["encoder"], observations, context)
+        actions = inputs[..., self.problem.observation_size :]
+        output = network(own, torch.cat([encoded, actions], -1))
+        return output
 
     def policy(
         self, weights: AllWeights, observations: Tensor, phase: Phase, given: Given
     ) -> tuple[Tensor, Tensor]:
-        return super().policy(weights, self.encoded(weights, observations), phase, given)
+        return self.mean_and_log_std(self.output_of("actor", weights, observations, given))
+
+    def values(self, weights: AllWeights, inputs: Tensor, phase: Phase, given: Given) -> Tensor:
+        return self.output_of("critic", weights, inputs, given)
 
     def mean_and_log_std(self, output: Tensor) -> tuple[Tensor, Tensor]:
         s = self.settings
@@ -280,12 +295,6 @@ class CARE(MultiTaskSAC):
         mean, log_std = output.chunk(2, -1)
         share = (torch.tanh(log_std) + 1) / 2
         return mean, s.log_std_min + share * (s.log_std_max - s.log_std_min)
-
-    def values(self, weights: AllWeights, inputs: Tensor, phase: Phase, given: Given) -> Tensor:
-        sizes = [self.problem.observation_size, self.problem.action_size]
-        observations, actions = torch.split(inputs, sizes, -1)
-        inputs = torch.cat([self.encoded(weights, observations), actions], -1)
-        return super().values(weights, inputs, phase, given)
 
     def parameter_counts(self) -> ParameterCounts:
         """A shared encoder and its context count as the actor's, which needs them to act."""
@@ -298,7 +307,9 @@ class CARE(MultiTaskSAC):
         return {**super().state_dict(), **own}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        if self.metadata is not None and not torch.equal(state["metadata"].cpu(), self.metadata):
+        if self.metadata is not None and not torch.equal(
+            state["metadata"].to(self.metadata), self.metadata
+        ):
             raise ValueError(f"metadata: {self.settings.metadata} is not what the run began with")
         super().load_state_dict(state)
 

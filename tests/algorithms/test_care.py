@@ -54,7 +54,7 @@ def test_equals_the_public_network(case: str) -> None:
     data = load(f"care_{case}")
     settings = CARESettings(**RX, attention_temperature=data["in/temperature"].item())
     net = AttentiveNetwork(
-        Context(3, 6, he_uniform, None),
+        Context(3, 6, he_uniform),
         MixedEncoder(7, 6, he_uniform, settings),
         Torso(12, 4, 12, 2, he_uniform, (zero, zero)),
     )
@@ -162,6 +162,23 @@ def test_the_log_std_is_bound_by_a_tanh() -> None:
     assert log_std.flatten().tolist() == [-9.0, 2.0]
     _, log_std = tiny(log_std_bound="clamp").mean_and_log_std(torch.zeros(1, 1, 4))
     assert log_std.flatten().tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("encoder", ["shared", "separate"])
+def test_each_task_is_described_by_its_own_metadata(
+    encoder: str, tmp_path: Path, batch: Batch
+) -> None:
+    path = tmp_path / "tasks.npy"
+    outputs = []
+    for third in (1.0, 2.0):
+        np.save(path, np.array([[1.0, 0.5]] * 2 + [[third, -1.0]]))
+        algorithm = tiny(encoder=encoder, metadata=str(path))
+        decision = algorithm.act(batch.observations[:1].expand(T, -1, -1), explore=False)
+        outputs.append(decision.actions)
+        assert torch.equal(decision.actions[0], decision.actions[1])
+        algorithm.update(batch)
+    assert torch.equal(outputs[0][:2], outputs[1][:2])
+    assert not torch.equal(outputs[0][2], outputs[1][2])
 
 
 def test_metadata_is_read_by_name_and_trains_no_table(tmp_path: Path, batch: Batch) -> None:
