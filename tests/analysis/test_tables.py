@@ -98,7 +98,7 @@ def test_published_results_stand_beside_ours_with_their_protocol(
     assert {row["horizon"] for row in theirs} == {500}
     soft = next(row for row in theirs if row["method"] == "Soft Modules")
     assert soft["IQM over seeds"] == Estimate(0.812, 0.77, 0.865, 0)
-    assert soft["steps"] == 20_000_000 and soft["seeds"] is None
+    assert soft["steps"] == 20_000_000 and soft["seeds"] == 10
     assert {row["task set"] for row in rows} == {"MT10"}
     mega = next(row for row in rows if row["method"] == "MEGA")
     assert mega["IQM over seeds"] is None and mega["goals"] == "fixed"
@@ -183,7 +183,7 @@ def test_all_tables_are_written_in_three_forms(two_methods: Path, tmp_path: Path
 
 def test_published_rows_have_source_protocol_and_numbers() -> None:
     rows = published()
-    assert len(rows) == 48
+    assert len(rows) == 100
     assert (rows["source"] != "").all()
     success = rows[rows["metric"] == "success"]
     for name in ("value", "low", "high"):
@@ -193,6 +193,14 @@ def test_published_rows_have_source_protocol_and_numbers() -> None:
     width = success[(success["actor_width"] == 1024) & (success["critic_width"] == 1024)]
     stated = width[width["statistic"] != ""].set_index("task_set")["value"]
     assert stated.to_dict() == {"MT10": 0.87, "MT25": 0.739, "MT50": 0.727}
+    paco = success[(success["method"] == "PaCo") & (success["task_set"] == "MT10")]
+    by_protocol = paco.set_index(["horizon", "reward_version", "note"])["value"].to_dict()
+    assert by_protocol == {
+        (500.0, "v2", ""): 0.738,
+        (500.0, "v2", "second-hand"): 0.736,
+        (500.0, "v1", "second-hand"): 0.262,
+        (150.0, "v2", "second-hand"): 0.854,
+    }
 
 
 @pytest.mark.parametrize(
