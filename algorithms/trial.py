@@ -95,7 +95,7 @@ def transitions(algorithm: Algorithm, seed: int, tasks: int = T, envs: int = N) 
     decisions = [algorithm.act(part, explore=True) for part in torch.split(observations, envs, 1)]
     return Batch(
         observations,
-        torch.cat([d.actions for d in decisions], 1),
+        torch.cat([d.actions for d in decisions], 1).detach(),
         made_up(tasks, B, seed=10 * seed + 1).abs(),
         made_up(tasks, B, 39, seed=10 * seed + 2),
         (made_up(tasks, B, seed=10 * seed + 3) > 1).float(),
@@ -131,7 +131,7 @@ def one_step(algorithm: Algorithm, step: int) -> list[Any]:
     metrics = {k: v.clone() for k, v in algorithm.update(batch).items()}
     algorithm.end_episodes(outcomes(step))
     mode = algorithm.act(batch.observations, explore=False).actions
-    return [batch.actions.clone(), dict(batch.extras), metrics, mode.clone()]
+    return [batch.actions.clone(), dict(batch.extras), metrics, mode.detach().clone()]
 
 
 def leaves(state: Any, path: str = "") -> dict[str, Any]:

@@ -1,0 +1,68 @@
+"""The contract: kept by every algorithm of the registry, and each breach caught by its point."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from broken import BROKEN, Plain
+
+from algorithms import ALGORITHMS, load
+from algorithms.algorithm import Algorithm, Batch
+from algorithms.check import FIRST, IF_REPEATED, POINTS, check
+
+ALL = [*FIRST, *POINTS, *IF_REPEATED]
+HERE = ("horizon", "goals", "steps", "buffer_per_task", "evaluations", "eval_episodes")
+
+
+def failed(kind: type[Algorithm]) -> dict[str, str]:
+    """Points that failed, and what they say."""
+    points = check(kind)
+    assert [point.name for point in points] == ALL
+    return {point.name: point.change for point in points if point.passed is False}
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_the_registry_keeps_it(name: str) -> None:
+    assert failed(load(name)) == {}
+
+
+def test_a_plain_method_keeps_it() -> None:
+    assert failed(Plain) == {}
+
+
+@pytest.mark.parametrize(("point", "kind"), BROKEN, ids=[kind.__name__ for _, kind in BROKEN])
+def test_a_breach_is_caught_by_the_point_that_is_for_it(point: str, kind: type[Algorithm]) -> None:
+    found = check(kind, HERE if point.startswith("presets") else None)
+    assert [p.name for p in found if p.passed is False] == [point], found
+    change = next(p.change for p in found if p.name == point)
+    assert change and "\n" not in change
+
+
+def test_every_point_catches_something() -> None:
+    assert {point for point, _ in BROKEN} == set(ALL)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_the_mode_does_not_depend_on_the_number_of_samples(
+    name: str, build: Callable[..., Any]
+) -> None:
+    algorithm = build(name)
+    x = torch.randn(3, 7, 39, generator=torch.Generator().manual_seed(0))
+    alone = algorithm.act(x[:, 3:4], explore=False).actions
+    torch.testing.assert_close(alone, algorithm.act(x, explore=False).actions[:, 3:4])
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_a_failing_probe_leaves_no_trace(
+    name: str, build: Callable[..., Any], collect: Callable[..., Batch]
+) -> None:
+    algorithm, other = build(name), build(name)
+    batch = collect(algorithm)
+    collect(other)
+    with pytest.raises((RuntimeError, ValueError)):
+        algorithm.probe(batch._replace(actions=torch.zeros(3, 6, 7)), 0)
+    drawn = [a.update(batch)["actor_loss"] for a in (algorithm, other)]
+    assert torch.equal(*drawn)
