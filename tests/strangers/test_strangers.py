@@ -1,0 +1,73 @@
+"""Methods from outside, each one file: they pass the check, match sizes and resume to the bit."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from suite.presets import preset
+from suite.sizes import count, matched
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+DYING = HERE.parent / "suite" / "run_and_die.py"
+LINES = {
+    "soft_modules:SoftModules": 90,
+    "gradient_surgery:Surgery": 40,
+    "categorical:Categorical": 110,
+}
+every_method = pytest.mark.parametrize("method", LINES)
+
+
+def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """A Python of its own that finds the strangers' files."""
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{HERE}"}
+    return subprocess.run(
+        [sys.executable, *arguments], env=environment, capture_output=True, text=True, check=False
+    )
+
+
+@every_method
+def test_it_fits_in_a_file_of_its_own(method: str) -> None:
+    file = HERE / f"{method.partition(':')[0]}.py"
+    assert len(file.read_text().splitlines()) <= LINES[method]
+
+
+@every_method
+def test_it_passes_the_check(method: str) -> None:
+    run = python("-m", "suite", "check-algorithm", "--alg", method)
+    assert (run.returncode, run.stderr) == (0, ""), run.stdout
+    assert run.stdout.splitlines()[-1] == f"{method}: all passed"
+
+
+@every_method
+def test_sizes_are_matched_in_both_directions(method: str) -> None:
+    for trained, reference in ((method, "mtsac"), ("mtsac", method)):
+        config = matched(preset("scaling", trained, "MT10"), reference, "scaling")
+        found = count(trained, config.settings, config.tasks)
+        wanted = count(reference, preset("scaling", reference, "MT10").settings, config.tasks)
+        assert found.actor == pytest.approx(wanted.actor, rel=0.01)
+        assert found.critic == pytest.approx(wanted.critic, rel=0.01)
+
+
+@every_method
+def test_it_is_killed_and_resumes_to_the_bit(method: str, tmp_path: Path) -> None:
+    rows = []
+    for name, writes in (("whole", 0), ("killed", 11)):
+        bench = ["bench", "--alg", method, "--preset", "smoke", "--tasks", "reach,push"]
+        bench += ["--steps", "480", "--threads", "1", "--workers", "1"]
+        bench += ["--results", str(tmp_path / name)]
+        if writes:
+            dead = python(str(DYING), str(writes), "before", *bench)
+            assert dead.returncode == -signal.SIGKILL, dead.stdout + dead.stderr
+        run = python("-m", "suite", *bench)
+        assert run.returncode == 0, run.stdout + run.stderr
+        assert ("resuming at env step" in run.stdout) == bool(writes)
+        (found,) = (tmp_path / name).glob("*/rows.parquet")
+        rows.append(found.read_bytes())
+    assert rows[0] == rows[1]
