@@ -18,6 +18,8 @@ ALGORITHMS: dict[str, str] = {
     "moore": "algorithms.moore:MOORE",
     "paco": "algorithms.paco:PaCo",
     "film": "algorithms.film:FiLM",
+    "brc": "algorithms.brc:BRC",
+    "ars": "algorithms.ars:ARS",
     "care": "algorithms.care:CARE",
 }
 """The built-in algorithms. Other packages add theirs under the entry-point group below."""

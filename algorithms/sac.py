@@ -90,6 +90,9 @@ class SACSettings(CombineSettings):
     """Upper bound of log α: none [scaling], 0 [D2R]."""
     target_entropy: Annotated[float, Range(-1e6, 1e6)] = -4.0
     """Entropy that the temperatures steer to, in nats: minus the action size [scaling, D2R]."""
+    temperature_loss: Literal["log_alpha", "alpha"] = "log_alpha"
+    """What the excess entropy is multiplied by in the temperatures' loss: log α [scaling, D2R], or
+    α, whose gradient for log α is α times as large."""
     log_std_min: LogStd = -20.0
     """Lower clamp of the policy's log standard deviation [scaling, D2R]."""
     log_std_max: LogStd = 2.0
@@ -234,6 +237,10 @@ class MultiTaskSAC(Algorithm):
             return values[0]
         return values.amin(0) if self.settings.critic_reduction == "min" else values.mean(0)
 
+    def policy_value(self, outputs: Tensor) -> Tensor:
+        """The value [T, B] that the policy climbs, from the critics' outputs [C, T, B, V]."""
+        return self.reduced(self.value(outputs))
+
     def rewards(self, state: State, batch: Batch) -> Tensor:
         """The rewards [T, B] to learn from; reported returns never see them."""
         scaled: Tensor = self.settings.reward_scale * batch.rewards
@@ -265,6 +272,8 @@ class MultiTaskSAC(Algorithm):
         et al. (1812.05905), equation 18.
         """
         excess: Tensor = log_density.mean(-1) + self.settings.target_entropy
+        if self.settings.temperature_loss == "alpha":
+            excess = excess * state["log_temperature"].exp()
         return -excess
 
     def mend(self, state: State, batch: Batch, exploding: Tensor) -> None:
@@ -391,7 +400,7 @@ class MultiTaskSAC(Algorithm):
         mean, log_std = self.policy(weights, batch.observations, "policy", given)
         action, log_density = tanh_gaussian(mean, log_std, given["noise"])
         inputs = torch.cat([batch.observations, action], -1)
-        value = self.reduced(self.value(self.values(weights, inputs, "policy", given)))
+        value = self.policy_value(self.values(weights, inputs, "policy", given))
         loss = (given["temperature"][:, None] * log_density - value).mean(-1)
         return loss, {"log_density": log_density.detach()}
 

@@ -39,6 +39,20 @@ def standard_normal(tensor: Tensor, fan_in: int, fan_out: int) -> None:
     nn.init.normal_(tensor)
 
 
+def xavier_normal(tensor: Tensor, fan_in: int, fan_out: int) -> None:
+    """N(0, 2 / (fan-in + fan-out))."""
+    nn.init.normal_(tensor, std=math.sqrt(2 / (fan_in + fan_out)))
+
+
+def orthogonal(gain: float) -> Init:
+    """Orthogonal rows or columns of this norm."""
+
+    def init(tensor: Tensor, fan_in: int, fan_out: int) -> None:
+        nn.init.orthogonal_(tensor, gain)
+
+    return init
+
+
 def uniform(bound: float) -> Init:
     """U(±bound): output heads."""
 

@@ -1,0 +1,197 @@
+"""ARS, adaptive reward scaling and resets (Cho et al., ICML 2025; code ms-cho/ARS-MTRL).
+
+Rewards of every task are scaled so that their means are equal, and networks begin again a few times
+in a run while the replay stays. Both stand on any architecture: a class that names this one first
+and its settings are all that `class ScaledSoftModules(ScaledAndReset, SoftModules)` takes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from algorithms.algorithm import Batch, Outcomes, Problem
+from algorithms.fields import Depth, NotNegative, Positive, Range, Rate, Width
+from algorithms.parts.adam import State
+from algorithms.parts.layers import TaskLinear, linear, xavier_normal, zero
+from algorithms.sac import AllWeights, Given, MultiTaskSAC, Phase, Purpose, SACSettings
+
+
+@dataclass(frozen=True)
+class ScaleAndResetSettings(SACSettings):
+    """Reward scaling by task and scheduled resets [ARS: Cho et al., ICML 2025, and their code]."""
+
+    scale_rewards: bool = True
+    """Multiply each task's rewards so that all have the mean of the task with the largest one, as
+    it is when learning begins and at every reset [ARS]."""
+    reward_floor: Positive = 0.01
+    """Least mean reward that a task's factor is computed from [ARS]."""
+    resets: Annotated[int, Range(0, 1000)] = 4
+    """How often networks, temperatures and optimisers begin again, evenly over the run: 4 on MT10,
+    6 on MT50 [ARS]."""
+    updates_after_reset: Annotated[int, Range(0, 1_000_000)] = 1000
+    """Gradient steps after a reset, before the next action [ARS]."""
+
+
+@dataclass
+class Schedule:
+    """How far the run has come."""
+
+    rounds: int = 0
+    """Episodes that each environment has ended."""
+    resets: int = 0
+    """Resets so far."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Both numbers."""
+        return asdict(self)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Inverse of `state_dict`."""
+        self.rounds, self.resets = state["rounds"], state["resets"]
+
+
+class ScaledAndReset(MultiTaskSAC):
+    """Reward scaling and resets for the architecture of the class that stands next to this one.
+
+    Its settings derive from `ScaleAndResetSettings` and from the architecture's.
+    """
+
+    def __init__(self, settings: Any, problem: Problem) -> None:
+        super().__init__(settings, problem)
+        self.state["reward_factors"] = torch.ones(self.tasks, device=problem.device)
+        self.schedule = self.stateful["schedule"] = Schedule()
+
+    def rewards(self, state: State, batch: Batch) -> Tensor:
+        return super().rewards(state, batch) * state["reward_factors"][:, None]
+
+    def end_episodes(self, outcomes: Outcomes) -> None:
+        """Resets what is due, and says how many updates follow it."""
+        super().end_episodes(outcomes)
+        self.schedule.rounds += 1
+        learning = bool(self.state["actor.steps"] > 0)
+        due = learning and self.due()
+        if self.settings.scale_rewards and (due or not learning):
+            factors = reward_factors(outcomes.mean_rewards, self.settings.reward_floor)
+            self.state["reward_factors"].copy_(factors)
+        if due:
+            self.schedule.resets += 1
+            self.reset(f"reset {self.schedule.resets}")
+            self.due_updates = self.settings.updates_after_reset
+
+    def due(self) -> bool:
+        """Whether a reset stands at the end of this round: there are `resets` in the run, and none
+        at its end.
+        """
+        horizon, whole = self.problem.horizon, self.problem.locksteps
+        between = math.ceil(whole / (self.settings.resets + 1) / horizon)
+        rounds = self.schedule.rounds
+        return 0 < rounds * horizon < whole and rounds % between == 0
+
+    def report(self, batch: Batch) -> dict[str, list[float]]:
+        """Per task: the factor on its rewards."""
+        factors: list[float] = self.state["reward_factors"].tolist()
+        return {**super().report(batch), "reward_factor": factors}
+
+
+def reward_factors(means: Tensor, floor: float) -> Tensor:
+    """The largest of the tasks' mean rewards over each of them, [T]; none is less than `floor`."""
+    means = means.clamp(min=floor)
+    return means.max() / means
+
+
+# ARS on plain networks ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ARSSettings(ScaleAndResetSettings):
+    """Reward scaling and resets on plain networks with normalised critics [ARS]."""
+
+    adam_epsilon: Rate = 1e-8
+    gradient_clip: NotNegative = 0.0
+    clip_critics: Literal["jointly", "separately"] = "separately"
+    temperature_loss: Literal["log_alpha", "alpha"] = "alpha"
+
+    actor_width: Width = 400
+    """Units of each hidden layer of the actor: 400, or 1024 for the best result on MT50 [ARS]."""
+    actor_depth: Depth = 4
+    """Hidden layers of the actor [ARS]."""
+    critic_width: Width = 400
+    """Units of each hidden layer of each critic [ARS]."""
+    critic_depth: Depth = 4
+    """Hidden layers of each critic [ARS]."""
+    critic_norm: bool = True
+    """Normalise the critics' inputs and hidden layers, the task's one-hot among them [ARS]."""
+    policy_critics: Literal["reduced", "first"] = "first"
+    """Whose value the policy climbs: the critics' as reduced in targets, or the first one's
+    [ARS]."""
+
+
+class ARS(ScaledAndReset):
+    """See the module's docstring."""
+
+    Settings = ARSSettings
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "smoke": {"resets": 1, "updates_after_reset": 10},
+        # A run of minutes has no time to learn anew four times.
+        "quick": {"resets": 1, "updates_after_reset": 200},
+        "scaling": {"resets": lambda tasks: 4 if tasks <= 10 else 6},
+        # The authors evaluate with sampled actions, the suite with the policy's mode.
+        "published": {
+            "resets": lambda tasks: 4 if tasks <= 10 else 6,
+            "horizon": 500,
+            "goals": "random",
+            "reward_version": "v2",
+            "steps": lambda tasks: tasks * 2_000_000,
+            "random_steps": 25_000,
+            "batch_per_task": 100,
+            "buffer_per_task": lambda tasks: 1_000_000 if tasks <= 10 else 500_000,
+            "eval_episodes": 10,
+            "final_episodes": 10,
+        },
+    }
+    capturable = True
+
+    def build_actor(self) -> nn.Module:
+        s, p = self.settings, self.problem
+        width, init = s.actor_width, (xavier_normal, zero)
+        layers: list[nn.Module] = [TaskLinear(p.observation_size, self.tasks, width, *init)]
+        for _ in range(s.actor_depth - 1):
+            layers += [nn.ReLU(), linear(width, width, *init)]
+        return nn.Sequential(*layers, nn.ReLU(), linear(width, 2 * p.action_size, *init))
+
+    def build_critic(self) -> nn.Module:
+        s, p = self.settings, self.problem
+        inputs = p.observation_size + p.action_size + self.tasks
+        layers: list[nn.Module] = [nn.LayerNorm(inputs, eps=1e-6)] if s.critic_norm else []
+        for size in [inputs, *[s.critic_width] * (s.critic_depth - 1)]:
+            layers.append(linear(size, s.critic_width, xavier_normal, zero))
+            if s.critic_norm:
+                layers.append(nn.LayerNorm(s.critic_width, eps=1e-6))
+            layers.append(nn.Tanh())
+        return nn.Sequential(*layers, linear(s.critic_width, 1, xavier_normal, zero))
+
+    def given(self, purpose: Purpose, samples: int, random: torch.Generator) -> dict[str, Tensor]:
+        """The tasks' one-hots too: normalised with the rest of the input, they are no table."""
+        given = super().given(purpose, samples, random)
+        return {**given, "task": torch.eye(self.tasks, device=self.problem.device)}
+
+    def values(self, weights: AllWeights, inputs: Tensor, phase: Phase, given: Given) -> Tensor:
+        task = given["task"][:, None].expand(-1, inputs.shape[1], -1)
+        return super().values(weights, torch.cat([inputs, task], -1), phase, given)
+
+    def policy_value(self, outputs: Tensor) -> Tensor:
+        if self.settings.policy_critics == "first":
+            return self.value(outputs[:1])[0]
+        return super().policy_value(outputs)
+
+    def mean_and_log_std(self, output: Tensor) -> tuple[Tensor, Tensor]:
+        """A standard deviation of softplus + 1e-5, which nothing clamps."""
+        mean, raw = output.chunk(2, -1)
+        return mean, (functional.softplus(raw) + 1e-5).log()

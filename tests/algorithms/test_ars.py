@@ -1,0 +1,200 @@
+"""ARS: factors, resets and their schedule, on its own networks and on another architecture."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from algorithms.algorithm import Batch, Outcomes, Problem
+from algorithms.ars import ARS, ARSSettings, ScaleAndResetSettings, ScaledAndReset, reward_factors
+from algorithms.counting import without_memory
+from algorithms.mtsac import MTSAC, MTSACSettings
+
+Collect = Callable[..., Batch]
+TASKS, HORIZON = 3, 10
+
+
+@dataclass(frozen=True)
+class ScaledMTSACSettings(ScaleAndResetSettings, MTSACSettings):
+    """Both."""
+
+
+class ScaledMTSAC(ScaledAndReset, MTSAC):
+    """What it takes to put scaling and resets on an architecture."""
+
+    Settings = ScaledMTSACSettings
+
+
+def made(kind: Any = ScaledMTSAC, locksteps: int = 100, **fields: Any) -> Any:
+    settings = kind.Settings(**{"actor_width": 16, "critic_width": 16} | fields)
+    names = tuple(f"task-{i}" for i in range(TASKS))
+    return kind(settings, Problem(names, horizon=HORIZON, locksteps=locksteps))
+
+
+def outcomes(means: list[float]) -> Outcomes:
+    """A round's, where the replay has these mean rewards."""
+    nothing = torch.zeros(TASKS, 1, dtype=torch.float64)
+    return Outcomes(nothing, nothing, torch.zeros(TASKS, 1, HORIZON), torch.tensor(means).double())
+
+
+@pytest.mark.parametrize(
+    ("tasks", "width", "actor", "critics"),
+    [
+        (10, 400, 504_408, 1_013_014),
+        (50, 400, 520_408, 1_045_174),
+        (50, 1024, 3_249_160, 6_508_918),
+    ],
+)
+def test_sizes(tasks: int, width: int, actor: int, critics: int) -> None:
+    settings = ARSSettings(actor_width=width, critic_width=width)
+    names = tuple(f"task-{i}" for i in range(tasks))
+    assert without_memory(ARS, settings, Problem(names)).parameter_counts() == (actor, critics)
+
+
+def test_factors_make_means_equal() -> None:
+    """Above the floor, which bounds the others; also where no task has a reward."""
+    means = torch.tensor([0.5, 2.0, 8.0, 0.001, -1.0])
+    scaled = means * reward_factors(means, 0.01)
+    torch.testing.assert_close(scaled[:3], torch.full((3,), 8.0))
+    assert reward_factors(means, 0.01)[3:].tolist() == pytest.approx([800.0, 800.0])
+    assert reward_factors(torch.zeros(3), 0.01).tolist() == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("locksteps", "horizon", "resets", "first"),
+    [(2_000_000, 500, 4, 400_000), (2_000_000, 500, 6, 286_000), (100, 10, 4, 20)],
+)
+def test_schedule(locksteps: int, horizon: int, resets: int, first: int) -> None:
+    """That of the authors: 4 resets, 400,000 steps apart, on MT10; 6, 286,000 apart, on MT50."""
+    names = ("a", "b")
+    problem = Problem(names, horizon=horizon, locksteps=locksteps)
+    algorithm = ARS(ARSSettings(actor_width=4, critic_width=4, resets=resets), problem)
+    due = []
+    for algorithm.schedule.rounds in range(1, locksteps // horizon + 1):
+        if algorithm.due():
+            due.append(algorithm.schedule.rounds * horizon)
+    assert due == [first * (i + 1) for i in range(resets)]
+
+
+def test_factors_change_before_learning_and_at_resets_alone(collect: Collect) -> None:
+    algorithm = made(resets=1)  # after round 5 of 10
+    batch = collect(algorithm)
+    raw = batch.rewards.clone()
+    factors = algorithm.state["reward_factors"]
+    algorithm.end_episodes(outcomes([1.0, 2.0, 4.0]))
+    assert factors.tolist() == [4.0, 2.0, 1.0]
+    algorithm.update(batch)
+    assert torch.equal(batch.rewards, raw)
+    torch.testing.assert_close(
+        algorithm.rewards(algorithm.state, batch), raw * torch.tensor([4.0, 2.0, 1.0])[:, None]
+    )
+    for _ in range(3):
+        algorithm.end_episodes(outcomes([1.0, 1.0, 1.0]))
+        assert factors.tolist() == [4.0, 2.0, 1.0] and algorithm.due_updates == 0
+    algorithm.end_episodes(outcomes([1.0, 10.0, 1.0]))
+    assert factors.tolist() == [10.0, 1.0, 10.0] and algorithm.due_updates == 1000
+
+
+def test_reset_starts_all_again(collect: Collect) -> None:
+    """Networks, targets, temperatures and moments; each reset draws other weights."""
+    algorithm = made(resets=4)  # every 2 rounds
+    batch = collect(algorithm)
+    drawn = [algorithm.state["actor"].clone()]
+    for number in (1, 2):
+        for _ in range(3):
+            algorithm.update(batch)
+        for _ in range(2):
+            algorithm.end_episodes(outcomes([1.0, 1.0, 1.0]))
+        assert algorithm.schedule.resets == number
+        state = algorithm.state
+        assert torch.equal(state["critic"], state["critic.target"])
+        assert bool((state["log_temperature"] == 0).all())
+        for name, value in state.items():
+            if name.endswith(("moment", "steps")):
+                assert not value.any(), name
+        drawn.append(state["actor"].clone())
+    assert not any(torch.equal(a, b) for a, b in [drawn[:2], drawn[1:], drawn[::2]])
+
+
+def test_resumes_among_the_updates_that_follow_a_reset(collect: Collect) -> None:
+    """A run that is killed there makes them again from its checkpoint, and goes on the same."""
+    one = made(ARS, resets=4, updates_after_reset=6)
+    batch = collect(one)
+    one.update(batch)
+    for _ in range(2):
+        one.end_episodes(outcomes([1.0, 2.0, 3.0]))
+    saved = copy.deepcopy(one.state_dict())
+    ends = []
+    for algorithm in (one, made(ARS, resets=4, updates_after_reset=6)):
+        algorithm.load_state_dict(copy.deepcopy(saved))
+        assert algorithm.due_updates == 6 and algorithm.schedule.resets == 1
+        for _ in range(algorithm.due_updates):
+            algorithm.update(batch)
+        algorithm.due_updates = 0
+        for _ in range(2):
+            algorithm.end_episodes(outcomes([1.0, 1.0, 1.0]))
+        assert algorithm.schedule.resets == 2
+        ends.append(algorithm.state)
+    assert all(torch.equal(value, ends[1][name]) for name, value in ends[0].items())
+
+
+def test_without_resets_and_factors_it_is_the_architecture(collect: Collect) -> None:
+    plain, scaled = made(MTSAC), made(resets=0, scale_rewards=False)
+    batch = collect(plain)
+    scaled.load_state_dict({**scaled.state_dict(), "tensors": {**scaled.state, **plain.state}})
+    for algorithm in (plain, scaled):
+        algorithm.generators["update"].manual_seed(0)
+        algorithm.update(batch)
+        for _ in range(10):
+            algorithm.end_episodes(outcomes([1.0, 2.0, 3.0]))
+    assert scaled.due_updates == 0
+    assert all(torch.equal(value, scaled.state[name]) for name, value in plain.state.items())
+
+
+def test_networks_by_hand(collect: Collect) -> None:
+    """The critic normalises its whole input, one-hot included; the policy climbs the first critic
+    and has a standard deviation of softplus + 1e-5.
+    """
+    algorithm: Any = made(ARS)
+    with torch.no_grad():
+        algorithm.state["critic"] += 0.1 * torch.randn(algorithm.state["critic"].shape)
+    inputs = torch.randn(TASKS, 5, 43)
+    given = algorithm.given("update", 5, algorithm.generators["update"])
+    weights = algorithm.weights(algorithm.state)
+    found = algorithm.values(weights, inputs, "policy", given)
+    for copy_ in range(2):
+        w = {k: v[copy_] for k, v in weights["critic"].items()}
+        x = torch.cat([inputs, torch.eye(TASKS)[:, None].expand(-1, 5, -1)], -1)
+
+        def norm(x: Tensor, layer: int, w: dict[str, Tensor] = w) -> Tensor:
+            return functional.layer_norm(
+                x, x.shape[-1:], w[f"{layer}.weight"], w[f"{layer}.bias"], 1e-6
+            )
+
+        x = norm(x, 0)
+        for layer in (1, 4, 7, 10):
+            x = norm(x @ w[f"{layer}.weight"].T + w[f"{layer}.bias"], layer + 1).tanh()
+        expected = x @ w["13.weight"].T + w["13.bias"]
+        torch.testing.assert_close(found[copy_], expected, rtol=1e-4, atol=1e-5)
+    assert torch.equal(algorithm.policy_value(found), found[0, ..., 0])
+    output = torch.randn(TASKS, 5, 8) * 10
+    _, log_std = algorithm.mean_and_log_std(output)
+    torch.testing.assert_close(log_std.exp(), functional.softplus(output[..., 4:]) + 1e-5)
+
+
+def test_temperatures_step_on_alpha(collect: Collect) -> None:
+    """The gradient for log α of −α (log π + H̄)."""
+    algorithm: Any = made(ARS)
+    algorithm.state["log_temperature"].copy_(torch.tensor([0.0, -1.0, 2.0]))
+    density = torch.randn(TASKS, 4)
+    raw = algorithm.state["log_temperature"].clone().requires_grad_()
+    (-raw.exp() * (density.mean(-1) - 4)).sum().backward()
+    found = algorithm.temperature_gradient(algorithm.state, density)
+    torch.testing.assert_close(found, raw.grad)

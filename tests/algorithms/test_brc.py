@@ -1,0 +1,176 @@
+"""BRC's parts against closed forms, and what its learner promises."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from algorithms.algorithm import Algorithm, Batch, Outcomes, Problem
+from algorithms.brc import BRC, BRCSettings, returns_to_go, two_hot
+from algorithms.counting import without_memory
+
+Build = Callable[..., Algorithm]
+ATOMS = torch.linspace(-10, 10, 101)
+
+
+@pytest.mark.parametrize(("width", "millions"), [(512, 2.29), (1024, 8.78), (2048, 34.3)])
+def test_sizes(width: int, millions: float) -> None:
+    """As counted in the authors' code, to three digits where it is not known to the unit."""
+    names = tuple(f"task-{i}" for i in range(50))
+    counts = without_memory(BRC, BRCSettings(critic_width=width), Problem(names))
+    actor, critic = counts.parameter_counts()
+    assert actor == 153_608
+    assert critic / 1e6 == pytest.approx(millions, rel=2e-3)
+
+
+def test_published_size() -> None:
+    names = tuple(f"task-{i}" for i in range(50))
+    counts = without_memory(BRC, BRCSettings(), Problem(names)).parameter_counts()
+    assert counts == (153_608, 2 * 67_891_301 + 50 * 32)
+
+
+def certain(value: float) -> Tensor:
+    """The distribution that a value becomes, [V]."""
+    return two_hot(torch.ones(1), torch.tensor([value]), ATOMS)
+
+
+@pytest.mark.parametrize("value", [-10.0, -9.87, 0.0, 0.05, 3.2, 9.99])
+def test_two_hot_keeps_the_mean(value: float) -> None:
+    target = certain(value)
+    assert int((target > 1e-6).sum()) <= 2
+    torch.testing.assert_close(target.sum(), torch.tensor(1.0))
+    torch.testing.assert_close(target @ ATOMS, torch.tensor(value), rtol=0, atol=1e-5)
+
+
+def test_two_hot_clips_and_projects() -> None:
+    """Against C51's own algorithm, atom by atom."""
+    assert certain(25.0)[-1] == 1 and certain(-25.0)[0] == 1
+    random = torch.Generator().manual_seed(0)
+    chances = torch.softmax(torch.randn(101, generator=random), -1)
+    values = 3.0 + 0.99 * (ATOMS - 0.7)
+    expected = torch.zeros(101)
+    for chance, value in zip(chances.tolist(), values.tolist(), strict=True):
+        place = (min(max(value, -10), 10) + 10) / 0.2
+        low = min(math.floor(place), 99)
+        expected[low] += chance * (low + 1 - place)
+        expected[low + 1] += chance * (place - low)
+    torch.testing.assert_close(two_hot(chances, values, ATOMS), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_returns_to_go_against_sums() -> None:
+    rewards = torch.rand(2, 3, 7, dtype=torch.float64)
+    found = returns_to_go(rewards, 0.9)
+    for step in range(7):
+        rest = sum(0.9 ** (i - step) * rewards[..., i] for i in range(step, 7))
+        after = 0.9 ** (7 - step) * rewards.mean(-1) / (1 - 0.9)
+        torch.testing.assert_close(found[..., step], rest + after)
+    torch.testing.assert_close(returns_to_go(rewards, 0.9, True)[..., -1], rewards[..., -1])
+
+
+def outcomes(rewards: Tensor) -> Outcomes:
+    """Those of episodes with these rewards [T, N, H]."""
+    returns = rewards.double().sum(-1)
+    return Outcomes(returns, torch.zeros_like(returns), rewards, rewards.double().mean((1, 2)))
+
+
+def ready(algorithm: Any, batch: Batch) -> Batch:
+    given = algorithm.given("update", batch.rewards.shape[1], algorithm.generators["update"])
+    batch = algorithm.with_extras(batch, **given)
+    temperature = algorithm.state["log_temperature"].exp()
+    return algorithm.with_extras(batch, temperature=temperature)
+
+
+def test_rewards_fill_the_range(build: Build, collect: Callable[..., Batch]) -> None:
+    """A scaled return is at most the limit; the bound is the largest so far; the batch's and the
+    outcomes' rewards stay raw.
+    """
+    algorithm: Any = build("brc")
+    batch = ready(algorithm, collect(algorithm))
+    raw = batch.rewards.clone()
+    assert bool((algorithm.rewards(algorithm.state, batch) == 0).all())  # nothing is known yet
+    rewards = torch.rand(3, 2, 20) * torch.tensor([0.1, 10.0, -10.0])[:, None, None]
+    given = outcomes(rewards)
+    kept = [x.clone() for x in given]
+    algorithm.end_episodes(given)
+    assert all(torch.equal(x, y) for x, y in zip(given, kept, strict=True))
+    bound = algorithm.state["return_bound"].clone()
+    largest = returns_to_go(rewards.double(), 0.99).abs().amax((1, 2)).float()
+    torch.testing.assert_close(bound, largest)
+    found = algorithm.rewards(algorithm.state, batch)
+    # α = 0.1, H̄ = −2, 1 / (1 − γ) = 100
+    torch.testing.assert_close(found, raw * (10 / (bound + 0.1 * 1 * 100))[:, None])
+    assert torch.equal(batch.rewards, raw)
+    scaled = rewards * (found / raw)[:, :1, None]
+    assert returns_to_go(scaled.double(), 0.99).abs().max() <= 10
+    algorithm.end_episodes(outcomes(rewards / 2))
+    assert torch.equal(algorithm.state["return_bound"], bound)
+
+
+def test_target_is_a_distribution(build: Build, collect: Callable[..., Batch]) -> None:
+    """Where time limits end everything, it is the reward's own two neighbours."""
+    algorithm: Any = build("brc", timeout_is_terminal=True, normalise_rewards=False)
+    batch = ready(algorithm, collect(algorithm))
+    ends = batch._replace(timeouts=torch.ones_like(batch.timeouts))
+    target = algorithm.target(algorithm.state, ends)
+    torch.testing.assert_close(target @ ATOMS, batch.rewards.clamp(-10, 10), rtol=0, atol=1e-4)
+    goes_on = algorithm.target(algorithm.state, batch._replace(timeouts=0 * batch.timeouts))
+    torch.testing.assert_close(goes_on.sum(-1), torch.ones_like(batch.rewards))
+    assert not torch.allclose(goes_on, target)
+
+
+def test_embedding_is_the_critics(build: Build, collect: Callable[..., Batch]) -> None:
+    """Of norm 1, moved by the critics' loss and not by the policy's; its target follows slowly."""
+    algorithm: Any = build("brc")
+    batch = algorithm.prepared(algorithm.state, ready(algorithm, collect(algorithm)))
+    weights = algorithm.weights(algorithm.state)
+    rows = algorithm.with_embedding(weights, torch.zeros(3, 1, 0))
+    torch.testing.assert_close(rows.norm(dim=-1), torch.ones(3, 1))
+    steps = {
+        name: algorithm.differentiate(name, algorithm.state, batch)[2](torch.ones(3))
+        for name in ("actor", "critic")
+    }
+    assert steps["actor"].keys() == {"actor"}
+    assert steps["critic"].keys() == {"critic", "embedding"}
+    assert steps["critic"]["embedding"].abs().sum() > 0
+    before = algorithm.state["embedding.target"].clone()
+    algorithm.update(collect(algorithm))
+    moved = algorithm.state["embedding"] - before
+    torch.testing.assert_close(algorithm.state["embedding.target"] - before, 0.005 * moved)
+
+
+def test_one_temperature(build: Build, collect: Callable[..., Batch]) -> None:
+    """All tasks' entries are one; its first Adam step is the learning rate, downwards here."""
+    algorithm: Any = build("brc")
+    for _ in range(3):
+        algorithm.update(collect(algorithm))
+    assert len(set(algorithm.state["log_temperature"].tolist())) == 1
+    density = torch.tensor([[1.0, 2.0], [3.0, 4.0], [8.0, 0.0]])
+    alpha = algorithm.state["log_temperature"][0].exp()
+    found = algorithm.temperature_gradient(algorithm.state, density) / 3
+    torch.testing.assert_close(found, (alpha * (-density.mean() + 2)).expand(3))
+    apart: Any = build("brc", shared_temperature=False)
+    apart.update(collect(apart))
+    assert apart.temperature_gradient(apart.state, density).unique().numel() == 3
+
+
+def test_standard_deviation_is_bounded_smoothly(build: Build) -> None:
+    algorithm: Any = build("brc")
+    output = torch.tensor([[[0.0] * 4 + [-1e3, 0.0, 1e3, 1.0]]])
+    _, log_std = algorithm.mean_and_log_std(output)
+    expected = torch.tensor([-10.0, -4.0, 2.0, -10 + 6 * (1 + math.tanh(1.0))])
+    torch.testing.assert_close(log_std[0, 0], expected)
+
+
+def test_learns_a_constant_return(build: Build, collect: Callable[..., Batch]) -> None:
+    """With γ = 0 values become the rewards."""
+    algorithm: Any = build("brc", normalise_rewards=False, discount=0.0, critic_learning_rate=1e-2)
+    batch = collect(algorithm)
+    batch = batch._replace(rewards=torch.tensor([-5.0, 0.3, 7.0])[:, None].expand(3, 6).clone())
+    for _ in range(60):
+        metrics = algorithm.update(batch)
+    torch.testing.assert_close(metrics["value"], torch.tensor([-5.0, 0.3, 7.0]), rtol=0, atol=0.3)
