@@ -135,17 +135,6 @@ def test_error_is_the_cross_entropy(build: Build) -> None:
     torch.testing.assert_close(found, torch.stack(expected))
 
 
-@pytest.mark.filterwarnings("error:combine")
-@pytest.mark.parametrize("name", ["brc", "ars"])
-def test_gradients_combine_in_one_pass(
-    build: Build, collect: Callable[..., Batch], name: str
-) -> None:
-    """Embeddings and one-hots are the tasks' own."""
-    algorithm: Any = build(name, combine="cagrad")
-    algorithm.update(collect(algorithm))
-    assert algorithm.by_slices == {"actor": True, "critic": True}
-
-
 def test_embedding_is_the_critics(build: Build, collect: Callable[..., Batch]) -> None:
     """Of norm 1, moved by the critics' loss and not by the policy's; its target follows slowly."""
     algorithm: Any = build("brc")
