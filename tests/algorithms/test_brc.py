@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from algorithms.algorithm import Algorithm, Batch, Outcomes, Problem
 from algorithms.brc import BRC, BRCSettings, returns_to_go, two_hot
@@ -121,6 +122,17 @@ def test_target_is_a_distribution(build: Build, collect: Callable[..., Batch]) -
     goes_on = algorithm.target(algorithm.state, batch._replace(timeouts=0 * batch.timeouts))
     torch.testing.assert_close(goes_on.sum(-1), torch.ones_like(batch.rewards))
     assert not torch.allclose(goes_on, target)
+
+
+def test_error_is_the_cross_entropy(build: Build) -> None:
+    algorithm: Any = build("brc")
+    outputs, target = torch.randn(2, 3, 4, 101), torch.softmax(torch.randn(3, 4, 101), -1)
+    expected = [
+        functional.cross_entropy(o.flatten(0, 1), target.flatten(0, 1), reduction="none")
+        for o in outputs
+    ]
+    found = algorithm.critic_error(outputs, target).flatten(1)
+    torch.testing.assert_close(found, torch.stack(expected))
 
 
 def test_embedding_is_the_critics(build: Build, collect: Callable[..., Batch]) -> None:

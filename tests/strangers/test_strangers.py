@@ -71,3 +71,16 @@ def test_it_is_killed_and_resumes_to_the_bit(method: str, tmp_path: Path) -> Non
         (found,) = (tmp_path / name).glob("*/rows.parquet")
         rows.append(found.read_bytes())
     assert rows[0] == rows[1]
+
+
+def test_they_are_swept_at_one_size_and_plotted(tmp_path: Path) -> None:
+    runs = str(tmp_path / "runs")
+    sweep = ["sweep", "--alg", ",".join([*LINES, "mtsac"]), "--match", "60k", "--seed", "0,1"]
+    sweep += ["--preset", "smoke", "--tasks", "reach,push", "--batched", "--results", runs]
+    done = python("-m", "suite", *sweep)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "8 of 8 runs done" in done.stdout + done.stderr
+    out = tmp_path / "figures"
+    drawn = python("-m", "analysis", "plots", runs, "--only", "learning_curves", "--out", str(out))
+    assert drawn.returncode == 0, drawn.stdout + drawn.stderr
+    assert list(out.rglob("*learning_curves*.png"))
