@@ -134,7 +134,7 @@ class ARSSettings(ScaleAndResetSettings):
 
 
 class ARS(ScaledAndReset):
-    """See the module's docstring."""
+    """MT-SAC with rewards scaled per task and scheduled resets."""
 
     Settings = ARSSettings
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {

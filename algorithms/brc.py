@@ -97,7 +97,7 @@ def normalised(inputs: int, outputs: int) -> tuple[nn.Module, nn.Module]:
 
 
 class BRC(MultiTaskSAC):
-    """See the module's docstring."""
+    """SAC with wide categorical critics and rewards normalised per task."""
 
     Settings = BRCSettings
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {

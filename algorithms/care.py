@@ -167,7 +167,7 @@ class AttentiveNetwork(nn.Module):
 
 
 class CARE(MultiTaskSAC):
-    """See the module's docstring."""
+    """SAC on a mixture of encoders that a task context attends to."""
 
     Settings = CARESettings
     # The authors' goals and reward version are not certain, and stay as they are by default.

@@ -86,7 +86,7 @@ class RoutedCritics(MultiTaskSAC):
 
 
 class D2R(RoutedCritics):
-    """See the module's docstring."""
+    """SAC on routed module stacks, which replays the routes of what it learns from."""
 
     Settings = D2RSettings
     capturable = True

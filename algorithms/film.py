@@ -111,7 +111,7 @@ class ModulatedNetwork(nn.Module):
 
 
 class FiLM(MultiTaskSAC):
-    """See the module's docstring."""
+    """FiLM-conditioned MT-SAC: the task scales and shifts the layers of an encoder."""
 
     Settings = FiLMSettings
     # CARE's authors also normalise each environment's rewards, which is left out here.

@@ -66,7 +66,7 @@ class GenotypeNetwork(nn.Module):
 
 
 class MEGA(RoutedCritics):
-    """See the module's docstring."""
+    """SAC on a module stack that genotypes wire, one population per task."""
 
     Settings = MEGASettings
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {

@@ -114,7 +114,7 @@ def orthonormal(vectors: Tensor, epsilon: float = 0.0, passes: int = 1) -> Tenso
 
 
 class MOORE(MultiTaskSAC):
-    """See the module's docstring."""
+    """SAC on mixtures of experts that are orthogonal for each sample."""
 
     Settings = MOORESettings
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {

@@ -130,7 +130,7 @@ def w_table(tasks: int, s: PaCoSettings) -> TaskTable:
 
 
 class PaCo(MultiTaskSAC):
-    """See the module's docstring."""
+    """SAC whose tasks' weights are combinations of shared sets."""
 
     Settings = PaCoSettings
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {

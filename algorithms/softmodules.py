@@ -147,7 +147,7 @@ class ModuleLayer(nn.Module):
 
 
 class SoftModules(MultiTaskSAC):
-    """See the module's docstring."""
+    """SAC on layers of modules that a router mixes softly."""
 
     Settings = SoftModulesSettings
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {

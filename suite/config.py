@@ -38,7 +38,7 @@ class TaskConfig:
     tasks: str = "MT10"
     """MT10, MT25, MT50, MT1:<task>, or a comma-separated list such as reach-v3,push-v3."""
     goals: Literal["preset", "random", "fixed"] = "preset"
-    """Goals of the episodes: Meta-World's 50 a task, a fresh one each reset (MT10-Rand of the D2R
+    """Goals of the episodes: Meta-World's 50 per task, a fresh one each reset (MT10-Rand of the D2R
     paper), or one for the whole run (MT10-Fixed)."""
     goal_seed: Annotated[int, Range(-1, LAST_SEED)] = -1
     """Seed of the preset goals, as in metaworld.MT10(seed); -1 is the run's seed."""

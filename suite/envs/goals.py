@@ -22,10 +22,10 @@ GOALS_PER_TASK = 50
 
 
 def metaworld_preset_goals(tasks: Sequence[str], seed: int) -> list[NDArray[np.float64]]:
-    """The preset goals as Meta-World itself makes them (about 1.5 s a task).
+    """The preset goals as Meta-World itself makes them (about 1.5 s per task).
 
     `tasks` are Meta-World's names; their order matters, as the tasks share one stream of random
-    numbers. Returns one array [50, d] a task, d = 3 or 6: the `rand_vec` of Meta-World's tasks.
+    numbers. Returns one array [50, d] per task, d = 3 or 6: the `rand_vec` of Meta-World's tasks.
     """
     from metaworld import _MT_OVERRIDE, _make_tasks
     from metaworld.env_dict import ALL_V3_ENVIRONMENTS, _get_args_kwargs, _get_env_dict
@@ -40,7 +40,7 @@ def metaworld_preset_goals(tasks: Sequence[str], seed: int) -> list[NDArray[np.f
 
 
 def drawn_preset_goals(tasks: Sequence[str], seed: int) -> list[NDArray[np.float64]]:
-    """The same goals, drawn by the fast engine's resets without their physics (about 5 ms a task).
+    """The same goals, drawn by the fast engine's resets without their physics (about 5 ms per task).
 
     NumPy's global generator, which Meta-World seeds, is a `RandomState`; this one is our own.
     """

@@ -89,7 +89,7 @@ def reset_to_random_goal(env: SawyerXYZEnv, generator: np.random.Generator) -> N
 def preset_goals(
     tasks: Sequence[str], seed: int, engine: str = "fast"
 ) -> list[NDArray[np.float64]]:
-    """The preset goals of `tasks`, in this order, that `seed` gives: one array [50, d] a task.
+    """The preset goals of `tasks`, in this order, that `seed` gives: one array [50, d] per task.
 
     With MT10's tasks they are those of `metaworld.MT10(seed=seed)`. Both engines give the same
     goals; `fast` also keeps them in the user's cache directory. NumPy's global generator is left

@@ -14,7 +14,7 @@ from suite.messages import UserError, choose
 from suite.randomness import stream
 
 PRESET_GOALS = 50
-"""Goals a task in Meta-World's benchmarks."""
+"""Goals per task in Meta-World's benchmarks."""
 
 
 @cache

@@ -36,7 +36,7 @@ class RowLog:
         self.rows: list[tuple[str, str, int, int, float]] = []
 
     def per_task(self, metric: str, step: int, update: int, values: Iterable[float]) -> None:
-        """One value a task; NaN stands for none."""
+        """One value per task; NaN stands for none."""
         for task, value in zip(self.tasks, values, strict=True):
             if not math.isnan(value):
                 self.rows.append((task, metric, step, update, float(value)))
