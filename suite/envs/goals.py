@@ -40,7 +40,7 @@ def metaworld_preset_goals(tasks: Sequence[str], seed: int) -> list[NDArray[np.f
 
 
 def drawn_preset_goals(tasks: Sequence[str], seed: int) -> list[NDArray[np.float64]]:
-    """The same goals, drawn by the fast engine's resets without their physics (about 5 ms per task).
+    """The same goals, drawn by the fast engine's resets without physics (about 5 ms per task).
 
     NumPy's global generator, which Meta-World seeds, is a `RandomState`; this one is our own.
     """
