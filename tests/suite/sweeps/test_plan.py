@@ -18,7 +18,15 @@ from suite.presets import preset
 from suite.sizes import count
 from suite.sweeps.plan import FOLDERS, plan
 
-NAMED = ("scaling", "diversity", "matched", "mega-ablations")
+NAMED = (
+    "scaling",
+    "diversity",
+    "matched",
+    "mega-ablations",
+    "architectures",
+    "combiners",
+    "state-of-the-art",
+)
 
 
 def test_a_grid_is_every_combination_of_its_lists() -> None:
