@@ -1,7 +1,8 @@
 """Many Meta-World envs in worker processes, in lockstep over shared memory.
 
 `send` wakes every worker once and returns; `receive` waits for one answer of each. What a step
-returns depends on goals and actions alone, not on timing or on the number of workers.
+returns depends on goals and actions alone, not on timing or on the number of workers. Envs in two
+parts step in turns: while one part's actions are decided, the workers are busy with the other.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ from suite.envs.placement import spread
 from suite.envs.tasks import Goal
 from suite.messages import Diverged, Failure, UserError
 
-STEP, QUIT = b"s", b"q"
+QUIT = b"q"
+STEPS = (b"0", b"1")
+"""Steps the envs of a part."""
 BAD = slice(4, 8)
 """MuJoCo's warnings BADQPOS, BADQVEL, BADQACC and BADCTRL: a simulation that has diverged."""
 
@@ -87,11 +90,18 @@ class VectorEnv:
         engine: str,
         workers: int = 0,
         labels: Sequence[str] = (),
+        parts: int = 1,
     ) -> None:
-        """`names` are tasks; `labels`, one each, say in messages which they are."""
+        """`names` are tasks; `labels`, one each, say in messages which they are.
+
+        Of the envs of each task every `parts`-th, 1 or 2, belongs to the same part.
+        """
         self.names = [name for name in names for _ in range(envs_per_task)]
         self.labels = [label for label in labels or names for _ in range(envs_per_task)]
         self.envs = len(self.names)
+        part_of = np.tile(np.arange(envs_per_task) % parts, len(names))
+        self.parts = [np.flatnonzero(part_of == part) for part in range(parts)]
+        """Where on the env axis each part is."""
         self.steps = 0
         self.episode = "the episode"
         """What the steps are counted in, for messages."""
@@ -105,7 +115,7 @@ class VectorEnv:
         # Workers ignore SIGTERM, by which the interpreter would end them at exit.
         atexit.register(self.close)
         try:
-            for indices in spread(self.names, count):
+            for indices in self.placed(count):
                 self.start(indices, descriptor, reward_version, engine)
         except OSError as error:
             self.close()
@@ -118,11 +128,24 @@ class VectorEnv:
         finally:
             os.close(descriptor)
 
-    def start(self, indices: list[int], descriptor: int, reward_version: str, engine: str) -> None:
-        """Starts the worker of the envs of these indices. Raises OSError where there is no room."""
+    def placed(self, workers: int) -> list[list[list[int]]]:
+        """The envs of each worker, part by part: each part is spread over all workers."""
+        plans = []
+        for part, places in enumerate(self.parts):
+            plan = spread([self.names[place] for place in places], workers)
+            own = [[int(places[index]) for index in indices] for indices in plan]
+            # The first workers get the most: in the other part the last ones do.
+            plans.append(own[::-1] if part % 2 else own)
+        return [list(own) for own in zip(*plans, strict=True)]
+
+    def start(
+        self, parts: list[list[int]], descriptor: int, reward_version: str, engine: str
+    ) -> None:
+        """Starts the worker of these envs of each part. Raises OSError where there is no room."""
         context = multiprocessing.get_context("spawn")
         parent, child = context.Pipe()
-        mine = [(index, self.names[index], self.labels[index]) for index in indices]
+        mine = [[(i, self.names[i], self.labels[i]) for i in indices] for indices in parts]
+        indices = [index for part in parts for index in part]
         shared = (os.getpid(), descriptor, self.envs)
         process = context.Process(
             target=serve, args=(child, *shared, mine, reward_version, engine), daemon=True
@@ -140,15 +163,16 @@ class VectorEnv:
         self.steps = 0
         return self.arrays.observations
 
-    def send(self, actions: NDArray[np.float32]) -> None:
-        """Starts a step of all envs with actions [E, 4]."""
-        self.arrays.actions[:] = actions
-        self.steps += 1
+    def send(self, actions: NDArray[np.float32], part: int = 0) -> None:
+        """Starts a step of the envs of a part with their part of the actions [E, 4]."""
+        places = self.parts[part]
+        self.arrays.actions[places] = actions[places]
+        self.steps += part == 0
         for connection, _, _ in self.workers:
-            self.post(connection, STEP)
+            self.post(connection, STEPS[part])
 
     def receive(self) -> StepResult:
-        """Waits for the step that `send` started."""
+        """Waits for the step that was sent first and not received yet."""
         self.collect()
         return StepResult(self.arrays.observations, self.arrays.rewards, self.arrays.successes)
 
@@ -246,7 +270,7 @@ def serve(
     parent: int,
     descriptor: int,
     envs: int,
-    mine: list[tuple[int, str, str]],
+    mine: list[list[tuple[int, str, str]]],
     reward_version: str,
     engine: str,
 ) -> None:
@@ -259,9 +283,9 @@ def serve(
         shared = os.open(f"/proc/{parent}/fd/{descriptor}", os.O_RDWR)
         arrays = Arrays(mmap.mmap(shared, Arrays.size(envs)), envs)
         os.close(shared)
-        built = build(mine, reward_version, engine)
+        parts = [build(own, reward_version, engine) for own in mine]
     except Exception as error:
-        which = ", ".join(label for *_, label in mine)
+        which = ", ".join(label for own in mine for *_, label in own)
         answer(connection, SimulationError, f"building {which} failed: {error}")
         return
     answer(connection)
@@ -272,10 +296,12 @@ def serve(
             return
         if message == QUIT:
             return
-        if message == STEP:
-            step(connection, built, arrays)
+        if message in STEPS:
+            step(connection, parts[STEPS.index(message)], arrays)
         else:
-            reset(connection, built, arrays, pickle.loads(message))
+            reset(
+                connection, [env for part in parts for env in part], arrays, pickle.loads(message)
+            )
 
 
 def answer(

@@ -16,9 +16,10 @@ from suite.messages import UserError
 from suite.runs.directory import RunDirectory
 from suite.runs.progress import Progress
 from suite.runs.rows import RowLog
+from suite.training.evaluate import EVALUATION_ENVS
 from suite.training.probe_batch import probe_batch
 from suite.training.replay import Replay
-from suite.training.train import EVALUATION_ENVS, SeedRun, Trainer
+from suite.training.train import SeedRun, Trainer
 
 
 def build(
@@ -37,7 +38,7 @@ def build(
     return Trainer(
         runs,
         VectorEnv(names, task.envs_per_task, *engine),
-        VectorEnv(names, EVALUATION_ENVS, *engine),
+        VectorEnv(names, EVALUATION_ENVS, *engine, parts=2),
         progress,
     )
 

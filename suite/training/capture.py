@@ -40,14 +40,15 @@ class Captured:
         generators: Sequence[torch.Generator],
         snapshot: Callable[[], Any],
         restore: Callable[[Any], None],
+        record: bool = True,
     ) -> None:
         self.name, self.function, self.generators = name, function, generators
         self.snapshot, self.restore = snapshot, restore
         self.calls = 0
         self.graph: Any = None
         self.results: Results = {}
-        self.plain = False
-        """Whether recording has been given up."""
+        self.plain = not record
+        """Whether nothing is recorded, or recording has been given up."""
 
     def __call__(self) -> Results:
         if self.graph is not None:

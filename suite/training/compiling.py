@@ -13,7 +13,8 @@ from torch import Tensor
 from algorithms.algorithm import Algorithm, Batch
 from suite.config import RunConfig
 from suite.messages import UserError
-from suite.training.train import EVALUATION_ENVS, SeedRun, Trainer
+from suite.training.evaluate import EVALUATION_ENVS
+from suite.training.train import SeedRun, Trainer
 
 Mode = Literal["compiled", "eager"]
 """How the learner's lines are carried out; the two round differently."""

@@ -18,7 +18,53 @@ from algorithms.algorithm import Algorithm
 from suite.envs import ACTION_SIZE, OBSERVATION_SIZE
 from suite.envs.tasks import Goal
 from suite.envs.vector import VectorEnv
+from suite.training.capture import Captured, Results
+from suite.training.learner import able
 from suite.training.metrics import TrainingDiverged
+
+EVALUATION_ENVS = 5
+"""Envs per task in evaluation."""
+
+
+class Policy:
+    """The deterministic policy of an algorithm, in N envs per task; on a GPU one CUDA graph."""
+
+    def __init__(
+        self,
+        algorithm: Algorithm,
+        tasks: int,
+        device: torch.device,
+        envs_per_task: int = EVALUATION_ENVS,
+    ) -> None:
+        self.algorithm, shape, on_gpu = algorithm, (tasks, envs_per_task), device.type == "cuda"
+        self.observations = torch.zeros(*shape, OBSERVATION_SIZE, pin_memory=on_gpu)
+        """The newest observations, on the host."""
+        self.seen = self.observations.to(device)
+        """The same on the device; on the CPU the same memory."""
+        self.actions = torch.zeros(*shape, ACTION_SIZE, pin_memory=on_gpu)
+        """What was decided, on the host."""
+        self.stream = torch.cuda.current_stream(device) if on_gpu else None
+        captures = on_gpu and able(algorithm, "capturable")
+        self.deciding = Captured(
+            "acting in evaluations", self.decide, [], lambda: None, lambda _: None, captures
+        )
+
+    def act(self) -> None:
+        """Starts deciding on `observations`."""
+        self.deciding()
+
+    def decided(self) -> NDArray[np.float32]:
+        """The actions [T, N, 4] that `act` decided, as a view; waits for them."""
+        if self.stream is not None:
+            self.stream.synchronize()
+        return self.actions.numpy()
+
+    def decide(self) -> Results:
+        """`act` itself."""
+        self.seen.copy_(self.observations, non_blocking=True)
+        actions = self.algorithm.act(self.seen, explore=False).actions
+        self.actions.copy_(actions, non_blocking=True)
+        return {"actions": actions}
 
 
 class Evaluation(NamedTuple):
@@ -36,41 +82,48 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(
-    algorithms: Sequence[Algorithm],
+    policies: Sequence[Policy],
     envs: VectorEnv,
     goals: Sequence[Sequence[Sequence[Goal]]],
     horizon: int,
-    device: torch.device,
 ) -> list[Evaluation]:
-    """Runs the deterministic policy of each of S seeds once on every goal, [S][T][K].
+    """Runs the policy of each of S seeds once on every goal, [S][T][K].
 
     The envs hold all tasks of the first seed, then all of the second, the same number per task.
+    Their parts take turns: while one steps, the actions of the other are decided.
     """
     seeds, tasks, episodes = len(goals), len(goals[0]), len(goals[0][0])
     at_once = envs.envs // (seeds * tasks)
     successes, returns = np.zeros((2, seeds, tasks, episodes))
+    observed = np.zeros((envs.envs, OBSERVATION_SIZE), np.float32)
+    shape = (seeds, tasks, at_once)
     for first in range(0, episodes, at_once):
         # In the last round some envs may have no goal left: they repeat one, uncounted.
         chosen = [min(first + i, episodes - 1) for i in range(at_once)]
-        observations = envs.reset([own[k] for of_seed in goals for own in of_seed for k in chosen])
+        observed[:] = envs.reset([own[k] for of_seed in goals for own in of_seed for k in chosen])
         success, total = np.zeros(envs.envs), np.zeros(envs.envs)
-        for _ in range(horizon):
-            seen = torch.from_numpy(observations).to(device, copy=True)
-            by_seed = seen.view(seeds, tasks, at_once, OBSERVATION_SIZE)
-            decided = [
-                algorithm.act(own, explore=False).actions
-                for algorithm, own in zip(algorithms, by_seed, strict=True)
-            ]
-            actions = torch.stack(decided).view(-1, ACTION_SIZE).cpu().numpy()
-            if not np.isfinite(actions).all():
-                raise TrainingDiverged("the deterministic policy's action is nan or infinite")
-            envs.send(actions)
-            observations, rewards, succeeded = envs.receive()
-            total += rewards
-            success = np.maximum(success, succeeded)
+        for step in range(horizon + 1):
+            for part, places in enumerate(envs.parts):
+                if step > 0:
+                    found = envs.receive()
+                    observed[places] = found.observations[places]
+                    total[places] += found.rewards[places]
+                    success[places] = np.maximum(success[places], found.successes[places])
+                if step < horizon:
+                    envs.send(decide(policies, observed.reshape(*shape, -1)), part)
         count = min(at_once, episodes - first)
         window = slice(first, first + count)
-        shape = (seeds, tasks, at_once)
         successes[..., window] = success.reshape(shape)[..., :count]
         returns[..., window] = total.reshape(shape)[..., :count]
     return [Evaluation(*own) for own in zip(successes, returns, strict=True)]
+
+
+def decide(policies: Sequence[Policy], observed: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Each policy's actions, together [E, 4], on what its envs show, [S, T, N, 39]."""
+    for policy, own in zip(policies, observed, strict=True):
+        policy.observations.numpy()[:] = own
+        policy.act()
+    actions = np.stack([policy.decided() for policy in policies])
+    if not np.isfinite(actions).all():
+        raise TrainingDiverged("the deterministic policy's action is nan or infinite")
+    return actions.reshape(-1, ACTION_SIZE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,8 @@ from torch import Tensor
 
 from suite.messages import Diverged
 from suite.runs.rows import RowLog
+
+Fetched = Mapping[str, NDArray[np.float64]]
 
 
 class TrainingDiverged(Diverged):
@@ -55,29 +57,17 @@ def check_state(state: Any, step: int, name: str = "algorithm") -> None:
 class UpdateMetrics:
     """The metrics of one round's gradient steps."""
 
-    def __init__(self, tasks: Sequence[str]) -> None:
-        self.tasks = tasks
+    def __init__(self, tasks: Sequence[str], fetch: Callable[[], Fetched]) -> None:
+        """`fetch` gives each metric of all steps so far, [U, T] or [U]; it is called once."""
+        self.tasks, self.fetch = tasks, fetch
         self.steps: list[int] = []
-        self.stored: list[dict[str, Tensor]] = []
+        """In which step of the episode each gradient step was made."""
+        self.fetched: Fetched = {}
 
     @property
     def count(self) -> int:
         """Gradient steps so far in this round."""
         return len(self.steps)
-
-    def add(self, step: int, metrics: dict[str, Tensor]) -> None:
-        """Keeps the metrics of a gradient step made in this step of the episode."""
-        self.steps.append(step)
-        self.stored.append(metrics)
-
-    def fetch(self) -> dict[str, NDArray[np.float64]]:
-        """Each metric over the round's gradient steps, [U, T] or [U], in one transfer each."""
-        if not self.stored:
-            return {}
-        return {
-            name: torch.stack([m[name] for m in self.stored]).double().cpu().numpy()
-            for name in self.stored[0]
-        }
 
     def check(self, first_env_step: int, env_steps_per_step: int, first_update: int) -> None:
         """Raises TrainingDiverged at the first gradient step that gave a non-finite metric."""

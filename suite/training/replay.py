@@ -11,8 +11,13 @@ from torch import Tensor
 from algorithms.algorithm import Batch
 from suite.envs import ACTION_SIZE, OBSERVATION_SIZE
 
-WIDTH = 2 * OBSERVATION_SIZE + ACTION_SIZE + 2
-"""Floats a row: observation, action, reward, timeout, next observation."""
+OBSERVATION = slice(0, OBSERVATION_SIZE)
+ACTION = slice(OBSERVATION.stop, OBSERVATION.stop + ACTION_SIZE)
+REWARD, TIMEOUT = ACTION.stop, ACTION.stop + 1
+NEXT = slice(TIMEOUT + 1, TIMEOUT + 1 + OBSERVATION_SIZE)
+"""Where a row holds what: the observation, the action, reward, timeout, the next observation."""
+WIDTH = NEXT.stop
+"""Floats a row."""
 Extras = Mapping[str, tuple[tuple[int, ...], torch.dtype]]
 """What an algorithm adds to a transition: name → (shape, dtype)."""
 
@@ -41,8 +46,9 @@ class Replay:
         self.offsets = torch.arange(tasks, device=device).unsqueeze(1) * capacity
         self.written = 0
         """Rows ever added, per task."""
+        self.next = torch.zeros((), dtype=torch.int64, device=device)
         self.held = torch.zeros((), dtype=torch.float64, device=device)
-        """`size`, where a recorded step on a GPU reads it."""
+        """The next place and `size`, where a recorded step on a GPU reads them."""
 
     @property
     def size(self) -> int:
@@ -57,38 +63,40 @@ class Replay:
             row += torch.Size(shape).numel() * dtype.itemsize
         return tasks * capacity * row
 
-    def add(
-        self,
-        observations: Tensor,
-        actions: Tensor,
-        rewards: Tensor,
-        next_observations: Tensor,
-        timeout: bool,
-        extras: Mapping[str, Tensor],
-    ) -> None:
-        """Adds one lockstep: [T, N, 39], [T, N, 4], [T, N], [T, N, 39], extras [T, N, ...].
+    def add(self, rows: Tensor, extras: Mapping[str, Tensor]) -> None:
+        """Adds one lockstep of N envs: rows [T, N, 84], extras [T, N, ...]."""
+        self.write(rows, extras)
+        self.count(rows.shape[1])
 
-        All but the extras may be on the host, where they are packed before they travel.
-        """
-        flag = torch.full_like(rewards, float(timeout))
-        parts = [observations, actions, rewards[..., None], flag[..., None], next_observations]
-        packed = torch.cat(parts, -1)
-        if self.rows.is_cuda and not packed.is_cuda:
-            packed = packed.pin_memory()
-        self.put(self.rows, packed)
-        for name, store in self.extras.items():
-            self.put(store, extras[name])
-        self.written += rewards.shape[1]
-        self.held.fill_(self.size)
+    def write(self, rows: Tensor, extras: Mapping[str, Tensor]) -> None:
+        """The part of `add` that a GPU can record: nothing of it is known to the host alone."""
+        new = rows.shape[1]
+        kept = min(new, self.capacity)
+        places = self.next + torch.arange(new - kept, new, device=rows.device)
+        for name, store in self.stores().items():
+            values = rows if name == "rows" else extras[name]
+            store.index_copy_(1, places % self.capacity, values[:, new - kept :])
+        self.next.copy_((self.next + new) % self.capacity)
+        self.held.copy_((self.held + new).clamp(max=self.capacity))
 
-    def put(self, store: Tensor, values: Tensor) -> None:
-        """Writes the next values [T, N, ...] of a store, which go on at its start at its end."""
-        position = self.written
-        while values.shape[1]:
-            start = position % self.capacity
-            part, values = values.tensor_split([self.capacity - start], 1)
-            store[:, start : start + part.shape[1]].copy_(part, non_blocking=True)
-            position += part.shape[1]
+    def count(self, new: int) -> None:
+        """The other part: N more rows have been written."""
+        self.written += new
+
+    def window(self, new: int) -> dict[str, Tensor]:
+        """A copy of all that a `write` of N rows changes before they are counted."""
+        places = torch.arange(self.written, self.written + new) % self.capacity
+        parts = {name: store[:, places].clone() for name, store in self.stores().items()}
+        return {**parts, "next": self.next.clone(), "held": self.held.clone()}
+
+    def restore_window(self, state: Mapping[str, Tensor]) -> None:
+        """Puts a window back."""
+        new = state["rows"].shape[1]
+        places = torch.arange(self.written, self.written + new) % self.capacity
+        for name, store in self.stores().items():
+            store[:, places] = state[name]
+        self.next.copy_(state["next"])
+        self.held.copy_(state["held"])
 
     def sample(self, batch_per_task: int) -> Batch:
         """Transitions drawn uniformly with replacement, the same number for every task."""
@@ -112,7 +120,7 @@ class Replay:
 
     def mean_rewards(self) -> Tensor:
         """The mean reward of each task's held transitions, [T] float64; NaN without any."""
-        held: Tensor = self.rows[:, : self.size, OBSERVATION_SIZE + ACTION_SIZE]
+        held: Tensor = self.rows[:, : self.size, REWARD]
         return held.mean(1, dtype=torch.float64)
 
     def stores(self) -> dict[str, Tensor]:
@@ -132,6 +140,7 @@ class Replay:
         for name, store in self.stores().items():
             store[:, slots] = segment[name].to(store.device)
         self.written = stop
+        self.next.fill_(stop % self.capacity)
         self.held.fill_(self.size)
 
     def state_dict(self) -> dict[str, Any]:
@@ -146,7 +155,11 @@ class Replay:
 
 def unpack(rows: Tensor, extras: Mapping[str, Tensor]) -> Batch:
     """Views of packed rows [T, B, 84]."""
-    observations, actions, reward, timeout, following = torch.split(
-        rows, [OBSERVATION_SIZE, ACTION_SIZE, 1, 1, OBSERVATION_SIZE], -1
+    return Batch(
+        rows[..., OBSERVATION],
+        rows[..., ACTION],
+        rows[..., REWARD],
+        rows[..., NEXT],
+        rows[..., TIMEOUT],
+        extras,
     )
-    return Batch(observations, actions, reward[..., 0], following, timeout[..., 0], extras)

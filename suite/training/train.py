@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from algorithms.algorithm import Algorithm, Batch, Decision, Outcomes
+from algorithms.algorithm import Algorithm, Batch, Outcomes
 from suite.config import RunConfig
 from suite.envs import ACTION_SIZE, OBSERVATION_SIZE
 from suite.envs.tasks import Goals
@@ -32,14 +32,11 @@ from suite.runs.checkpoint import Loaded
 from suite.runs.directory import RunDirectory
 from suite.runs.progress import Progress
 from suite.runs.rows import RowLog
-from suite.training.evaluate import Evaluation, evaluate
-from suite.training.learner import Learner, on_host, to_device, to_host
+from suite.training.evaluate import Evaluation, Policy, evaluate
+from suite.training.learner import Learner
 from suite.training.metrics import UpdateMetrics, all_finite, check_state
 from suite.training.plasticity import measure
 from suite.training.replay import Replay
-
-EVALUATION_ENVS = 5
-"""Envs per task in evaluation."""
 
 
 @dataclass
@@ -55,19 +52,23 @@ class SeedRun:
     probe: Batch
 
     def __post_init__(self) -> None:
-        batch = self.config.training.batch_per_task
-        self.learner = Learner(self.algorithm, self.replay, batch)
-        self.metrics = UpdateMetrics(self.config.tasks)
+        c = self.config
+        sizes = c.training.batch_per_task, c.task.envs_per_task
+        self.learner = Learner(self.algorithm, self.replay, *sizes)
+        self.policy = Policy(self.algorithm, len(c.tasks), self.replay.rows.device)
+        self.metrics = UpdateMetrics(c.tasks, self.learner.metrics)
         self.updates = 0
         """Gradient steps done."""
 
     def learn(self, step: int) -> None:
         """One gradient step, in this step of the episode."""
-        self.metrics.add(step, self.learner.learn())
+        self.learner.learn()
+        self.metrics.steps.append(step)
 
     def start_round(self, round_: int) -> list[Any]:
         """The goals of the round's episodes; makes the gradient steps that are due before it."""
-        self.metrics = UpdateMetrics(self.config.tasks)
+        self.metrics = UpdateMetrics(self.config.tasks, self.learner.metrics)
+        self.learner.join()
         for _ in range(self.algorithm.due_updates):
             self.learn(0)
         self.algorithm.due_updates = 0
@@ -95,9 +96,6 @@ class Trainer:
     progress: Progress
     round: int = 0
     """Rounds done."""
-
-    def __post_init__(self) -> None:
-        self.device = self.runs[0].replay.rows.device
 
     @property
     def config(self) -> RunConfig:
@@ -135,7 +133,7 @@ class Trainer:
 
     def train_round(self) -> list[Outcomes]:
         """One episode of every env, with gradient steps per lockstep once there is data."""
-        c, device = self.config, self.device
+        c = self.config
         seeds, tasks, envs, horizon = self.shape
         rewards = np.zeros((seeds, tasks, envs, horizon), np.float32)
         returns, successes = np.zeros((seeds, tasks, envs)), np.zeros((seeds, tasks, envs))
@@ -143,37 +141,30 @@ class Trainer:
         self.progress.start_round()
         self.envs.episode = f"the episode from env step {self.env_step:,} on"
         goals = [goal for run in self.runs for goal in run.start_round(self.round)]
-        observations = self.by_seed(self.envs.reset(goals), OBSERVATION_SIZE)
+        for run, observed in zip(self.runs, self.by_seed(self.envs.reset(goals)), strict=True):
+            run.learner.see(observed)
         for step in range(horizon):
             seen = (self.round * horizon + step) * envs
             random = seen < c.training.random_steps
-            decisions = [
-                run.learner.act(to_device(seen_by, device))
-                for run, seen_by in zip(self.runs, observations, strict=True)
-            ]
-            sent = self.actions(decisions, step, randoms if random else None)
+            for run in self.runs:
+                run.learner.act()
+            sent = self.actions(step, randoms if random else None)
             self.envs.send(sent.reshape(-1, ACTION_SIZE))
             if not random and self.runs[0].replay.size > 0 and step % c.training.update_every == 0:
                 for _ in range(c.training.updates_per_step):
                     for run in self.runs:
                         run.learn(step)
             following, reward, succeeded = self.envs.receive()
-            next_observations = self.by_seed(following, OBSERVATION_SIZE)
             reward = reward.reshape(seeds, tasks, envs)
-            for index, run in enumerate(self.runs):
-                run.replay.add(
-                    observations[index],
-                    torch.from_numpy(sent[index]),
-                    torch.from_numpy(reward[index]).float(),
-                    next_observations[index],
-                    step == horizon - 1,
-                    decisions[index].extras,
-                )
+            came = zip(self.runs, sent, reward, self.by_seed(following), strict=True)
+            for run, *own in came:
+                run.learner.remember(*own, timeout=step == horizon - 1)
             rewards[..., step] = reward
             returns += reward
             successes = np.maximum(successes, succeeded.reshape(seeds, tasks, envs))
-            observations = next_observations
             self.progress.step(tasks * envs)
+        for run in self.runs:
+            run.learner.join()
         self.round += 1
         outcomes = [
             Outcomes(
@@ -195,15 +186,12 @@ class Trainer:
         task = self.config.task
         return len(self.runs), len(self.config.tasks), task.envs_per_task, task.horizon
 
-    def by_seed(self, flat: NDArray[Any], size: int) -> torch.Tensor:
-        """A copy of the envs' shared numbers [E, size] as [S, T, N, size], on the host."""
-        return on_host(flat, self.device).view(*self.shape[:3], size)
+    def by_seed(self, observations: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The envs' shared numbers [E, 39] as [S, T, N, 39]."""
+        return observations.reshape(*self.shape[:3], OBSERVATION_SIZE)
 
     def actions(
-        self,
-        decisions: Sequence[Decision],
-        step: int,
-        randoms: Sequence[np.random.Generator] | None,
+        self, step: int, randoms: Sequence[np.random.Generator] | None
     ) -> NDArray[np.float32]:
         """What the envs are sent, [S, T, N, 4]: the decided actions, or random ones.
 
@@ -213,7 +201,7 @@ class Trainer:
         if randoms is not None:
             drawn = [own.uniform(-1, 1, (tasks, envs, ACTION_SIZE)) for own in randoms]
             return np.stack(drawn).astype(np.float32)
-        sent = np.stack([to_host(decision.actions) for decision in decisions])
+        sent = np.stack([run.learner.decided() for run in self.runs])
         if not np.isfinite(sent).all():
             at = self.env_step + step * tasks * envs
             for run, own in zip(self.runs, sent, strict=True):
@@ -240,11 +228,10 @@ class Trainer:
         self.progress.note("evaluating")
         self.evaluation_envs.episode = f"an evaluation at env step {step:,}"
         results = evaluate(
-            [run.algorithm for run in self.runs],
+            [run.policy for run in self.runs],
             self.evaluation_envs,
             [run.goals.evaluation(episodes) for run in self.runs],
             c.task.horizon,
-            self.device,
         )
         for run, result in zip(self.runs, results, strict=True):
             log, updates = run.log, run.updates

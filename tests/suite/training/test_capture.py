@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -15,8 +16,8 @@ from algorithms.algorithm import Outcomes, Problem
 from algorithms.parts.randomness import generator
 from suite.training import capture
 from suite.training.capture import WARM_CALLS, Captured
-from suite.training.learner import Learner, able, on_host, to_host
-from suite.training.replay import Replay
+from suite.training.learner import Learner, able
+from suite.training.replay import Replay, unpack
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -163,36 +164,44 @@ def learner(name: str, device: str) -> Learner:
     replay = Replay(
         3, 500, algorithm.extras, problem.device, generator(0, "replay", problem.device)
     )
-    random = torch.Generator().manual_seed(0)
+    one = Learner(algorithm, replay, 16, envs_per_task=2)
+    random = np.random.default_rng(0)
+    one.see(random.normal(size=(3, 2, 39)))
     for step in range(60):
-        observations = torch.randn(3, 2, 39, generator=random)
-        extras = algorithm.act(observations.to(device), explore=True).extras
-        actions = torch.rand(3, 2, 4, generator=random) * 2 - 1
-        rewards = torch.rand(3, 2, generator=random)
-        replay.add(observations, actions, rewards, observations, step % 20 == 19, extras)
-    return Learner(algorithm, replay, 16)
+        act_and_remember(one, random, step)
+    return one
+
+
+def act_and_remember(one: Learner, random: np.random.Generator, step: int) -> Any:
+    """An env step with random outcomes; returns the actions."""
+    one.act()
+    actions = one.decided().copy()
+    one.remember(actions, random.random((3, 2)), random.normal(size=(3, 2, 39)), step % 20 == 19)
+    return actions
 
 
 @needs_gpu
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_eager_and_recorded_learners_agree(name: str, capsys: Any) -> None:
     recorded, eager = learner(name, "cuda"), learner(name, "cuda")
-    eager.captures = False
+    for part in (eager.acting, eager.storing, eager.learning):
+        part.plain, part.graph = True, None
+    random, same = np.random.default_rng(1), np.random.default_rng(1)
     for step in range(30):
-        observations = torch.randn(3, 2, 39, generator=torch.Generator().manual_seed(step)).cuda()
-        for a, b in zip(recorded.act(observations), eager.act(observations), strict=True):
-            parts = zip(a.values(), b.values(), strict=True) if isinstance(a, dict) else [(a, b)]
-            for x, y in parts:
-                torch.testing.assert_close(x, y, rtol=1e-3, atol=1e-3)
-        mine, own = recorded.learn(), eager.learn()
-        for metric, value in own.items():
-            torch.testing.assert_close(mine[metric], value, rtol=1e-2, atol=1e-3)
+        mine, own = act_and_remember(recorded, random, step), act_and_remember(eager, same, step)
+        np.testing.assert_allclose(mine, own, rtol=1e-3, atol=1e-3)
+        recorded.learn()
+        eager.learn()
         if step % 5 == 4:  # populations breed and grow under the recording
+            found, expected = recorded.metrics(), eager.metrics()
+            for metric, value in expected.items():
+                np.testing.assert_allclose(found[metric], value, rtol=1e-2, atol=1e-3)
             score = torch.rand(3, 2, dtype=torch.float64)
             steps = torch.zeros(3, 2, 1), torch.zeros(3, dtype=torch.float64)
             for one in (recorded, eager):
                 one.algorithm.end_episodes(Outcomes(score, torch.zeros_like(score), *steps))
-    assert recorded.learning.graph is not None and recorded.acting.graph is not None
+    torch.testing.assert_close(recorded.replay.rows, eager.replay.rows, rtol=1e-3, atol=1e-3)
+    assert None not in (recorded.learning.graph, recorded.storing.graph, recorded.acting.graph)
     assert capsys.readouterr().err == ""
 
 
@@ -212,20 +221,50 @@ def test_the_gpu_learns_what_the_cpu_learns(name: str) -> None:
         torch.testing.assert_close(close, units, rtol=1e-3, atol=1e-4)
 
 
-def test_host_and_device_copies_are_copies() -> None:
-    source = torch.arange(6.0).numpy()
-    copied = on_host(source, torch.device("cpu"))
-    source[:] = 0
-    assert copied.tolist() == [0, 1, 2, 3, 4, 5]
-    assert to_host(copied).tolist() == copied.tolist()
-
-
 def test_the_cpu_learner_is_the_algorithm_itself() -> None:
     one, other = learner("mtsac", "cpu"), learner("mtsac", "cpu")
     assert not one.captures
-    expected = other.algorithm.update(other.replay.sample(16))
-    for name, value in one.learn().items():
-        assert torch.equal(value, expected[name])
+    expected = [other.algorithm.update(other.replay.sample(16)) for _ in range(3)]
+    for _ in range(3):
+        one.learn()
+    found = one.metrics()
+    for name in expected[0]:
+        steps = torch.stack([metrics[name] for metrics in expected])
+        np.testing.assert_array_equal(found[name], steps.numpy())
+    assert one.metrics() == {}
+
+
+def test_metrics_of_a_long_round_are_all_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, small = learner("mtsac", "cpu"), learner("mtsac", "cpu")
+    monkeypatch.setattr("suite.training.learner.HISTORY", 2)
+    for one in (small, whole):
+        for _ in range(5):
+            one.learn()
+        monkeypatch.undo()
+    expected = whole.metrics()
+    for name, values in small.metrics().items():
+        assert len(values) == 5
+        np.testing.assert_array_equal(values, expected[name])
+
+
+def test_what_is_remembered_is_what_was_seen_and_done() -> None:
+    one = learner("d2r", "cpu")
+    random, before = np.random.default_rng(5), one.replay.written
+    seen = [random.normal(size=(3, 2, 39)).astype(np.float32) for _ in range(3)]
+    one.see(seen[0])
+    for step in range(2):
+        one.act()
+        route = one.extras["route"].clone()
+        done, rewards = one.decided().copy(), random.random((3, 2))
+        one.remember(done, rewards, seen[step + 1], step == 1)
+        places = slice(before + 2 * step, before + 2 * step + 2)
+        rows = unpack(one.replay.rows[:, places], {})
+        assert np.array_equal(rows.observations, seen[step])
+        assert np.array_equal(rows.actions, done)
+        assert np.array_equal(rows.rewards, rewards.astype(np.float32))
+        assert np.array_equal(rows.next_observations, seen[step + 1])
+        assert (rows.timeouts == step).all()
+        assert torch.equal(one.replay.extras["route"][:, places], route)
 
 
 def test_all_built_in_algorithms_can_be_recorded_and_name_their_generators() -> None:

@@ -19,7 +19,7 @@ from torch import Tensor
 from algorithms.algorithm import Decision
 from suite.envs.tasks import Goals
 from suite.envs.vector import VectorEnv
-from suite.training.evaluate import evaluate
+from suite.training.evaluate import Policy, evaluate
 
 TASKS = ("reach-v3", "drawer-close-v3", "push-v3")
 EPISODES = 4
@@ -67,6 +67,10 @@ class GoalsInTurn(gym.Wrapper):  # type: ignore[type-arg]
         return self.env.reset()
 
 
+def policy(agent: Any, tasks: int, envs_per_task: int) -> Policy:
+    return Policy(agent, tasks, torch.device("cpu"), envs_per_task)
+
+
 def metaworld_env(name: str, goals: list[NDArray[np.float64]]) -> Any:
     env = ALL_V3_ENVIRONMENTS[name]()
     env._partially_observable = False
@@ -81,8 +85,8 @@ def test_success_equals_metaworlds_own_evaluator_on_the_same_goals() -> None:
     goals = Goals(",".join(TASKS), "preset", 3, 3, "fast")
     agent: Any = SometimesScripted(goals)
     plan = goals.evaluation(EPISODES)
-    with VectorEnv(TASKS, 2, "v2", "fast", 1) as envs:
-        ours = evaluate([agent], envs, [plan], HORIZON, torch.device("cpu"))[0]
+    with VectorEnv(TASKS, 2, "v2", "fast", 1, parts=2) as envs:
+        ours = evaluate([policy(agent, 3, 2)], envs, [plan], HORIZON)[0]
 
     rates = []
     for index, name in enumerate(TASKS):
@@ -108,26 +112,28 @@ def test_the_last_goals_are_evaluated_once_although_envs_run_in_fives() -> None:
             seen.extend(tuple(o[-3:].tolist()) for o in observations[0])
             return Decision(torch.zeros(1, observations.shape[1], 4))
 
-    recorder: Any = Recorder()
     with VectorEnv(["reach-v3"], 5, "v2", "fast", 1) as envs:
-        result = evaluate([recorder], envs, [goals.evaluation(7)], 1, torch.device("cpu"))[0]
+        result = evaluate([policy(Recorder(), 1, 5)], envs, [goals.evaluation(7)], 1)[0]
     assert result.successes.shape == (1, 7)
     assert len(set(seen)) == 7
 
 
 @pytest.mark.parametrize("episodes", [1, 5])
-def test_evaluating_twice_gives_the_same_numbers(episodes: int) -> None:
+def test_neither_time_nor_parts_change_the_numbers(episodes: int) -> None:
     goals = Goals("reach-v3,push-v3", "random", 0, 0, "fast")
+    plan = [goals.evaluation(episodes)]
 
     class Pusher:
         def act(self, observations: Tensor, explore: bool) -> Decision:
             return Decision(torch.tanh(observations[..., 3:7] * 3))
 
-    pusher: Any = Pusher()
-    with VectorEnv(["reach-v3", "push-v3"], 2, "v2", "fast", 2) as envs:
-        plan = [goals.evaluation(episodes)]
-        first, again = (
-            evaluate([pusher], envs, plan, 30, torch.device("cpu"))[0] for _ in range(2)
-        )
-    np.testing.assert_array_equal(first.returns, again.returns)
-    assert np.unique(first.returns).size == 2 * episodes
+    def returns(workers: int, parts: int) -> NDArray[np.float64]:
+        with VectorEnv(["reach-v3", "push-v3"], 3, "v2", "fast", workers, parts=parts) as envs:
+            first, again = (evaluate([policy(Pusher(), 2, 3)], envs, plan, 30) for _ in range(2))
+        np.testing.assert_array_equal(first[0].returns, again[0].returns)
+        return first[0].returns
+
+    together = returns(2, 1)
+    assert np.unique(together).size == 2 * episodes
+    np.testing.assert_array_equal(returns(1, 2), together)
+    np.testing.assert_array_equal(returns(2, 2), together)

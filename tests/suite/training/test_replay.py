@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from suite.runs.checkpoint import CheckpointStore
-from suite.training.replay import WIDTH, Replay
+from suite.training.replay import ACTION, NEXT, OBSERVATION, REWARD, TIMEOUT, WIDTH, Replay
 
 CPU = torch.device("cpu")
 EXTRAS = {"route": ((3,), torch.uint8), "score": ((), torch.float64)}
@@ -22,25 +22,26 @@ def replay(tasks: int = 2, capacity: int = 10, seed: int = 0) -> Replay:
     return Replay(tasks, capacity, EXTRAS, CPU, torch.Generator().manual_seed(seed))
 
 
-def lockstep(tasks: int, envs: int, number: int) -> tuple[Tensor, ...]:
-    """A transition of every env that can be told from all others: number, task and env."""
+def lockstep(tasks: int, envs: int, number: int) -> Tensor:
+    """A row of every env that can be told from all others: number, task and env."""
     task = torch.arange(tasks).view(-1, 1).expand(tasks, envs)
     env = torch.arange(envs).view(1, -1).expand(tasks, envs)
     code = (number * 100 + task * 10 + env).float()
-    return (
-        code[..., None].expand(tasks, envs, 39),
-        (code[..., None] + 0.25).expand(tasks, envs, 4),
-        code + 0.5,
-        (code[..., None] + 1).expand(tasks, envs, 39),
-    )
+    rows = torch.zeros(tasks, envs, WIDTH)
+    rows[..., OBSERVATION] = code[..., None]
+    rows[..., ACTION] = code[..., None] + 0.25
+    rows[..., REWARD] = code + 0.5
+    rows[..., TIMEOUT] = number % 4 == 3
+    rows[..., NEXT] = code[..., None] + 1
+    return rows
 
 
 def fill(target: Replay, steps: int, envs: int = 1, first: int = 0) -> None:
     for number in range(first, first + steps):
-        observations, actions, rewards, following = lockstep(target.tasks, envs, number)
+        rows = lockstep(target.tasks, envs, number)
         route = torch.full((target.tasks, envs, 3), number % 256, dtype=torch.uint8)
-        extras = {"route": route, "score": rewards.double()}
-        target.add(observations, actions, rewards, following, number % 4 == 3, extras)
+        extras = {"route": route, "score": rows[..., REWARD].double()}
+        target.add(rows, extras)
 
 
 def same(a: Replay, b: Replay) -> bool:

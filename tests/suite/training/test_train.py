@@ -31,9 +31,10 @@ from suite.interrupt import Interrupted
 from suite.runs.directory import RunDirectory
 from suite.runs.progress import Progress
 from suite.runs.rows import RowLog
+from suite.training.evaluate import EVALUATION_ENVS
 from suite.training.metrics import TrainingDiverged
 from suite.training.replay import Replay
-from suite.training.train import EVALUATION_ENVS, SeedRun, Trainer
+from suite.training.train import SeedRun, Trainer
 
 CPU = torch.device("cpu")
 HORIZON = 6
@@ -50,6 +51,7 @@ class WritingEnvs:
 
     def __init__(self, envs: int, diary: list[Any]) -> None:
         self.envs, self.diary = envs, diary
+        self.parts = [np.arange(envs)]
         self.episodes, self.step = -1, 0
         self.observations = np.zeros((envs, 39), np.float32)
 
@@ -66,7 +68,7 @@ class WritingEnvs:
         self.diary.append("reset")
         return self.write()
 
-    def send(self, actions: np.ndarray) -> None:
+    def send(self, actions: np.ndarray, part: int = 0) -> None:
         assert actions.shape == (self.envs, 4)
         self.actions = actions.copy()
         self.diary.append("send")
