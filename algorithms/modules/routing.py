@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from algorithms.fields import Depth, Limit, NotNegative, Positive, Range, Rate, Share, Width
+from algorithms.modules.operators import Routes
 from algorithms.modules.stack import ModuleStack
 from algorithms.parts.layers import (
     TaskLinear,
@@ -130,9 +131,13 @@ class RoutedNetwork(nn.Module):
                 assert heat is not None
                 score = score / heat[:, None, None] + gumbel(noise)
             chosen = largest(as_table(score), self.top_k)
+        inputs = torch.relu(features)
+        if self.stack.takes_routes(inputs, self.top_k):
+            routes = listed(chosen, logits, self.top_k, self.resrouting)
+            return self.head(self.stack(inputs, routes)), chosen, logits
         weights = torch.softmax(logits.masked_fill(~chosen, -torch.inf), -1)
         trusted = trust(logits).to(weights.dtype) if self.resrouting else None
-        return self.head(self.stack(torch.relu(features), weights, trusted)), chosen, logits
+        return self.head(self.stack(inputs, weights, trusted)), chosen, logits
 
     def logits(self, features: Tensor) -> Tensor:
         """The router's logits [T, B, n(n+1)/2], slot by slot."""
@@ -165,6 +170,20 @@ def largest(score: Tensor, k: int) -> Tensor:
         best = score.masked_fill(chosen, -torch.inf).argmax(-1, keepdim=True)
         chosen = chosen | (places == best)
     return chosen & (score != -torch.inf)
+
+
+def listed(chosen: Tensor, logits: Tensor, k: int, resrouting: bool) -> Routes:
+    """The at most k sources of each slot that are `chosen` [..., n, n], in their order."""
+    n = chosen.shape[-1]
+    places, last, found = torch.arange(n, device=chosen.device), -1, []
+    for _ in range(k):
+        last = places.masked_fill(~(chosen & (places > last)), n).amin(-1, keepdim=True)
+        found.append(last)
+    sources = torch.cat(found, -1)
+    missing, sources = sources == n, sources.masked_fill(sources == n, 0)
+    weights = torch.softmax(logits.gather(-1, sources).masked_fill(missing, -torch.inf), -1)
+    trusted = trust(logits).gather(-1, sources).to(torch.uint8) if resrouting else None
+    return Routes(sources.to(torch.uint8), weights, trusted)
 
 
 def gumbel(uniform_draw: Tensor) -> Tensor:

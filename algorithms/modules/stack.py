@@ -13,8 +13,14 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import has_torch_function_unary
 
+from algorithms.modules.operators import Routes, has_operator, module_stack
 from algorithms.parts.layers import Init, linear
+
+
+FEWEST_MODULES = 8
+"""From so many modules on the operator is faster than compiled torch, by far."""
 
 
 class ModuleStack(nn.Module):
@@ -25,16 +31,45 @@ class ModuleStack(nn.Module):
         self.first = linear(inputs, width, weight, bias)
         self.later = nn.ModuleList(linear(width, width, weight, bias) for _ in range(modules - 1))
 
-    def forward(self, x: Tensor, table: Tensor, trusted: Tensor | None = None) -> Tensor:
-        """X [T, B, in] → [T, B, H], wired by a table [T, B or 1, d, d].
+    def takes_routes(self, x: Tensor, top_k: int) -> bool:
+        """Whether `forward` takes routes of k sources for this input: see `by_operator`."""
+        modules = 1 + len(self.later)
+        return top_k < modules and self.by_operator(x, modules)
+
+    def by_operator(self, x: Tensor, modules: int) -> bool:
+        """Whether so many modules are run by the operator, which shows no hidden units."""
+        watched = has_torch_function_unary(x)
+        return modules >= FEWEST_MODULES and not watched and has_operator(x.device.type, x.dtype)
+
+    def forward(
+        self, x: Tensor, table: Tensor | Routes, trusted: Tensor | None = None
+    ) -> Tensor:
+        """X [T, B, in] → [T, B, H], wired by a table [T, B or 1, d, d], or by routes.
 
         A table of d < n rows runs the first d modules alone: the others get no gradient.
         `trusted` [T, B, d, d] is D2R's ResRouting, 1 where a slot trusts a source and else 0: the
         transform ReLU(W z) of an untrusted source receives no gradient through the module that
         reads it, nor through the head, while the shortcut z still does.
         """
+        first = torch.relu(self.first(x))
+        if isinstance(table, Routes):
+            return self.operated(first, table, len(self.later))
+        # Tables that learn are too rare for code of their own.
+        if not table.requires_grad and trusted is None and self.by_operator(x, table.shape[-1]):
+            return self.operated(first, table, table.shape[-1] - 1)
+        return self.plain(first, table, trusted)
+
+    def operated(self, first: Tensor, wiring: Tensor | Routes, later: int) -> Tensor:
+        """`plain` by the operator."""
+        layers = [self.later[i] for i in range(later)]
+        weight = torch.stack([layer.weight for layer in layers])
+        bias = torch.stack([layer.bias for layer in layers])
+        return module_stack(first, weight, bias, wiring)
+
+    def plain(self, first: Tensor, table: Tensor, trusted: Tensor | None) -> Tensor:
+        """The first module's output → the head's input."""
         distrusted = None if trusted is None else table * (1 - trusted)
-        transform = output = shortcut = z = torch.relu(self.first(x))
+        transform = output = shortcut = z = first
         slots = taken = torch.zeros(())  # of the slots that are not filled yet, the next one first
         for module in range(table.shape[-1]):
             if module:
