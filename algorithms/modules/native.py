@@ -1,7 +1,11 @@
-"""stack.c as a library, compiled by the machine's gcc when it is first wanted.
+"""stack.c and routes.c as a library, compiled by the machine's gcc when it is first wanted.
 
 It takes a second or so, and the code is for the very processor, so nothing of it is kept for the
 next process. Where it cannot be compiled one warning says so, and torch's operations go on.
+
+Operators that call it (`torch.library`) know nothing of gradients. Two classes beside each, its
+`torch.autograd.Function`s, say how it is differentiated and mapped, eagerly and in `torch.func`; and
+`torch.compile` looks into neither, but traces what they do.
 """
 
 from __future__ import annotations
@@ -14,13 +18,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-SOURCE = Path(__file__).with_name("stack.c")
+SOURCES = [str(Path(__file__).with_name(name)) for name in ("stack.c", "routes.c")]
 REALS = {torch.float32: ("float", "sgemm_"), torch.float64: ("double", "dgemm_")}
 """What C calls a type, and BLAS its matrix product."""
 FLAGS = ["-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-lm"]
@@ -28,25 +33,81 @@ ABANDONED = 3600.0
 """Seconds after which what a compiler has left behind belongs to nobody."""
 
 
-class Stack(ctypes.Structure):
-    """The struct of that name in stack.c."""
-
-    _fields_ = [
-        *((name, ctypes.c_int64) for name in "slots members rows samples units sources".split()),
-        *((name, ctypes.c_int64) for name in "shared chunk threads".split()),
-        *(
-            (name, ctypes.c_void_p)
-            for name in (
-                "gemm mixing source trusted weight bias first outputs inputs active result gradient "
-                "first_gradient mixing_gradient masked weight_gradient bias_gradient scratch"
-            ).split()
-        ),
+def fields(integers: str, pointers: str) -> list[tuple[str, Any]]:
+    """Those of a struct of 64-bit integers and then of pointers."""
+    return [
+        *((name, ctypes.c_int64) for name in integers.split()),
+        *((name, ctypes.c_void_p) for name in pointers.split()),
     ]
+
+
+class Struct(ctypes.Structure):
+    """What our C takes: one argument a call."""
 
     def point(self, **tensors: Tensor | None) -> None:
         """Sets pointers to contiguous tensors, which the caller keeps."""
         for name, tensor in tensors.items():
             setattr(self, name, None if tensor is None else tensor.data_ptr())
+
+
+class Stack(Struct):
+    """The struct of that name in stack.c."""
+
+    _fields_ = fields(
+        "slots members rows samples units sources shared chunk threads",
+        "gemm mixing source trusted weight bias first outputs inputs active result gradient "
+        "first_gradient mixing_gradient masked weight_gradient bias_gradient scratch",
+    )
+
+
+class Router(Struct):
+    """The struct of that name in routes.c."""
+
+    _fields_ = fields(
+        "rows slots sources threads",
+        "logits score source weight trusted gradient logits_gradient",
+    )
+
+
+def kernels(device: str = "cpu") -> str:
+    """What runs large module stacks on this type of device: "c", or "plain" torch operations."""
+    return "c" if device == "cpu" and library(torch.float32) is not None else "plain"
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def has_operators(device: str, dtype: torch.dtype) -> bool:
+    """Whether there is compiled code for such tensors; code that torch.compile makes asks once."""
+    return device == "cpu" and library(dtype) is not None
+
+
+def folded(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The `vmap` of a function whose tensors all lead with the axis of members."""
+
+    def rule(info: Any, in_dims: Any, *args: Any) -> Any:
+        size, operands = info.batch_size, []
+        for x, axis in zip(args, in_dims, strict=True):
+            if isinstance(x, Tensor):
+                x = x.expand(size, *x.shape) if axis is None else x.movedim(axis, 0)
+                x = x.flatten(0, 1)
+            operands.append(x)
+        results = tuple(x.unflatten(0, (size, -1)) for x in function(*operands))
+        return results, (0,) * len(results)
+
+    return rule
+
+
+def code(dtype: torch.dtype) -> ctypes.CDLL:
+    """Our C for numbers of this type: ask `has_operators` first."""
+    found = library(dtype)
+    assert found is not None
+    return found[0]
+
+
+def gemm(dtype: torch.dtype) -> Any:
+    """The BLAS product of this type: ask `has_operators` first."""
+    found = library(dtype)
+    assert found is not None
+    return found[1]
 
 
 @functools.cache
@@ -73,10 +134,10 @@ def library(dtype: torch.dtype) -> tuple[ctypes.CDLL, Any] | None:
 
 
 def compiled(compiler: str, real: str) -> ctypes.CDLL:
-    """stack.c for this type. Raises OSError with the compiler's own words."""
+    """Our C for this type. Raises OSError with the compiler's own words."""
     with tempfile.TemporaryDirectory(dir=workplace()) as folder:
         target = str(Path(folder) / "stack.so")
-        command = [compiler, f"-DREAL={real}", str(SOURCE), *FLAGS, "-o", target]
+        command = [compiler, f"-DREAL={real}", *SOURCES, *FLAGS, "-o", target]
         # gcc's own files too: whoever kills it leaves nothing in the system's temporary folder.
         done = subprocess.run(
             command,

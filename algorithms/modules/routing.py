@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from algorithms.fields import Depth, Limit, NotNegative, Positive, Range, Rate, Share, Width
-from algorithms.modules.operators import Routes
+from algorithms.modules.routes import choose
 from algorithms.modules.stack import ModuleStack
 from algorithms.parts.layers import (
     TaskLinear,
@@ -123,18 +123,19 @@ class RoutedNetwork(nn.Module):
         those that are `chosen`.
         """
         features = self.base(x)
-        flat = self.logits(features)
+        flat, inputs = self.logits(features), torch.relu(features)
         logits = as_table(flat)
-        if chosen is None:
+        if chosen is not None:
+            score = torch.zeros_like(flat).masked_fill(~as_flat(chosen), -torch.inf)
+        elif noise is not None:
+            assert heat is not None
+            score = flat.detach() / heat[:, None, None] + gumbel(noise)
+        else:
             score = flat.detach()
-            if noise is not None:
-                assert heat is not None
-                score = score / heat[:, None, None] + gumbel(noise)
-            chosen = largest(as_table(score), self.top_k)
-        inputs = torch.relu(features)
         if self.stack.takes_routes(inputs, self.top_k):
-            routes = listed(chosen, logits, self.top_k, self.resrouting)
-            return self.head(self.stack(inputs, routes)), chosen, logits
+            routes = choose(flat, score, self.top_k, self.resrouting)
+            return self.head(self.stack(inputs, routes)), routes.chosen(), logits
+        chosen = largest(as_table(score), self.top_k)
         weights = torch.softmax(logits.masked_fill(~chosen, -torch.inf), -1)
         trusted = trust(logits).to(weights.dtype) if self.resrouting else None
         return self.head(self.stack(inputs, weights, trusted)), chosen, logits
@@ -162,6 +163,13 @@ def as_table(flat: Tensor, outside: float = -torch.inf) -> Tensor:
     return table
 
 
+def as_flat(table: Tensor) -> Tensor:
+    """Inverse of `as_table`: [..., n, n] → [..., n(n+1)/2]."""
+    slots, sources = torch.tril_indices(*table.shape[-2:], device=table.device)
+    flat: Tensor = table[..., slots, sources]
+    return flat
+
+
 def largest(score: Tensor, k: int) -> Tensor:
     """Whether an entry is among the k largest of its row, and exists: [..., n, n] → bool."""
     places = torch.arange(score.shape[-1], device=score.device)
@@ -170,20 +178,6 @@ def largest(score: Tensor, k: int) -> Tensor:
         best = score.masked_fill(chosen, -torch.inf).argmax(-1, keepdim=True)
         chosen = chosen | (places == best)
     return chosen & (score != -torch.inf)
-
-
-def listed(chosen: Tensor, logits: Tensor, k: int, resrouting: bool) -> Routes:
-    """The at most k sources of each slot that are `chosen` [..., n, n], in their order."""
-    n = chosen.shape[-1]
-    places, last, found = torch.arange(n, device=chosen.device), -1, []
-    for _ in range(k):
-        last = places.masked_fill(~(chosen & (places > last)), n).amin(-1, keepdim=True)
-        found.append(last)
-    sources = torch.cat(found, -1)
-    missing, sources = sources == n, sources.masked_fill(sources == n, 0)
-    weights = torch.softmax(logits.gather(-1, sources).masked_fill(missing, -torch.inf), -1)
-    trusted = trust(logits).gather(-1, sources).to(torch.uint8) if resrouting else None
-    return Routes(sources.to(torch.uint8), weights, trusted)
 
 
 def gumbel(uniform_draw: Tensor) -> Tensor:
@@ -207,8 +201,7 @@ def packed_bytes(modules: int) -> int:
 
 def pack(chosen: Tensor) -> Tensor:
     """[..., n, n] bool → [..., packed_bytes] uint8."""
-    rows, columns = torch.tril_indices(*chosen.shape[-2:], device=chosen.device)
-    bits = chosen[..., rows, columns].to(torch.uint8)
+    bits = as_flat(chosen).to(torch.uint8)
     bits = functional.pad(bits, (0, -bits.shape[-1] % 8))
     bits = bits.view(*bits.shape[:-1], -1, 8)
     powers = 2 ** torch.arange(8, dtype=torch.uint8, device=bits.device)

@@ -24,7 +24,7 @@ typedef struct {
     int64_t threads;
     Gemm gemm;
     const REAL *mixing;       /* [N, n, k], or [M·T, n, k] where it is shared */
-    const uint8_t *source;    /* like `mixing`, or null: the e-th is e */
+    const uint8_t *source;    /* like `mixing`, NONE where there is none; or null: the e-th is e */
     const uint8_t *trusted;   /* like `mixing`, or null: all */
     const REAL *weight;       /* [M, n - 1, H out, H in] */
     const REAL *bias;         /* [M, n - 1, H] */
@@ -48,7 +48,7 @@ typedef struct {
     REAL *own;                   /* this thread's part of the scratch */
 } Chunk;
 
-enum { MOST = 1024 }; /* vectors that are mixed at once; the caller checks */
+enum { MOST = 255, NONE = 255 }; /* slots; the caller checks */
 
 /* Some neighbours in memory; compilers split it where the processor's registers are smaller. */
 enum { LANES = 64 / sizeof(REAL) };
@@ -207,8 +207,9 @@ static void gather(const Stack *s, Chunk c, int64_t row, int64_t output, const R
 static void learn_mixing(const Stack *s, int64_t row, int64_t slot, const REAL *total) {
     const int64_t n = s->slots, k = s->sources, at = entry(s, row, slot);
     for (int64_t e = 0; e < k; e++) {
-        const REAL *output = s->outputs + (row * n + source(s, at, e)) * s->units;
-        s->mixing_gradient[(row * n + slot) * k + e] = dot(total, output, s->units);
+        const int64_t its = source(s, at, e);
+        const REAL *output = s->outputs + (row * n + its) * s->units;
+        s->mixing_gradient[(row * n + slot) * k + e] = its == NONE ? 0 : dot(total, output, s->units);
     }
 }
 

@@ -15,7 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import has_torch_function_unary
 
-from algorithms.modules.operators import Routes, has_operator, module_stack
+from algorithms.modules.native import has_operators
+from algorithms.modules.routes import Routes
+from algorithms.modules.stack_operator import MOST_MODULES, module_stack
 from algorithms.parts.layers import Init, linear
 
 
@@ -39,7 +41,8 @@ class ModuleStack(nn.Module):
     def by_operator(self, x: Tensor, modules: int) -> bool:
         """Whether so many modules are run by the operator, which shows no hidden units."""
         watched = has_torch_function_unary(x)
-        return modules >= FEWEST_MODULES and not watched and has_operator(x.device.type, x.dtype)
+        fits = FEWEST_MODULES <= modules <= MOST_MODULES
+        return fits and not watched and has_operators(x.device.type, x.dtype)
 
     def forward(
         self, x: Tensor, table: Tensor | Routes, trusted: Tensor | None = None

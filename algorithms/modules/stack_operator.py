@@ -1,4 +1,4 @@
-"""The module stack as one operator that torch.compile does not look into, by stack.c on CPUs.
+"""The module stack as one operator that torch.compile does not look into: stack.c on CPUs.
 
 The recursion is that of stack.py, which is the reference. There every operation goes through all
 rows, and the next finds little of them in the cache; here a few rows go through all modules. The
@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from algorithms.modules.native import Stack, library
+from algorithms.modules.native import Stack, code, folded, gemm
+from algorithms.modules.routes import Routes
 
 CHUNK_BYTES = 1 << 20
 """Outputs of all modules for the rows that go through them at a time: what a core's cache holds."""
@@ -26,28 +26,6 @@ FEWEST_ROWS = 16
 """A chunk is a multiple of this: of fewer rows, products are slow."""
 MOST_MODULES = 255
 """Sources are counted in bytes."""
-
-
-class Routes(NamedTuple):
-    """The k sources that each slot mixes; a slot with fewer repeats source 0 at weight 0."""
-
-    sources: Tensor
-    """[T, B, n, k] uint8; those of slot j, from 0, are at most j."""
-    weights: Tensor
-    """[T, B, n, k]."""
-    trusted: Tensor | None = None
-    """[T, B, n, k] uint8, 0 or 1: ResRouting's trust, all of it if None."""
-
-
-def kernels(device: str = "cpu") -> str:
-    """What runs large module stacks on this type of device: "c", or "plain" torch operations."""
-    return "c" if device == "cpu" and library(torch.float32) is not None else "plain"
-
-
-@torch.compiler.assume_constant_result
-def has_operator(device: str, dtype: torch.dtype) -> bool:
-    """Whether `module_stack` takes tensors of this kind; compiled code asks once."""
-    return device == "cpu" and library(dtype) is not None
 
 
 def module_stack(first: Tensor, weight: Tensor, bias: Tensor, wiring: Routes | Tensor) -> Tensor:
@@ -66,26 +44,6 @@ def module_stack(first: Tensor, weight: Tensor, bias: Tensor, wiring: Routes | T
         raise TypeError(f"units, weights, biases and mixing weights differ in type: {types}")
     result: Tensor = apply(*(None if x is None else x.unsqueeze(0) for x in given))
     return result[0]
-
-
-def folded(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The `vmap` of a function whose tensors all lead with the axis of members."""
-
-    def rule(info: Any, in_dims: Any, *args: Any) -> Any:
-        size, operands = info.batch_size, []
-        for x, axis in zip(args, in_dims, strict=True):
-            if isinstance(x, Tensor):
-                x = x.expand(size, *x.shape) if axis is None else x.movedim(axis, 0)
-                x = x.flatten(0, 1)
-            operands.append(x)
-        results = tuple(x.unflatten(0, (size, -1)) for x in function(*operands))
-        return results, (0,) * len(results)
-
-    return rule
-
-
-# Opaque operators know nothing of gradients: autograd and torch.func both do by these two classes,
-# and torch.compile does not look into them.
 
 
 class _Backward(torch.autograd.Function):
@@ -168,7 +126,7 @@ def stack_forward(
         active=active,
         result=result,
     )
-    code(first).forward(ctypes.byref(stack))
+    code(first.dtype).forward(ctypes.byref(stack))
     del kept
     return result, outputs, inputs, active
 
@@ -222,7 +180,7 @@ def stack_backward(
         weight_gradient=found[1] if learns else None,
         bias_gradient=found[2] if learns else None,
     )
-    code(gradient).backward(ctypes.byref(stack))
+    code(gradient.dtype).backward(ctypes.byref(stack))
     del kept
     if each is not None:
         shared = mixing.shape[2] != each.shape[2]
@@ -257,8 +215,6 @@ def described(
     n, k = mixing.shape[-2:]
     if n > MOST_MODULES or k > n:
         raise ValueError(f"{n} modules with {k} sources each are more than {MOST_MODULES}")
-    found = library(rows.dtype)
-    assert found is not None, "see has_operator"
     all_rows, threads = members * tasks * samples, torch.get_num_threads()
     chunk = chunk_rows(all_rows, n * units * rows.element_size(), threads)
     stack = Stack(
@@ -271,19 +227,12 @@ def described(
         shared=mixing.shape[2] != samples,
         chunk=chunk,
         threads=threads,
-        gemm=found[1],
+        gemm=gemm(rows.dtype),
     )
     wiring = [None if x is None else x.contiguous() for x in (mixing, sources, trusted)]
     scratch = rows.new_empty(threads, chunk, 2 * n + 2, units)
     stack.point(mixing=wiring[0], source=wiring[1], trusted=wiring[2], scratch=scratch)
     return stack, [*wiring, scratch]
-
-
-def code(like: Tensor) -> ctypes.CDLL:
-    """stack.c for numbers of this type."""
-    found = library(like.dtype)
-    assert found is not None, "see has_operator"
-    return found[0]
 
 
 def chunk_rows(rows: int, row_bytes: int, threads: int) -> int:
