@@ -3,9 +3,10 @@
 It takes a second or so, and the code is for the very processor, so nothing of it is kept for the
 next process. Where it cannot be compiled one warning says so, and torch's operations go on.
 
-Operators that call it (`torch.library`) know nothing of gradients. Two classes beside each, its
-`torch.autograd.Function`s, say how it is differentiated and mapped, eagerly and in `torch.func`; and
-`torch.compile` looks into neither, but traces what they do.
+Operators that call it (`torch.library`) know nothing of gradients. The `torch.autograd.Function`s
+beside them say how they are differentiated and mapped, eagerly and in `torch.func`, where gradients
+registered with an operator are refused. torch.compile takes their calls as they are
+(`allow_in_graph`) and traces the operators within.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 SOURCES = [str(Path(__file__).with_name(name)) for name in ("stack.c", "routes.c")]
 REALS = {torch.float32: ("float", "sgemm_"), torch.float64: ("double", "dgemm_")}
@@ -81,7 +83,10 @@ def has_operators(device: str, dtype: torch.dtype) -> bool:
 
 
 def folded(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The `vmap` of a function whose tensors all lead with the axis of members."""
+    """The `vmap` of a function whose tensors all lead with the axis of members, its results too.
+
+    What is mapped over becomes members.
+    """
 
     def rule(info: Any, in_dims: Any, *args: Any) -> Any:
         size, operands = info.batch_size, []
@@ -90,10 +95,35 @@ def folded(function: Callable[..., Any]) -> Callable[..., Any]:
                 x = x.expand(size, *x.shape) if axis is None else x.movedim(axis, 0)
                 x = x.flatten(0, 1)
             operands.append(x)
-        results = tuple(x.unflatten(0, (size, -1)) for x in function(*operands))
-        return results, (0,) * len(results)
+        results = function(*operands)
+        apart = tree_map(lambda x: x.unflatten(0, (size, -1)), results)
+        return apart, tree_map(lambda _: 0, results)
 
     return rule
+
+
+def last(operator: Callable[..., Any]) -> Callable[..., Any]:
+    """An operator that computes gradients, to be mapped and not to be differentiated again."""
+
+    class Last(torch.autograd.Function):
+        @staticmethod
+        def forward(*args: Any) -> Any:
+            return operator(*args)
+
+        @staticmethod
+        def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+            """Keeps nothing."""
+
+        @staticmethod
+        def backward(ctx: Any, *gradients: Any) -> Any:
+            raise NotImplementedError("module stacks and routes have no second derivatives")
+
+        @staticmethod
+        def vmap(info: Any, in_dims: Any, *args: Any) -> Any:
+            return folded(Last.apply)(info, in_dims, *args)
+
+    applied: Callable[..., Any] = Last.apply
+    return applied
 
 
 def code(dtype: torch.dtype) -> ctypes.CDLL:

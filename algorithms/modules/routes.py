@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from algorithms.modules.native import Router, code, folded
+from algorithms.modules.native import Router, code, folded, last
 
 NONE = 255
 """In place of a source that there is not."""
@@ -47,27 +47,7 @@ def choose(logits: Tensor, score: Tensor, k: int, trusts: bool) -> Routes:
     return Routes(sources[0], weights[0], trusted[0] if trusts else None)
 
 
-class _Gradient(torch.autograd.Function):
-    """The operator `route_backward`, to be mapped."""
-
-    @staticmethod
-    def forward(*args: Any) -> Any:
-        return (route_backward(*args),)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        """Keeps nothing."""
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> Any:
-        raise NotImplementedError("routes have no second derivatives")
-
-    @staticmethod
-    def vmap(info: Any, in_dims: Any, *args: Any) -> Any:
-        return folded(_Gradient.apply)(info, in_dims, *args)
-
-
-class _Choice(torch.autograd.Function):
+class Choice(torch.autograd.Function):
     """The operator `route_forward`, to be differentiated and mapped."""
 
     @staticmethod
@@ -82,18 +62,17 @@ class _Choice(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, *_: Any) -> Any:
-        (by_logits,) = _Gradient.apply(gradient, *ctx.saved_tensors)  # type: ignore[no-untyped-call]
-        return by_logits, None, None, None
+        return last(route_backward)(gradient, *ctx.saved_tensors), None, None, None
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, *args: Any) -> Any:
-        return folded(_Choice.apply)(info, in_dims, *args)
+        return folded(Choice.apply)(info, in_dims, *args)
 
 
-@torch.compiler.allow_in_graph
+@torch.compiler.allow_in_graph  # type: ignore[untyped-decorator]
 def apply(*args: Any) -> Any:
     """Operator and gradient, members first; see `choose`."""
-    return _Choice.apply(*args)  # type: ignore[no-untyped-call]
+    return Choice.apply(*args)  # type: ignore[no-untyped-call]
 
 
 @torch.library.custom_op("mtscale::route_forward", mutates_args=(), device_types="cpu")
@@ -132,7 +111,7 @@ def empty_routes(
 def route_backward(gradient: Tensor, weights: Tensor, sources: Tensor) -> Tensor:
     """Through the softmax over the sources of each slot, to the flat logits."""
     gradient, weights, sources = gradient.contiguous(), weights.contiguous(), sources.contiguous()
-    by_logits = empty_logits(gradient, weights, sources)
+    by_logits: Tensor = empty_logits(gradient, weights, sources)
     router = described(weights)
     router.point(weight=weights, source=sources, gradient=gradient, logits_gradient=by_logits)
     code(gradient.dtype).route_gradient(ctypes.byref(router))
@@ -143,7 +122,8 @@ def route_backward(gradient: Tensor, weights: Tensor, sources: Tensor) -> Tensor
 def empty_logits(gradient: Tensor, weights: Tensor, sources: Tensor) -> Tensor:
     """What `route_backward` fills."""
     n = weights.shape[-2]
-    return gradient.new_empty(*gradient.shape[:-2], n * (n + 1) // 2)
+    flat: Tensor = gradient.new_empty(*gradient.shape[:-2], n * (n + 1) // 2)
+    return flat
 
 
 def described(weights: Tensor) -> Router:

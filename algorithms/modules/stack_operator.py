@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from algorithms.modules.native import Stack, code, folded, gemm
+from algorithms.modules.native import Stack, code, folded, gemm, last
 from algorithms.modules.routes import Routes
 
 CHUNK_BYTES = 1 << 20
@@ -32,41 +32,21 @@ def module_stack(first: Tensor, weight: Tensor, bias: Tensor, wiring: Routes | T
     """Units [T, B, H] of the first module → input [T, B, H] of the head, as stack.py defines it.
 
     With weights [n-1, H, H] and biases [n-1, H] of the other modules. A table [T, B or 1, n, n] in
-    place of routes must not learn; where tasks share one row by row, modules above the last that any
-    task of a chunk of rows reads are left out.
+    place of routes must not learn; where it serves all samples of a task, modules above the last
+    that is read are left out, task by task.
 
     Raises TypeError for tensors of different types, and ValueError for a table that learns.
     """
     routes = wiring if isinstance(wiring, Routes) else Routes(None, wiring)  # type: ignore[arg-type]
     given = (first, weight, bias, routes.weights, routes.sources, routes.trusted)
-    types = {x.dtype for x in given[:4]}  # type: ignore[union-attr]
+    types = {x.dtype for x in given[:4]}
     if len(types) > 1:
         raise TypeError(f"units, weights, biases and mixing weights differ in type: {types}")
     result: Tensor = apply(*(None if x is None else x.unsqueeze(0) for x in given))
     return result[0]
 
 
-class _Backward(torch.autograd.Function):
-    """The operator `stack_backward`, to be mapped."""
-
-    @staticmethod
-    def forward(*args: Any) -> Any:
-        return stack_backward(*args)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        """Keeps nothing."""
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> Any:
-        raise NotImplementedError("module stacks have no second derivatives")
-
-    @staticmethod
-    def vmap(info: Any, in_dims: Any, *args: Any) -> Any:
-        return folded(_Backward.apply)(info, in_dims, *args)  # type: ignore[no-untyped-call]
-
-
-class _Forward(torch.autograd.Function):
+class Mixed(torch.autograd.Function):
     """The operator `stack_forward`, to be differentiated and mapped."""
 
     @staticmethod
@@ -85,19 +65,19 @@ class _Forward(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor, *_: Any) -> Any:
         _, by_weight, by_bias, by_mixing, *_ = ctx.needs_input_grad
         learns = by_weight or by_bias
-        found = _Backward.apply(gradient, *ctx.saved_tensors, learns, by_mixing)  # type: ignore[no-untyped-call]
+        found = last(stack_backward)(gradient, *ctx.saved_tensors, learns, by_mixing)
         wanted = (True, by_weight, by_bias, by_mixing)
         return *(x if w else None for x, w in zip(found, wanted, strict=True)), None, None
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, *args: Any) -> Any:
-        return folded(_Forward.apply)(info, in_dims, *args)  # type: ignore[no-untyped-call]
+        return folded(Mixed.apply)(info, in_dims, *args)
 
 
-@torch.compiler.allow_in_graph
+@torch.compiler.allow_in_graph  # type: ignore[untyped-decorator]
 def apply(*args: Any) -> Tensor:
     """Operator and gradient, members first; see `module_stack`."""
-    result: Tensor = _Forward.apply(*args)[0]  # type: ignore[no-untyped-call]
+    result: Tensor = Mixed.apply(*args)[0]  # type: ignore[no-untyped-call]
     return result
 
 

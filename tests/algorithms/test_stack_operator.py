@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.func import functional_call, grad, vjp, vmap
+from torch.func import grad, vjp, vmap
 
 from algorithms.d2r import D2RSettings
 from algorithms.modules import native, stack
@@ -295,7 +295,11 @@ def test_the_operators_are_what_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_a_compiler_torch_does_it_with_one_warning(
     compiler: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ours, x, table = random_stack(4, 9, torch.float32), torch.randn(T, 2, IN), torch.rand(T, 1, 4, 4)
+    ours, x, table = (
+        random_stack(4, 9, torch.float32),
+        torch.randn(T, 2, IN),
+        torch.rand(T, 1, 4, 4),
+    )
     expected = ours(x, table)
     assert kernels() == "c"
     library.cache_clear()
