@@ -141,7 +141,7 @@ def test_equal_scores_and_what_is_no_number_are_told_apart() -> None:
 
 
 def test_a_logit_that_is_no_number_shows_in_the_output(stacks: str) -> None:
-    """Else a router that has diverged would be passed over; the operator passes over weights of 0."""
+    """Else a router that has diverged went unseen; the operator passes over weights of 0."""
     net = network()
     with torch.no_grad():
         net.router[4].bias[7] = torch.nan
