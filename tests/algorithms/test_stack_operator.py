@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.func import grad, vjp, vmap
+from torch.func import functional_call, grad, vjp, vmap
 
 from algorithms.d2r import D2RSettings
 from algorithms.modules import native, stack
@@ -118,6 +118,27 @@ def test_tables_up_to_a_tasks_stage(
         agree(ours(x, table), ours.plain(torch.relu(ours.first(x)), table, None), [x])
     finally:
         torch.set_num_threads(before)
+
+
+def test_each_copy_has_tables_of_its_own() -> None:
+    """Of other stages: where one copy's task ends, another's goes on."""
+    n, ours = 5, random_stack(5, 4, torch.float64)
+    own = {k: torch.randn(2, *w.shape, dtype=w.dtype) for k, w in ours.named_parameters()}
+    table = torch.rand(2, T, 1, n, n, dtype=torch.float64).tril()
+    for row, stage in zip(table.flatten(0, 1), (5, 1, 2, 1, 5, 3), strict=True):
+        row[..., stage:] = 0
+    x = torch.randn(T, 7, IN, dtype=torch.float64)
+
+    def value(weights: dict[str, Tensor], table: Tensor) -> Tensor:
+        return functional_call(ours, weights, (x, table)).square().sum()
+
+    found = vmap(grad(value))(own, table)
+    for copy in range(2):
+        leaves = {k: w[copy].clone().requires_grad_() for k, w in own.items()}
+        learning = table[copy].clone().requires_grad_()  # which is plain
+        expected = torch.autograd.grad(value(leaves, learning), list(leaves.values()))
+        for (name, got), wanted in zip(found.items(), expected, strict=True):
+            torch.testing.assert_close(got[copy], wanted, msg=lambda m, k=name: f"{k}: {m}")
 
 
 def test_not_a_number_is_handed_on() -> None:
