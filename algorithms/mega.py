@@ -19,7 +19,7 @@ from algorithms.algorithm import Batch, Outcomes, Problem
 from algorithms.d2r import RoutedCritics
 from algorithms.genetics import Evolution, GeneticSettings, Population, decode
 from algorithms.modules.routing import Base, ModuleSettings
-from algorithms.modules.stack import ModuleStack, modules_in_use
+from algorithms.modules.stack import ModuleStack, by_operator, modules_in_use
 from algorithms.parts.layers import constant, fan_out_uniform, linear, scaled, uniform
 from algorithms.parts.randomness import generator, seed_of
 from algorithms.sac import AllWeights, Given, Phase, Purpose
@@ -108,11 +108,12 @@ class MEGA(RoutedCritics):
     def decode_populations(self) -> None:
         """Decodes all genotypes.
 
-        On a GPU d is the number of modules and the tables keep their place, so that a recorded step
-        stays right when populations breed and grow.
+        On a GPU, and where unread modules cost nothing, d is the number of modules and the tables
+        keep their place, so that a recorded or compiled step stays right when populations grow.
         """
-        s, on_gpu = self.settings, self.problem.device.type != "cpu"
-        depth = s.modules if on_gpu else max(p.stage for p in self.populations)
+        s, device = self.settings, self.problem.device.type
+        fixed = device != "cpu" or by_operator(s.modules, device, torch.float32)
+        depth = s.modules if fixed else max(p.stage for p in self.populations)
         tables = np.stack(
             [
                 np.stack(

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from algorithms.fields import Depth, Limit, NotNegative, Positive, Range, Rate, Share, Width
+from algorithms.modules.routes import choose
 from algorithms.modules.stack import ModuleStack
 from algorithms.parts.layers import (
     TaskLinear,
@@ -122,17 +123,22 @@ class RoutedNetwork(nn.Module):
         those that are `chosen`.
         """
         features = self.base(x)
-        flat = self.logits(features)
+        flat, inputs = self.logits(features), torch.relu(features)
         logits = as_table(flat)
-        if chosen is None:
+        if chosen is not None:
+            score = torch.zeros_like(flat).masked_fill(~as_flat(chosen), -torch.inf)
+        elif noise is not None:
+            assert heat is not None
+            score = flat.detach() / heat[:, None, None] + gumbel(noise)
+        else:
             score = flat.detach()
-            if noise is not None:
-                assert heat is not None
-                score = score / heat[:, None, None] + gumbel(noise)
-            chosen = largest(as_table(score), self.top_k)
+        if self.stack.takes_routes(inputs, self.top_k):
+            routes = choose(flat, score, self.top_k, self.resrouting)
+            return self.head(self.stack(inputs, routes)), routes.chosen(), logits
+        chosen = largest(as_table(score), self.top_k)
         weights = torch.softmax(logits.masked_fill(~chosen, -torch.inf), -1)
         trusted = trust(logits).to(weights.dtype) if self.resrouting else None
-        return self.head(self.stack(torch.relu(features), weights, trusted)), chosen, logits
+        return self.head(self.stack(inputs, weights, trusted)), chosen, logits
 
     def logits(self, features: Tensor) -> Tensor:
         """The router's logits [T, B, n(n+1)/2], slot by slot."""
@@ -155,6 +161,13 @@ def as_table(flat: Tensor, outside: float = -torch.inf) -> Tensor:
     below = slot[:, None] >= slot
     table: Tensor = flat[..., place.masked_fill(~below, 0)].masked_fill(~below, outside)
     return table
+
+
+def as_flat(table: Tensor) -> Tensor:
+    """Inverse of `as_table`: [..., n, n] → [..., n(n+1)/2]."""
+    slots, sources = torch.tril_indices(*table.shape[-2:], device=table.device)
+    flat: Tensor = table[..., slots, sources]
+    return flat
 
 
 def largest(score: Tensor, k: int) -> Tensor:
@@ -188,8 +201,7 @@ def packed_bytes(modules: int) -> int:
 
 def pack(chosen: Tensor) -> Tensor:
     """[..., n, n] bool → [..., packed_bytes] uint8."""
-    rows, columns = torch.tril_indices(*chosen.shape[-2:], device=chosen.device)
-    bits = chosen[..., rows, columns].to(torch.uint8)
+    bits = as_flat(chosen).to(torch.uint8)
     bits = functional.pad(bits, (0, -bits.shape[-1] % 8))
     bits = bits.view(*bits.shape[:-1], -1, 8)
     powers = 2 ** torch.arange(8, dtype=torch.uint8, device=bits.device)

@@ -13,8 +13,21 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import has_torch_function_unary
 
+from algorithms.modules.native import has_operators
+from algorithms.modules.routes import Routes
+from algorithms.modules.stack_operator import MOST_MODULES, module_stack
 from algorithms.parts.layers import Init, linear
+
+FEWEST_MODULES = 8
+"""From so many modules on the operator is faster than compiled torch by more than a quarter."""
+
+
+def by_operator(modules: int, device: str, dtype: torch.dtype) -> bool:
+    """Whether stacks of so many modules are run by the operator."""
+    fits = FEWEST_MODULES <= modules <= MOST_MODULES
+    return fits and has_operators(device, dtype)
 
 
 class ModuleStack(nn.Module):
@@ -25,16 +38,41 @@ class ModuleStack(nn.Module):
         self.first = linear(inputs, width, weight, bias)
         self.later = nn.ModuleList(linear(width, width, weight, bias) for _ in range(modules - 1))
 
-    def forward(self, x: Tensor, table: Tensor, trusted: Tensor | None = None) -> Tensor:
-        """X [T, B, in] → [T, B, H], wired by a table [T, B or 1, d, d].
+    def takes_routes(self, x: Tensor, top_k: int) -> bool:
+        """Whether `forward` takes routes of k sources for this input."""
+        modules = 1 + len(self.later)
+        return top_k < modules and self.hands_over(x, modules)
+
+    def hands_over(self, x: Tensor, modules: int) -> bool:
+        """Whether the operator runs so many modules: not where somebody looks at hidden units."""
+        return not has_torch_function_unary(x) and by_operator(modules, x.device.type, x.dtype)
+
+    def forward(self, x: Tensor, table: Tensor | Routes, trusted: Tensor | None = None) -> Tensor:
+        """X [T, B, in] → [T, B, H], wired by a table [T, B or 1, d, d], or by routes.
 
         A table of d < n rows runs the first d modules alone: the others get no gradient.
         `trusted` [T, B, d, d] is D2R's ResRouting, 1 where a slot trusts a source and else 0: the
         transform ReLU(W z) of an untrusted source receives no gradient through the module that
         reads it, nor through the head, while the shortcut z still does.
         """
+        first = torch.relu(self.first(x))
+        if isinstance(table, Routes):
+            return self.operated(first, table, len(self.later))
+        # Tables that learn are too rare for code of their own.
+        learns = table.requires_grad or trusted is not None
+        if not learns and self.hands_over(x, table.shape[-1]):
+            return self.operated(first, table, table.shape[-1] - 1)
+        return self.plain(first, table, trusted)
+
+    def operated(self, first: Tensor, wiring: Tensor | Routes, later: int) -> Tensor:
+        """`plain` by the operator."""
+        weights, biases = zip(*((x.weight, x.bias) for x in self.later[:later]), strict=True)
+        return module_stack(first, torch.stack(weights), torch.stack(biases), wiring)
+
+    def plain(self, first: Tensor, table: Tensor, trusted: Tensor | None) -> Tensor:
+        """The first module's output → the head's input."""
         distrusted = None if trusted is None else table * (1 - trusted)
-        transform = output = shortcut = z = torch.relu(self.first(x))
+        transform = output = shortcut = z = first
         slots = taken = torch.zeros(())  # of the slots that are not filled yet, the next one first
         for module in range(table.shape[-1]):
             if module:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -66,3 +67,13 @@ def collect() -> Callable[..., Batch]:
         )
 
     return make
+
+
+@pytest.fixture(params=["plain", "operator"])
+def stacks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Module stacks of any size by plain torch, and by the operator if there is a C compiler."""
+    kind: str = request.param
+    if kind == "operator" and not shutil.which("gcc"):
+        pytest.skip("there is no C compiler: install gcc")
+    monkeypatch.setattr("algorithms.modules.stack.FEWEST_MODULES", 99 if kind == "plain" else 2)
+    return kind

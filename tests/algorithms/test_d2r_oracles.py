@@ -66,6 +66,7 @@ def close(actual: Tensor, expected: Tensor, what: str) -> None:
     )
 
 
+@pytest.mark.usefixtures("stacks")
 @pytest.mark.parametrize("case", CASES)
 def test_values_and_gradients_are_the_authors(case: str) -> None:
     oracle, net = read(case), network(case)

@@ -55,6 +55,7 @@ def triangle(n: int) -> Tensor:
 # The network ---------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("stacks")
 @pytest.mark.parametrize("stored", [True, False], ids=["stored", "greedy"])
 @pytest.mark.parametrize("resrouting", [True, False])
 def test_network_agrees_with_plain_autograd(stored: bool, resrouting: bool) -> None:
@@ -70,6 +71,7 @@ def test_network_agrees_with_plain_autograd(stored: bool, resrouting: bool) -> N
         torch.testing.assert_close(a, b, msg=lambda m, name=name: f"{name}: {m}")
 
 
+@pytest.mark.usefixtures("stacks")
 def test_resrouting_changes_gradients_and_no_values() -> None:
     outputs, gradients = [], []
     for resrouting in (True, False):
@@ -81,6 +83,7 @@ def test_resrouting_changes_gradients_and_no_values() -> None:
     assert not torch.allclose(*gradients)
 
 
+@pytest.mark.usefixtures("stacks")
 def test_a_sampled_route_that_is_given_again_repeats_the_output() -> None:
     """Temperatures decide what is drawn, never how the drawn sources are mixed."""
     net, x = network(), observations(50)
@@ -137,12 +140,13 @@ def test_equal_scores_and_what_is_no_number_are_told_apart() -> None:
         assert not (chosen & ~triangle(4)).any(), "no slot reads a later module"
 
 
-def test_a_logit_that_is_no_number_shows_in_the_output() -> None:
-    """Else a router that has diverged would be passed over."""
+def test_a_logit_that_is_no_number_shows_in_the_output(stacks: str) -> None:
+    """Else a router that has diverged went unseen; the operator passes over weights of 0."""
     net = network()
     with torch.no_grad():
         net.router[4].bias[7] = torch.nan
-    assert net(observations())[0].isnan().all()
+    shown = net(observations(50))[0].isnan()
+    assert shown.all() if stacks == "plain" else shown.any()
 
 
 def pair_shares(chosen: Tensor, n: int) -> Tensor:
@@ -169,6 +173,7 @@ def test_two_sources_are_drawn_without_replacement_from_the_heated_softmax(heat:
     assert ((pair_shares(chosen, 4) - exact).abs() < 5 * error + 1e-12).all()
 
 
+@pytest.mark.usefixtures("stacks")
 def test_the_network_heats_each_task_by_its_own_temperature() -> None:
     """A cold task keeps to its greedy route, a hot one strays."""
     net, x = network(), observations(200)
