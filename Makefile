@@ -27,7 +27,7 @@ RUNS ?=
 # Handed to pip when the environment is built.
 PIP_ARGS ?=
 
-.PHONY: help bench scale sweep status check-algorithm tables plots report test check verify-env storm perf clean
+.PHONY: help bench scale sweep status check-algorithm tables plots report test check verify-env storm perf perf-gpu clean
 
 help:  ## Show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
@@ -77,6 +77,9 @@ verify-env: $(VENV)/.ready  ## Compare the fast engine with Meta-World, all task
 
 storm: $(VENV)/.ready  ## Kill runs over and over, compare their bytes: ARGS="--seconds 600 --seed 0"
 	@PYTHONPATH=. $(RUN) tests/suite/storm.py $(ARGS)
+
+perf-gpu: $(VENV)/.ready  ## Everything that only a GPU can show, in four minutes: ARGS="--out FOLDER"
+	@PYTHONPATH=. $(RUN) tests/perf/gpu.py $(ARGS)
 
 perf: $(VENV)/.ready  ## Run the benchmarks
 	$(RUN) -m pytest tests/perf --benchmark-only -s

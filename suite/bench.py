@@ -143,9 +143,7 @@ def train(directories: Sequence[RunDirectory], at: int | None = None) -> int:
 def prepare_torch(config: RunConfig, threads: int) -> None:
     """Sets what torch keeps for the whole process."""
     torch.set_num_threads(threads)
-    torch.set_float32_matmul_precision(
-        "highest" if config.training.precision == "float32" else "high"
-    )
+    torch.set_float32_matmul_precision("highest" if config.precision == "float32" else "high")
     if config.device.startswith("cuda"):
         torch.cuda.set_device(config.device)
 

@@ -68,9 +68,9 @@ class TrainingConfig:
     updates_per_step: Annotated[int, Range(1, 64)] = 1
     """Gradient steps after each lockstep env step, for more updates; not together with update_every
     [scaling, D2R: 1]."""
-    precision: Literal["float32", "tf32"] = "float32"
-    """Of matrix products: float32, or TF32, which a GPU multiplies faster, with 10 bits of mantissa
-    [choice]."""
+    precision: Literal["auto", "float32", "tf32"] = "auto"
+    """Of matrix products: float32, or TF32, which a GPU multiplies faster, with 10 bits of mantissa.
+    auto is TF32 on a GPU, as in the JAX codes that numbers are compared with [choice]."""
 
 
 @dataclass(frozen=True)
@@ -168,6 +168,14 @@ class RunConfig:
             flat |= {f.name: getattr(part, f.name) for f in fields(part)}
         return flat
 
+    @property
+    def precision(self) -> Literal["float32", "tf32"]:
+        """That of matrix products, `auto` resolved."""
+        chosen = self.training.precision
+        if chosen == "auto":
+            return "float32" if self.device == "cpu" else "tf32"
+        return chosen
+
     def each_seed(self) -> list[RunConfig]:
         """The runs that this stands for, one for each seed. Raises UserError for wrong seeds."""
         if not self.execution.seeds:
@@ -180,6 +188,7 @@ class RunConfig:
         """Everything that can change a result, as plain data."""
         plain = asdict(self)
         del plain["execution"]
+        plain["training"]["precision"] = self.precision
         for name, value in YOUNGER.items():
             if plain["training"][name] == value:
                 del plain["training"][name]

@@ -43,6 +43,7 @@ def session(config: RunConfig, threads: int, seeds: Sequence[int], learner: str)
             "gcc": compiler_version(),
             "processor": processor(),
             "gpu": torch.cuda.get_device_name(config.device) if config.device != "cpu" else "none",
+            "precision": config.precision,
             "threads": threads,
             "learner": learner,
             "seeds together": len(seeds),

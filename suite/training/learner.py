@@ -57,7 +57,7 @@ class Learner:
         """Rows of `history` that wait to be fetched."""
         self.fetched: list[NDArray[Any]] = []
         self.generators = [*algorithm.generators.values(), replay.generator]
-        self.stream = torch.cuda.Stream(device) if on_gpu else None
+        self.stream: Any = torch.cuda.Stream(device) if on_gpu else None  # type: ignore[no-untyped-call]
         self.captures = on_gpu and able(algorithm, "capturable")
         changed = partial(replay.window, envs_per_task), replay.restore_window
         learned = self.snapshot, self.restore

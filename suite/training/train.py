@@ -157,8 +157,8 @@ class Trainer:
             following, reward, succeeded = self.envs.receive()
             reward = reward.reshape(seeds, tasks, envs)
             came = zip(self.runs, sent, reward, self.by_seed(following), strict=True)
-            for run, *own in came:
-                run.learner.remember(*own, timeout=step == horizon - 1)
+            for run, actions, rewarded, observed in came:
+                run.learner.remember(actions, rewarded, observed, timeout=step == horizon - 1)
             rewards[..., step] = reward
             returns += reward
             successes = np.maximum(successes, succeeded.reshape(seeds, tasks, envs))
