@@ -82,6 +82,7 @@ def aggregates(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, 
         room = max(0.01, 0.08 * float(np.ptp(ends)))
         panel.set_xlim(ends.min() - room, ends.max() + room)
         panel.xaxis.set_major_locator(MaxNLocator(2, prune="both"))
+        panel.set_ylim(-0.6, len(found) - 0.4)
         # rliable's short bars of single runs are invisible; so the value is marked as well.
         for y, label in enumerate(found):
             value = points[label][SHOWN.index(name)]

@@ -160,8 +160,7 @@ def mega_weights(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure
     if rows.empty:
         raise Unsupported("needs rows of weight/<module>/<source>, which mega runs have")
     last = rows[rows["env_step"] == rows.groupby("run", observed=True)["env_step"].transform("max")]
-    kinds = {run: decoding(str(source)) for run, source in sources(last)}
-    kinds = {run: found for run, found in kinds.items() if found is not None}
+    kinds = {run: found for run, source in sources(last) if (found := decoding(source))}
     if not kinds:
         raise Unsupported("needs mega runs whose genotypes are bred")
     kind = last["run"].astype(str).map(kinds)

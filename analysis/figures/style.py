@@ -216,6 +216,6 @@ def few(found: Collection[str], most: int) -> None:
         )
 
 
-def in_order(found: Mapping[str, Any], look: Mapping[str, Look]) -> list[str]:
+def in_order(found: Collection[str], look: Mapping[str, Look]) -> list[str]:
     """The labels that are there, as the looks have them."""
     return [label for label in look if label in found]
