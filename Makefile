@@ -21,6 +21,7 @@ ARGS ?=
 # A sweep: a name of results/sweeps, or a .toml file
 SWEEP ?=
 # LAUNCHER: local, ray or slurm; DRY_RUN=1 prints the plan and stops
+# JOBS: processes at once, side by side on the cores and on one GPU; none is as many as fit
 # What tables, plots and report read: folders of runs, rows.parquet or CSV files. None is
 # results/runs, or results/release without runs.
 RUNS ?=
@@ -45,8 +46,9 @@ bench: $(VENV)/.ready  ## Train: ALG, PRESET, TASKS, SEED, SEEDS, BATCHED, DEVIC
 scale: $(VENV)/.ready  ## Widths at given sizes: ALG, PRESET, TASKS, ARGS="--params 1M,4M,16M"
 	@$(RUN) -m suite scale $(WHAT) $(ARGS)
 
-sweep: $(VENV)/.ready  ## Train a grid of runs: SWEEP, LAUNCHER, DRY_RUN, ARGS, and what bench takes
-	@$(RUN) -m suite sweep $(SWEEP) $(call option,LAUNCHER,launcher) $(call flag,DRY_RUN,dry-run) $(OPTIONS) $(ARGS)
+sweep: $(VENV)/.ready  ## Train a grid of runs: SWEEP, LAUNCHER, JOBS, DRY_RUN, ARGS, and what bench takes
+	@$(RUN) -m suite sweep $(SWEEP) $(call option,LAUNCHER,launcher) $(call option,JOBS,jobs) \
+		$(call flag,DRY_RUN,dry-run) $(OPTIONS) $(ARGS)
 
 status: $(VENV)/.ready  ## Where the runs of a sweep stand: SWEEP, ARGS, and what sweep was given
 	@$(RUN) -m suite status $(SWEEP) $(OPTIONS) $(ARGS)

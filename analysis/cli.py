@@ -23,12 +23,18 @@ MOST_SIMULATIONS = 1_000_000
 def tables_command(arguments: Sequence[str]) -> None:
     """Tables as Markdown, CSV and booktabs LaTeX."""
     parser = source_parser("tables", tables_command, out="results/tables")
+    parser.add_argument(
+        "--against",
+        default="",
+        metavar="LABEL",
+        help="compare every configuration with this one alone, instead of every pair",
+    )
     given = parser.parse_args(arguments)
     from analysis.published import published
     from analysis.table_formats import write
     from analysis.tables import METRICS, tables
 
-    for table in tables(rows(given, METRICS), published()):
+    for table in tables(rows(given, METRICS), published(), given.against):
         print(*write(table, given.out), sep="\n")
 
 
@@ -61,6 +67,26 @@ def report_command(arguments: Sequence[str]) -> None:
     write_report(rows(given, METRICS), given.out, given.title, not given.no_figures)
 
 
+def reproduced_command(arguments: Sequence[str]) -> None:
+    """Whether runs that were trained again agree with released ones, as far as seeds vary."""
+    parser = source_parser("reproduced", reproduced_command, out="")
+    parser.add_argument(
+        "--released",
+        nargs="+",
+        type=named_path,
+        required=True,
+        metavar="FOLDER",
+        help="folders of the runs to compare with",
+    )
+    given = parser.parse_args(arguments)
+    from analysis.reproduction import reproduction
+    from analysis.table_formats import markdown
+
+    metrics = ("success",)
+    released = load(given.released, metrics=metrics, ends=given.ends)
+    print(markdown(reproduction(rows(given, metrics), released)))
+
+
 def coverage_command(arguments: Sequence[str]) -> None:
     """Measure how often 95 % intervals hold the truth, ours and rliable's."""
     parser = argparse.ArgumentParser(
@@ -81,6 +107,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "tables": tables_command,
     "plots": plots_command,
     "report": report_command,
+    "reproduced": reproduced_command,
     "coverage": coverage_command,
 }
 """Each takes the arguments behind its name; its docstring is its line of help."""
@@ -94,7 +121,7 @@ def describe(command: str) -> str:
 def source_parser(
     command: str, function: Callable[[Sequence[str]], None], out: str
 ) -> argparse.ArgumentParser:
-    """The options of a command that reads rows and writes files into a folder."""
+    """The options of a command that reads rows and, with `out`, writes files into a folder."""
     parser = argparse.ArgumentParser(
         f"python -m analysis {command}", description=function.__doc__, allow_abbrev=False
     )
@@ -104,7 +131,10 @@ def source_parser(
         type=named_path,
         help=f"folders of runs, rows.parquet or CSV files ({RUNS}, or {RELEASED} without runs)",
     )
-    parser.add_argument("--out", type=named_path, default=Path(out), help=f"where to write ({out})")
+    if out:
+        parser.add_argument(
+            "--out", type=named_path, default=Path(out), help=f"where to write ({out})"
+        )
     parser.add_argument(
         "--skip-malformed",
         action="store_true",

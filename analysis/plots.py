@@ -23,8 +23,9 @@ from analysis.figures.captions import caption
 from analysis.figures.selection import of_algorithm
 from analysis.figures.style import Look, Unsupported, as_drawn, looks, named, theme
 from analysis.file_names import file_names, task_set_name
+from analysis.frame import runs
 from analysis.messages import AnalysisError, choose
-from analysis.protocol import protocols, scored_tasks
+from analysis.protocol import display, protocols, scored_tasks, text
 
 Draw = Callable[[pd.DataFrame, Mapping[str, Look]], tuple[Figure, str]]
 
@@ -47,6 +48,24 @@ FIGURES: dict[str, Draw] = {
 """By name, those of one benchmark."""
 ACROSS: dict[str, Draw] = {"plasticity_by_tasks": plasticity.plasticity_by_tasks}
 """Those whose axis is the number of tasks: task sets stand beside one another."""
+TITLES = {
+    "learning_curves": "Success over training",
+    "task_curves": "Success over training, by task",
+    "aggregates": "Final success",
+    "scaling": "Success against parameters",
+    "scaling_apart": "Actor or critic? Success against the parameters of each",
+    "matched": "Architecture against plain networks of the same size",
+    "profiles": "Performance profiles",
+    "improvement": "Probability of improvement",
+    "heat_map": "Final success, by task",
+    "plasticity_by_width": "Dormant units and ranks against width",
+    "mega_modules": "Modules that MEGA uses",
+    "mega_weights": "Mixing weights of MEGA's genotypes",
+    "mega_diversity": "Diversity of MEGA's populations",
+    "d2r_routes": "Routes of D2R",
+    "plasticity_by_tasks": "Dormant units and ranks against the number of tasks",
+}
+"""What the figures show, in words."""
 BENCHMARK = ("task_set", "goals", "reward_version", "horizon", "version_metaworld")
 """Columns whose values say what was solved; runs that only differ in length share a figure."""
 DPI = 220
@@ -79,13 +98,14 @@ def draw_all(
             with matplotlib.rc_context(theme()):
                 shown = named(look, rows)
                 drawn = {k: replace(own, name=as_drawn(own.name)) for k, own in shown.items()}
-                figure, text = draw(rows, drawn)
+                figure, caption_text = draw(rows, drawn)
                 made.append(save(figure, out / title, dpi, pdf))
         except Unsupported as reason:
             say(f"{title}: left out: {reason}")
             continue
         (out / f"{title}.md").write_text(
-            caption(title, text, rows_shown(rows, name)), encoding="utf-8"
+            caption(in_words(name, rows, where), caption_text, rows_shown(rows, name)),
+            encoding="utf-8",
         )
         say(f"{title}: {made[-1]}")
     return made
@@ -160,6 +180,14 @@ def slug(value: str, column: str) -> str:
     if column == "task_set" and "," in value:
         return task_set_name(value.split(","))
     return {"horizon": f"h{value}", "version_metaworld": f"metaworld{value}"}.get(column, value)
+
+
+def in_words(name: str, rows: pd.DataFrame, where: str) -> str:
+    """A figure's title: what it shows, and on which tasks where it is of one benchmark."""
+    first = runs(rows).iloc[0]
+    tasks = display("task_set", text(first["task_set"]))
+    known = [part for part in (tasks, first["goals"] and f"{first['goals']} goals") if part]
+    return f"{TITLES[name]} ({', '.join(map(str, known))})" if where and known else TITLES[name]
 
 
 def rows_shown(rows: pd.DataFrame, name: str) -> pd.DataFrame:

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from PIL import Image
 
+from analysis.figures.captions import RUNS
 from analysis.messages import AnalysisError
 from analysis.plots import draw_all
 from analysis.report_data import payload
@@ -71,20 +73,29 @@ def embedded(data: Any) -> str:
     return text
 
 
-def figures(frame: pd.DataFrame) -> list[dict[str, str]]:
-    """Every figure that the rows support: name, caption, picture."""
+def figures(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Every figure that the rows support: title, caption, what it shows in detail, picture, and its
+    width in inches, by which the page gives all of them one size of type.
+    """
     with tempfile.TemporaryDirectory() as folder:
         made = draw_all(frame, Path(folder), say=lambda _: None, dpi=FIGURE_DPI, pdf=False)
-        return [
-            {
-                "name": path.name.removesuffix(".png"),
-                "caption": (path.parent / path.name.replace(".png", ".md")).read_text(
-                    encoding="utf-8"
-                ),
-                "image": data_uri(path, "image/png"),
-            }
-            for path in made
-        ]
+        return [figure(path) for path in made]
+
+
+def figure(path: Path) -> dict[str, Any]:
+    """One figure, of its PNG file and the caption beside it."""
+    described = path.parent / (path.name.removesuffix(".png") + ".md")
+    caption, _, runs = described.read_text(encoding="utf-8").partition(f"\n{RUNS}\n")
+    heading, _, text = caption.partition("\n")
+    with Image.open(path) as image:
+        inches = image.width / FIGURE_DPI
+    return {
+        "title": heading.removeprefix("# "),
+        "caption": " ".join(text.split()),
+        "runs": runs.strip(),
+        "inches": round(inches, 2),
+        "image": data_uri(path, "image/png"),
+    }
 
 
 def data_uri(path: Path, kind: str) -> str:

@@ -13,7 +13,7 @@ import pandas as pd
 from analysis.columns import PROTOCOL
 from analysis.comparisons import FEW_SEEDS
 from analysis.file_names import file_names, task_set_name
-from analysis.messages import sentence
+from analysis.messages import AnalysisError, choose, sentence
 from analysis.plasticity_table import plasticity
 from analysis.protocol import NAMES, differing, display, shared, text
 from analysis.published import SIZES, count, published_table
@@ -48,12 +48,20 @@ AGGREGATE_NOTES = (
 )
 
 
-def tables(frame: pd.DataFrame, literature: pd.DataFrame) -> list[Table]:
-    """Every table that the rows have something for. Raises RowsError where they have no success."""
+def tables(frame: pd.DataFrame, literature: pd.DataFrame, against: str = "") -> list[Table]:
+    """Every table that the rows have something for; `against` is the label that all others are
+    compared with, empty for every pair.
+
+    Raises RowsError where the rows have no success, AnalysisError for a label that none has.
+    """
     found = study(frame)
     if not found.configurations:
         raise no_rows(frame, "success")
-    made = [aggregate(found, literature), *per_task(found), comparisons(found), plasticity(frame)]
+    labels = [one.label for one in found.configurations]
+    if against and against not in labels:
+        raise AnalysisError(choose("against", against, labels))
+    made = [aggregate(found, literature), *per_task(found), comparisons(found, against)]
+    made += [plasticity(frame)]
     made += [published_table(literature)] if len(literature) else []
     return [table for table in made if table]
 
@@ -168,9 +176,9 @@ def differences(group: Sequence[Configuration]) -> list[str]:
     ]
 
 
-def comparisons(found: Study) -> Table | None:
+def comparisons(found: Study, against: str = "") -> Table | None:
     """Pairs of configurations of one protocol, tasks and step; None where there are none."""
-    pairs = compared(found.groups)
+    pairs = compared(found.groups, against)
     if not pairs:
         return None
     rows = tuple(
@@ -197,7 +205,7 @@ def comparisons(found: Study) -> Table | None:
     notes += [
         f"{len(group)} configurations of one protocol: each against the best."
         for group in found.groups
-        if len(group) > MOST_AT_ONCE
+        if len(group) > MOST_AT_ONCE and not against
     ]
     notes += [*apart(found), *ended(found, found.configurations)]
     caption = "Comparisons of final success, within one protocol."

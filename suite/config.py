@@ -69,8 +69,8 @@ class TrainingConfig:
     """Gradient steps after each lockstep env step, for more updates; not together with update_every
     [scaling, D2R: 1]."""
     precision: Literal["auto", "float32", "tf32"] = "auto"
-    """Of matrix products: float32, or TF32, which a GPU multiplies faster, with 10 bits of mantissa.
-    auto is TF32 on a GPU, as in the JAX codes that numbers are compared with [choice]."""
+    """Of matrix products: float32, or TF32, which a GPU multiplies faster, with a mantissa of 10
+    bits. auto is TF32 on a GPU, as in the JAX codes that numbers are compared with [choice]."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,9 @@ class EvaluationConfig:
     probe_size: Annotated[int, Range(1, 1_000_000)] = 4200
     """Transitions in the fixed batch that plasticity is measured on, for every task set the same;
     at least the widest layer's units, so that ranks are not cut."""
+    metrics_every: Annotated[int, Range(1, 1_000_000)] = 1
+    """Rounds of episodes from one row of each training metric to the next; a row is the mean over
+    its own round. More than 1 makes a long run's rows smaller."""
 
 
 @dataclass(frozen=True)
@@ -189,9 +192,10 @@ class RunConfig:
         plain = asdict(self)
         del plain["execution"]
         plain["training"]["precision"] = self.precision
-        for name, value in YOUNGER.items():
-            if plain["training"][name] == value:
-                del plain["training"][name]
+        for part, younger in YOUNGER.items():
+            for name, value in younger.items():
+                if plain[part][name] == value:
+                    del plain[part][name]
         # One spelling for one task set: "mt1:reach" and "reach-v3" are the same run.
         named = self.task.tasks.upper()
         plain["task"]["tasks"] = named if named in task_sets() else ",".join(self.tasks)
@@ -223,9 +227,12 @@ PARTS: dict[str, type[Any]] = {
     "execution": ExecutionConfig,
 }
 """The suite's fields."""
-YOUNGER = {"precision": "float32", "updates_per_step": 1}
-"""Fields of `TrainingConfig` that came after runs had been made, and what these had: such a value
-is no part of the identity, so that those runs keep their names."""
+YOUNGER: dict[str, dict[str, Any]] = {
+    "training": {"precision": "float32", "updates_per_step": 1},
+    "evaluation": {"metrics_every": 1},
+}
+"""Fields that came after runs had been made, by part, and what these had: such a value is no part
+of the identity, so that those runs keep their names."""
 
 
 def assembled(algorithm: str, settings: type[Any], values: Mapping[str, Any]) -> RunConfig:

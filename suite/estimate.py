@@ -20,13 +20,13 @@ from suite.runs.state import State
 from suite.sizes import without_memory
 from suite.training.replay import Extras, Replay
 
-CORE_FLOPS = 40e9
+CORE_FLOPS = 80e9
 """Useful float32 operations a second of one core in a gradient step."""
 GPU_FLOPS = 30e12
 """The same of a GPU."""
-UPDATE_SECONDS = {"cpu": 6e-3, "cuda": 4e-3}
+UPDATE_SECONDS = {"cpu": 2e-3, "cuda": 1e-3}
 """What a gradient step costs at any size."""
-ENV_STEP_SECONDS = 280e-6
+ENV_STEP_SECONDS = 200e-6
 """One environment step of the exact engine on one core, MT10 and MT50."""
 START_SECONDS = 12.0
 """Loading, building the environments and the goals."""
@@ -137,7 +137,8 @@ def training_seconds(config: RunConfig, counts: ParameterCounts, cores: int) -> 
     """Seconds of training and evaluation."""
     c, tasks = config, len(config.tasks)
     locksteps = c.rounds * c.task.horizon
-    updates = max(0, locksteps - c.training.random_steps) / c.training.update_every
+    updates = max(0, locksteps - c.training.random_steps / c.task.envs_per_task)
+    updates *= c.training.updates_per_step / c.training.update_every
     # Policy: targets 1 pass, its own loss 1 and 2 back. Critics: targets 1, their loss 1 and 2
     # back, the policy's loss 1 and 1 back. Two operations a weight and pass.
     passes = 4 * counts.actor + 6 * counts.critic

@@ -12,21 +12,24 @@ from analysis.messages import one_line
 INTERVAL = (
     "Intervals: 95 %, percentile bootstrap that resamples whole runs, seed 0; none for one run."
 )
+RUNS = "Runs:"
+"""Begins what a caption says of each configuration's runs."""
 FEW = 5
 """Seeds below which a comparison is not worth much."""
 
 
 def caption(name: str, text: str, frame: pd.DataFrame) -> str:
-    """A figure's caption file, Markdown: its text, then runs and protocol of the rows it shows."""
+    """A figure's caption file, Markdown: name and text, then runs and protocol of its rows."""
     table = runs(frame)
-    lines = [f"# {name}", "", one_line(text), "", INTERVAL, "", "Runs:", ""]
-    for label, rows in table.groupby("label", observed=True, sort=False):
-        lines.append(f"- {sample(str(label), rows)}")
-    lines += [f"- {line}." for line in uneven(table).values()]
+    lines = [f"# {name}", "", one_line(text), "", INTERVAL]
     smallest = int(table.groupby("label", observed=True)["seed"].nunique().min())
     if smallest < FEW:
         least = f"{smallest} seed" + "s" * (smallest != 1)
         lines += ["", f"Fewer than {FEW} seeds ({least}): no ranking can be drawn from this."]
+    lines += ["", RUNS, ""]
+    for label, rows in table.groupby("label", observed=True, sort=False):
+        lines.append(f"- {sample(str(label), rows)}")
+    lines += [f"- {line}." for line in uneven(table).values()]
     lines += ["", "Protocol:", ""]
     lines += [f"- {line}" for line in protocol(table)]
     return "\n".join(lines) + "\n"

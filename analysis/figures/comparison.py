@@ -10,14 +10,17 @@ import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from rliable import plot_utils
 
 from analysis.comparisons import compare
 from analysis.figures.style import (
     COLUMN,
     PAGE,
+    TYPE,
     Look,
     Unsupported,
+    few,
     in_order,
     legend_below,
     margin,
@@ -36,6 +39,8 @@ from analysis.statistics import (
 SHOWN = ("IQM over seeds", "mean", "median", "IQM over runs × tasks", "optimality gap")
 MOST_PAIRS = 15
 """Pairs of configurations that one figure compares."""
+MOST = 12
+"""Configurations whose profiles one panel holds."""
 
 
 def final_scores(frame: pd.DataFrame) -> dict[str, Scores]:
@@ -64,18 +69,20 @@ def aggregates(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, 
         subfigure_width=PAGE / len(SHOWN), row_height=0.3, xlabel="",
     )  # fmt: skip
     plt.close(figure)
-    figure.set_size_inches(PAGE, 0.75 + 0.24 * len(found))
+    figure.set_size_inches(PAGE, 0.88 + 0.24 * len(found))
     height = figure.get_size_inches()[1]
     shown = [looks[label].name for label in found]
-    figure.subplots_adjust(left=margin(shown) / PAGE, right=0.99, top=1 - 0.25 / height)
+    figure.subplots_adjust(left=margin(shown) / PAGE, right=0.99, top=1 - 0.38 / height)
     figure.subplots_adjust(bottom=0.32 / height, wspace=0.15)
     axes[0].set_yticklabels(shown)
     for panel, name in zip(axes, SHOWN, strict=True):
-        panel.set_title(name, fontsize=7.5)
-        panel.tick_params(labelsize=7)
+        panel.set_title(name.replace(" over ", "\nover "), fontsize=TYPE)
+        panel.tick_params(labelsize=TYPE)
         ends = np.array([intervals[label][:, SHOWN.index(name)] for label in found])
         room = max(0.01, 0.08 * float(np.ptp(ends)))
         panel.set_xlim(ends.min() - room, ends.max() + room)
+        panel.xaxis.set_major_locator(MaxNLocator(2, prune="both"))
+        panel.set_ylim(-0.6, len(found) - 0.4)
         # rliable's short bars of single runs are invisible; so the value is marked as well.
         for y, label in enumerate(found):
             value = points[label][SHOWN.index(name)]
@@ -94,6 +101,7 @@ def profiles(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, st
     found = {k: s for k, s in final_scores(frame).items() if s.per_task}
     if not found:
         raise Unsupported("needs success of single tasks")
+    few(found, MOST)
     thresholds = np.linspace(0, 1, 101)
     values, ends = {}, {}
     for label in in_order(found, looks):
@@ -105,7 +113,8 @@ def profiles(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, st
     plot_utils.plot_performance_profiles(
         values, thresholds, ends, ax=axes, colors={k: looks[k].colour for k in values},
         linestyles={k: looks[k].dash for k in values}, xticks=(0, 0.2, 0.4, 0.6, 0.8, 1),
-        xlabel="success τ", ylabel="share of runs × tasks above τ", labelsize=8, ticklabelsize=7,
+        xlabel="success τ", ylabel="share of runs × tasks above τ", labelsize=TYPE,
+        ticklabelsize=TYPE,
     )  # fmt: skip
     for drawn, label in zip(axes.lines, values, strict=True):
         drawn.set(linewidth=1.4, label=looks[label].name)
@@ -142,7 +151,7 @@ def improvement(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure,
     axes = figure.add_axes((sides[0] / size[0], 0.45 / size[1], 2 / size[0], 1 - 0.7 / size[1]))
     plot_utils.plot_probability_of_improvement(
         points, intervals, pair_separator="\t", ax=axes, colors=[looks[x].colour for x, _ in pairs],
-        ticklabelsize=7, labelsize=8, xlabel="P(X > Y)", left_ylabel="X", right_ylabel="Y",
+        ticklabelsize=TYPE, labelsize=TYPE, xlabel="P(X > Y)", left_ylabel="X", right_ylabel="Y",
         ylabel_x_coordinate=-0.02, xticks=(0, 0.25, 0.5, 0.75, 1),
     )  # fmt: skip
     axes.set_xlim(0, 1)
@@ -172,7 +181,8 @@ def heat_map(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, st
     )
     sns.heatmap(
         table.set_axis([short(t) for t in table.index]), ax=axes, vmin=0, vmax=1, cmap="cividis",
-        xticklabels=shown, annot=len(names) <= 8, fmt=".2f", annot_kws={"size": 6}, linewidths=0.4,
+        xticklabels=shown, annot=len(names) <= 8, fmt=".2f", annot_kws={"size": TYPE},
+        linewidths=0.4,
         cbar_kws={"label": "final success", "shrink": min(1, 8 / len(table))},
     )  # fmt: skip
     tilted = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,45 +11,111 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from analysis.figures.scaling import controls
 from analysis.figures.style import (
     COLUMN,
     PAGE,
     Look,
     Unsupported,
+    as_drawn,
+    few,
     in_order,
     legend_below,
     panels,
+    share_axis,
     short,
     steps_axis,
 )
+from analysis.frame import runs
 from analysis.messages import RowsError
 from analysis.scores import Curves, curves
 from analysis.statistics import band
 
 REPETITIONS = 500
 """Of the bootstrap at each step: bands are read by eye, and fifty tasks have many steps."""
+MOST_TOGETHER = 6
+"""Configurations that one panel shows; more are drawn by algorithm."""
+MOST = 12
+"""Configurations whose curves on each task are drawn."""
 FEW = 3
 """Runs up to which each is drawn thinly under the curve of them all."""
 
 
 def learning_curves(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str]:
-    """Mean success over tasks against environment steps."""
+    """Mean success over tasks against environment steps; many configurations by algorithm."""
     try:
         found = curves(frame, "success/mean")
     except RowsError:
         raise Unsupported("needs rows of success/mean") from None
     if max((len(c.steps) for c in found.values()), default=0) < 2:
         raise Unsupported("needs more than one evaluation per run")
-    figure, (axes,) = panels(1, 1, COLUMN, 2.5)
-    for label in in_order(found, looks):
-        draw_curve(axes, found[label], looks[label])
-    axes.set(ylabel="mean success", ylim=(-0.02, 1.02))
-    steps_axis(axes)
-    legend_below(figure, axes)
-    return figure, (
+    names = in_order(found, looks)
+    text = (
         "Success averaged over tasks against environment steps of all tasks together. Line: IQM "
         f"over seeds; band: its interval; thin lines: single runs, where there are 2 or {FEW}."
     )
+    if len(names) > MOST_TOGETHER:
+        figure, beside = by_algorithm(frame, found, looks)
+        return figure, text + beside
+    figure, (axes,) = panels(1, 1, COLUMN, 2.5)
+    for label in names:
+        draw_curve(axes, found[label], looks[label])
+    share_axis(axes, "mean success")
+    steps_axis(axes)
+    legend_below(figure, axes)
+    return figure, text
+
+
+def by_algorithm(
+    frame: pd.DataFrame, found: Mapping[str, Curves], looks: Mapping[str, Look]
+) -> tuple[Figure, str]:
+    """A panel for each algorithm, or several where it has many configurations; in grey the plain
+    MT-SAC that has as many parameters.
+    """
+    of = runs(frame).drop_duplicates("label").astype({"label": str}).set_index("label")["algorithm"]
+    grouped: dict[str, list[str]] = {}
+    for label in in_order(found, looks):
+        grouped.setdefault(str(of[label]), []).append(label)
+    parts = [
+        (f"{algorithm} ({index} of {count})" if count > 1 else algorithm, list(part))
+        for algorithm, own in grouped.items()
+        for count in [-(-len(own) // MOST_TOGETHER)]
+        for index, part in enumerate(np.array_split(own, count), 1)
+    ]
+    control = controls(frame, looks)
+    grey = False
+    figure, axes = panels(len(parts), 4, PAGE, 1.75)
+    for panel, (title, own) in zip(axes, parts, strict=True):
+        plain = dict.fromkeys(control[label] for label in own if label in control)
+        for label in [plain for plain in plain if plain in found and plain not in own]:
+            look = replace(looks[label], colour="0.35", dash="-", name="mtsac of equal size")
+            draw_curve(panel, found[label], look)
+            grey = True
+        for label in own:
+            alone = len(own) == 1
+            draw_curve(panel, found[label], looks[label], "_" if alone else "")
+        panel.set_title(as_drawn(title) if len(own) > 1 else looks[own[0]].name)
+    alike(axes, "mean success")
+    legend_below(figure, axes, 4)
+    grey_line = "Grey: the mtsac that has as many parameters in actor and critics. " if grey else ""
+    return figure, f" {grey_line}All panels have the same axes.".rstrip()
+
+
+def alike(axes: Sequence[Axes], label: str) -> None:
+    """The same vertical axis for panels of a grid; axes are named at its left and at its foot."""
+    for panel in axes:
+        share_axis(panel, "")
+    top = max(panel.get_ylim()[1] for panel in axes)
+    columns = axes[0].get_gridspec().ncols  # type: ignore[union-attr]
+    for index, panel in enumerate(axes):
+        panel.set_ylim(0, top)
+        panel.yaxis.set_major_locator(MaxNLocator(4))
+        steps_axis(panel, "environment steps" if index + columns >= len(axes) else "")
+        panel.xaxis.set_major_locator(MaxNLocator(3))
+        if index % columns:
+            panel.set_yticklabels([])
+        else:
+            panel.set_ylabel(label)
 
 
 def task_curves(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str]:
@@ -57,35 +124,33 @@ def task_curves(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure,
     tasks = [str(task) for task in rows["task"].unique()]
     if not tasks or rows["env_step"].nunique() < 2:
         raise Unsupported("needs success of single tasks at more than one evaluation")
-    figure, axes = panels(len(tasks), 5 if len(tasks) > 4 else len(tasks), PAGE, 1.35)
+    few(set(map(str, rows["label"].unique())), MOST)
+    figure, axes = panels(len(tasks), 5, PAGE, 1.35)
     # One sweep over the rows: a filter for each of fifty tasks would look at all of them each time.
     by_task = dict(list(rows.groupby("task", observed=True, sort=False)))
-    for index, (task, panel) in enumerate(zip(tasks, axes, strict=True)):
+    for task, panel in zip(tasks, axes, strict=True):
         found = curves(by_task[task], "success", task)
         for label in in_order(found, looks):
-            draw_curve(panel, found[label], looks[label])
-        panel.set(title=short(task), ylim=(-0.04, 1.04), yticks=(0, 0.5, 1))
-        steps_axis(
-            panel,
-            "environment steps, all tasks"
-            if index == len(tasks) - 1 - (len(tasks) - 1) % 5 // 2
-            else "",
-        )
-        panel.xaxis.set_major_locator(MaxNLocator(3))
-        if index % 5 == 0:
-            panel.set_ylabel("success")
-        else:
-            panel.set_yticklabels([])
+            draw_curve(panel, found[label], looks[label], banded=len(found) <= MOST_TOGETHER)
+        panel.set_title(short(task))
+    alike(axes, "success")
     legend_below(figure, axes[0], 5)
-    return figure, "Success on each task; lines and bands as in the learning curves."
+    return figure, (
+        "Success on each task against environment steps of all tasks together. Line: IQM over "
+        f"seeds; band, where there are at most {MOST_TOGETHER} configurations: its interval."
+    )
 
 
-def draw_curve(axes: Axes, found: Curves, look: Look) -> None:
-    """The IQM over seeds of one configuration with its band."""
+def draw_curve(
+    axes: Axes, found: Curves, look: Look, hidden: str = "", banded: bool = True
+) -> None:
+    """The IQM over seeds of one configuration, perhaps with its band; `hidden` is "_" for no
+    legend.
+    """
     value, low, high = band(found.values, repetitions=REPETITIONS)
     if 1 < len(found.values) <= FEW:
         for run in found.values:
             axes.plot(found.steps, run, color=look.colour, linewidth=0.6, alpha=0.5)
-    axes.plot(found.steps, value, color=look.colour, linestyle=look.dash, label=look.name)
-    if np.isfinite(low).all():
+    axes.plot(found.steps, value, color=look.colour, linestyle=look.dash, label=hidden + look.name)
+    if banded and np.isfinite(low).all():
         axes.fill_between(found.steps, low, high, color=look.colour, alpha=0.2, linewidth=0)

@@ -11,6 +11,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from analysis.figures.curves import draw_curve
 from analysis.figures.selection import of_algorithm, of_metrics
 from analysis.figures.style import (
     COLUMN,
@@ -19,59 +20,100 @@ from analysis.figures.style import (
     PALETTE,
     Look,
     Unsupported,
+    in_order,
     legend_below,
     panels,
     short,
     steps_axis,
 )
 from analysis.parquet_rows import configuration
+from analysis.scores import Curves
 
 Array = npt.NDArray[np.float64]
 DRAWS = 4000
 """Random genotypes that a reference distribution is made of."""
 
 
+MODULES = {"stage": "stage (modules allowed)", "modules_in_use": "modules in use"}
+DIVERSITY = {"population_diversity": "population diversity"}
+ROUTES = {"route_entropy": "route entropy, relative", "modules_in_use": "modules in use"}
+
+
 def mega_modules(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str]:
     """Modules that each task's genotype may use, and those that it does."""
-    figure = over_time(
-        frame, {"stage": "stage (modules allowed)", "modules_in_use": "in use"}, "mega"
-    )
+    figure, lines = over_time(frame, MODULES, "mega", looks)
     return figure, (
-        "MEGA's modules per task over training, mean over runs: the stage, which grows when a task "
+        f"MEGA's modules over training, {lines}: the stage, which grows when a task "
         "stagnates, and the modules that reach the head through weights above the threshold."
     )
 
 
 def mega_diversity(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str]:
     """Diversity of each task's population."""
-    figure = over_time(frame, {"population_diversity": "population diversity"}, "mega")
+    figure, lines = over_time(frame, DIVERSITY, "mega", looks)
     return figure, (
-        "Diversity of MEGA's population of each task over training, mean over runs: the mean "
-        "share of bits in which two of its genotypes differ."
+        f"Diversity of MEGA's populations over training, {lines}: the mean share of bits in which "
+        "two genotypes of a task differ."
     )
 
 
 def d2r_routes(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str]:
     """Entropy of D2R's routes and the modules that they lead through."""
-    metrics = {"route_entropy": "route entropy, relative", "modules_in_use": "modules in use"}
-    figure = over_time(frame, metrics, "d2r")
+    figure, lines = over_time(frame, ROUTES, "d2r", looks)
     return figure, (
-        "D2R's routes per task over training, mean over runs: entropy of the routing weights, "
-        "relative to that of even ones, and the modules that a sample's route leads through."
+        f"D2R's routes over training, {lines}: entropy of the routing weights, relative to that "
+        "of even ones, and the modules that a sample's route leads through."
     )
 
 
-def over_time(frame: pd.DataFrame, metrics: Mapping[str, str], algorithm: str) -> Figure:
-    """One panel per metric: one line per task where they can be told apart, else a heat map."""
+def over_time(
+    frame: pd.DataFrame, metrics: Mapping[str, str], algorithm: str, looks: Mapping[str, Look]
+) -> tuple[Figure, str]:
+    """One panel per metric, and in words what its lines are: tasks, a heat map where these cannot
+    be told apart, or configurations where there are several.
+    """
     rows = of_algorithm(frame[frame["metric"].isin(list(metrics))], algorithm)
     rows = rows[rows["task"] != ""]
     missing = [name for name in metrics if not (rows["metric"] == name).any()]
     if missing:
         raise Unsupported(f"needs rows of {missing[0]}, which {algorithm} runs have")
-    many = rows["task"].nunique() > len(MARKERS)
+    if rows["label"].nunique() > 1:
+        lines = "mean over tasks, line: IQM over seeds, band: its interval"
+        return by_configuration(rows, metrics, looks), lines
+    return by_task(rows, metrics), "of each task, mean over runs"
+
+
+def by_configuration(
+    rows: pd.DataFrame, metrics: Mapping[str, str], looks: Mapping[str, Look]
+) -> Figure:
+    """A line for each configuration: the mean over its tasks."""
+    means = rows.groupby(["label", "metric", "run", "env_step"], observed=True)["value"].mean()
+    figure, axes = panels(len(metrics), len(metrics), PAGE if len(metrics) > 1 else COLUMN, 2.5)
+    for panel, (metric, title) in zip(axes, metrics.items(), strict=True):
+        for label in in_order(set(means.index.unique("label")), looks):
+            table = means[label, metric].unstack("env_step").dropna(axis=1)
+            draw_curve(
+                panel,
+                Curves(label, table.columns.to_numpy(), table.to_numpy(), tuple(table.index), ()),
+                looks[label],
+            )
+        panel.set_ylabel(title)
+        panel.set_ylim(bottom=0)
+        steps_axis(panel)
+    legend_below(figure, axes, 3)
+    return figure
+
+
+def by_task(rows: pd.DataFrame, metrics: Mapping[str, str]) -> Figure:
+    """A line for each task, or heat maps."""
+    count = rows["task"].nunique()
+    many = count > len(MARKERS)
     tables = {name: evaluations(rows[rows["metric"] == name]) for name in metrics}
     figure, axes = panels(
-        len(metrics), len(metrics), PAGE if len(metrics) > 1 else COLUMN, 5.0 if many else 2.5
+        len(metrics),
+        len(metrics),
+        PAGE if len(metrics) > 1 else COLUMN,
+        0.7 + 0.13 * count if many else 2.5,
     )
     for panel, (name, label) in zip(axes, metrics.items(), strict=True):
         if many:
@@ -110,7 +152,6 @@ def heat(axes: Axes, table: pd.DataFrame, label: str) -> None:
         yticklabels=[short(str(task)) for task in table.columns],
     )  # fmt: skip
     axes.set(xlabel="environment steps, all tasks", ylabel="")
-    axes.tick_params(axis="y", labelsize=4.5)
 
 
 def mega_weights(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str]:
@@ -119,7 +160,9 @@ def mega_weights(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure
     if rows.empty:
         raise Unsupported("needs rows of weight/<module>/<source>, which mega runs have")
     last = rows[rows["env_step"] == rows.groupby("run", observed=True)["env_step"].transform("max")]
-    kinds = {run: decoding(str(source)) for run, source in sources(last)}
+    kinds = {run: found for run, source in sources(last) if (found := decoding(source))}
+    if not kinds:
+        raise Unsupported("needs mega runs whose genotypes are bred")
     kind = last["run"].astype(str).map(kinds)
     bits = sorted({found[1] for found in kinds.values()})
     figure, axes = panels(len(bits), 2, COLUMN if len(bits) == 1 else PAGE, 2.6)
@@ -147,9 +190,13 @@ def sources(rows: pd.DataFrame) -> list[tuple[str, str]]:
     return list(table.itertuples(index=False, name=None))
 
 
-def decoding(source: str) -> tuple[str, int]:
-    """How a run's genes become weights, from the configuration in its rows file, and their bits."""
+def decoding(source: str) -> tuple[str, int] | None:
+    """How a run's genes become weights, from the configuration in its rows file, and their bits;
+    None where nothing is bred.
+    """
     settings = configuration(source).get("settings", {})
+    if not settings.get("evolution", True):
+        return None
     return str(settings.get("decoding", "halfsoftmax")), int(settings.get("gene_bits", 2))
 
 

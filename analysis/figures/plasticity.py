@@ -56,6 +56,7 @@ def grid(frame: pd.DataFrame, looks: Mapping[str, Look], by_width: bool) -> Figu
     even = table["actor_width"] == table["critic_width"]
     # A width stands for both networks; where none do, for its own.
     table = table[even] if even.any() else table
+    table = table[several_points(table, by_width)]
     figure, axes = panels(len(NETWORKS) * len(MEASURES), len(MEASURES), PAGE, 1.8)
     drawn = 0
     for row, network in enumerate(NETWORKS):
@@ -77,6 +78,16 @@ def grid(frame: pd.DataFrame, looks: Mapping[str, Look], by_width: bool) -> Figu
         raise Unsupported(f"needs plasticity rows of runs of an algorithm with at least {what}")
     legend_below(figure, axes[0], 4)
     return figure
+
+
+def several_points(table: pd.DataFrame, by_width: bool) -> pd.Series[bool]:
+    """Which rows belong to a line of more than one point; all where none do."""
+    line, x = ["family", "tasks"], ["actor_width", "critic_width"]
+    if not by_width:
+        line, x = ["family", "actor_width", "critic_width"], ["tasks"]
+    points = [table.groupby(line, dropna=False)[name].transform("nunique") for name in x]
+    several = pd.concat(points, axis=1).max(axis=1) > 1
+    return several if several.any() else ~several
 
 
 def lines(axes: object, part: pd.DataFrame, x: str, line: str) -> int:

@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from analysis.comparisons import Comparison, compare_all
 from analysis.figures.style import (
     COLUMN,
     DASHES,
@@ -17,11 +18,11 @@ from analysis.figures.style import (
     PAGE,
     Look,
     Unsupported,
-    as_drawn,
     colours,
     legend_below,
     lighter,
     panels,
+    share_axis,
     size_axis,
 )
 from analysis.frame import runs
@@ -30,6 +31,12 @@ from analysis.statistics import estimate, iqm_of_runs
 
 MATCH = 0.1
 """Largest relative difference of parameter counts that passes for matched."""
+APART = 0.07
+"""Share of their size by which points of one size are drawn beside one another."""
+TOGETHER = 1.25
+"""Largest ratio of two networks' widths at which they count as scaled together."""
+PLAIN = "mtsac"
+"""The algorithm that others are compared with at their size."""
 
 
 def sizes(frame: pd.DataFrame) -> pd.DataFrame:
@@ -57,97 +64,169 @@ def sizes(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
+def together(table: pd.DataFrame) -> pd.Series[bool]:
+    """Which rows are points of a line over sizes: actor and critic of nearly one width, unknown
+    widths, or an algorithm's only widths.
+    """
+    ratio = table["actor_width"] / table["critic_width"]
+    near = ratio.isna() | ratio.between(1 / TOGETHER, TOGETHER)
+    widths = table["actor_width"].astype(str) + "/" + table["critic_width"].astype(str)
+    return near | (widths.groupby(table["algorithm"]).transform("nunique") == 1)
+
+
 def scaling(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str]:
     """Final success against all parameters, one line per algorithm."""
     table = sizes(frame).dropna(subset=["total_parameters"])
     if table["total_parameters"].nunique() < 2:
         raise Unsupported("needs runs of at least two sizes")
     figure, (axes,) = panels(1, 1, COLUMN, 2.5)
-    even = table["actor_width"].eq(table["critic_width"]) | table["actor_width"].isna()
+    even = together(table)
     family = table["label"].map(lambda label: looks[label].family)
     colour = colours(list(table["algorithm"]))
+    single = [str(name) for name, rows in table[even].groupby(family, sort=False) if len(rows) == 1]
     for index, (name, rows) in enumerate(table[even].groupby(family, sort=False)):
-        line(axes, rows, "total_parameters", str(name), colour[rows["algorithm"].iloc[0]], index)
+        own = colour[rows["algorithm"].iloc[0]]
+        if str(name) in single:  # of equal sizes side by side, so that none hides another
+            side = single.index(str(name)) - (len(single) - 1) / 2
+            shift = (1 + APART) ** side
+            rows = rows.assign(total_parameters=rows["total_parameters"] * shift)
+        line(axes, rows, "total_parameters", str(name), own, index)
     for row in table[~even].to_dict("records"):
         look = looks[row["label"]]
         axes.plot(row["total_parameters"], row["value"], "x", color=look.colour, alpha=0.6)
     finish(axes, "parameters, actor and critics")
     legend_below(figure, axes)
+    crosses = " Crosses: actor and critic of different widths." if not even.all() else ""
+    beside = " Methods of one size stand side by side." if len(single) > 1 else ""
     return figure, (
         "Final success averaged over tasks (IQM over seeds, bars: intervals) against the number "
-        "of trained parameters, logarithmic. Crosses: actor and critic of different widths."
+        f"of trained parameters, logarithmic.{beside}{crosses}"
     )
 
 
 def scaling_apart(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str]:
-    """Final success against actor parameters at each critic width, and the other way round."""
+    """Final success against a network's parameters while the other stays, and while it grows."""
     table = sizes(frame).dropna(subset=["actor_width", "critic_width"])
+    table["family"] = table["label"].map(lambda label: looks[label].family)
     halves: list[tuple[str, str, pd.DataFrame]] = []
     for varied, fixed in (("actor", "critic"), ("critic", "actor")):
-        keys = ["algorithm", f"{fixed}_width"]
-        count = table.groupby(keys)[f"{varied}_width"].transform("nunique")
-        halves.append((varied, fixed, table[count > 1]))
+        count = table.groupby(["family", f"{fixed}_width"])[f"{varied}_width"].transform("nunique")
+        # Lines of two points are left out where there are longer ones.
+        halves.append((varied, fixed, table[count > (2 if count.max() > 2 else 1)]))
     if all(rows.empty for _, _, rows in halves):
         raise Unsupported("needs runs whose actor width varies while the critic's stays, or back")
     figure, axes = panels(2, 2, PAGE, 2.4)
     colour = colours(list(table["algorithm"]))
     for panel, (varied, fixed, rows) in zip(axes, halves, strict=True):
-        groups = list(rows.groupby(["algorithm", f"{fixed}_width"], sort=True))
-        for index, ((algorithm, width), part) in enumerate(groups):
-            shade = lighter(colour[str(algorithm)], 0.55 * index / max(1, len(groups) - 1))
-            name = f"{as_drawn(str(algorithm))}, {fixed} width {width:.0f}"
-            line(panel, part, f"{varied}_parameters", name, shade, index)
-        finish(panel, f"{'critics' if varied == 'critic' else 'actor'}: parameters")
-        if groups:
-            panel.legend(frameon=False)
-        else:
+        groups = list(rows.groupby(["family", f"{fixed}_width"], sort=True))
+        for index, ((name, width), part) in enumerate(groups):
+            shade = lighter(colour[part["algorithm"].iloc[0]], 0.55 * index / max(1, len(groups)))
+            shown = f"{name}, {fixed} of width {width:.0f}"
+            line(panel, part, f"{varied}_parameters", shown, shade, index)
+        both = table[together(table) & table["family"].isin(rows["family"])]
+        for _, part in both.groupby("family"):
+            if len(part) > 1:
+                line(panel, part, f"{varied}_parameters", "both networks grow", "0.55", len(DASHES))
+        finish(panel, f"parameters of the {'critics' if varied == 'critic' else 'actor'}")
+        panel.set_title("critics alone" if varied == "critic" else "actor alone")
+        if not groups:
             panel.text(0.5, 0.5, "no such runs", ha="center", transform=panel.transAxes)
+    for panel in axes:
+        panel.set_ylim(0, max(own.get_ylim()[1] for own in axes))
+    legend_below(figure, axes, 2)
     return figure, (
         "Final success (IQM over seeds, bars: intervals) against the parameters of one network "
-        "while the width of the other stays."
+        "while the width of the other stays; grey: while both grow together."
     )
 
 
 def matched(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str]:
-    """Each architecture beside the MT-SAC whose parameters are nearest to its own."""
-    pairs = matched_pairs(sizes(frame))
-    if not pairs:
+    """Each method beside the plain MT-SAC whose parameters are nearest to its own."""
+    found = success_matrix(frame)
+    table = sizes(frame)
+    by_label = {str(row["label"]): as_row(row) for row in table.to_dict("records")}
+    groups: dict[str, list[str]] = {}
+    for label, plain in controls(frame, looks).items():
+        groups.setdefault(plain, []).append(label)
+    if not groups:
         raise Unsupported(
             f"needs an mtsac run within {MATCH:.0%} of the parameters of another algorithm"
         )
-    figure, (axes,) = panels(1, 1, COLUMN, 0.6 + 0.45 * len(pairs))
-    ticks = []
-    for y, pair in enumerate(pairs):
-        for row, shift in zip(pair, (-0.17, 0.17), strict=True):
-            look = looks[row["label"]]
+    count = len(groups) + sum(map(len, groups.values()))
+    longest = max(len(name_and_size(by_label[k], looks)) for k in by_label if k in looks)
+    width = COLUMN if longest < 24 else PAGE
+    figure, (axes,) = panels(1, 1, width, 0.6 + 0.21 * count)
+    ticks, right, sentences, y = [], [], [], 0
+    for plain, labels in groups.items():
+        row = by_label[plain]
+        axes.fill_betweenx(
+            [y - 0.3, y + len(labels) + 0.3], *np.nan_to_num([row["low"], row["high"]], nan=0),
+            color=looks[plain].colour, alpha=0.12, linewidth=0,
+        )  # fmt: skip
+        pairs = {label: found[label].values for label in (plain, *labels)}
+        result = {c.b: c for c in compare_all(pairs, against=plain)}
+        for label in (plain, *labels):
+            row, look = by_label[label], looks[label]
             axes.errorbar(
-                row["value"], y + shift, xerr=ends(row), fmt=look.marker, color=look.colour,
-                capsize=2,
-            )  # fmt: skip
-            ticks.append((y + shift, f"{look.name}, {row['total_parameters'] / 1e6:.2f}M"))
+                row["value"], y, xerr=ends(row), fmt=look.marker, color=look.colour, capsize=2
+            )
+            ticks.append((y, name_and_size(row, looks)))
+            if label in result:
+                right.append((y, verdict(result[label])))
+                sentences.append(
+                    f"{label} ({row['total_parameters']:,.0f} parameters) against {plain} "
+                    f"({by_label[plain]['total_parameters']:,.0f})"
+                )
+            y += 1
     axes.set_yticks([at for at, _ in ticks], [name for _, name in ticks])
     axes.grid(axis="y", visible=False)
-    axes.set(xlim=(-0.02, 1.02), ylim=(len(pairs) - 0.5, -0.5), xlabel="final mean success")
-    lines = [
-        f"{a['label']} ({a['total_parameters']:,.0f} parameters) against {p['label']} "
-        f"({p['total_parameters']:,.0f})"
-        for a, p in pairs
-    ]
+    axes.set(ylim=(count - 0.5, -0.5), xlabel="final mean success")
+    axes.set_xlim(0, min(1.02, 0.1 * np.ceil(10 * axes.dataLim.x1 + 0.2)))
+    for at, text in right:
+        axes.text(1.02, at, text, va="center", transform=axes.get_yaxis_transform())
     return figure, (
-        "Architectures against plain MT-SAC of nearly as many parameters: final success averaged "
-        f"over tasks, IQM over seeds, bars: intervals. {'; '.join(lines)}."
+        "Methods against plain MT-SAC of nearly as many parameters: final success averaged over "
+        "tasks, IQM over seeds, bars and band: intervals. At the right the difference of IQMs from "
+        "MT-SAC, and p of a permutation test of whole runs, corrected for the number of methods "
+        f"(Holm). {'; '.join(sentences)}."
     )
 
 
-def matched_pairs(table: pd.DataFrame) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """Each architecture's row with the MT-SAC row nearest in total parameters, if within MATCH."""
-    plain = table[table["algorithm"] == "mtsac"].dropna(subset=["total_parameters"])
-    pairs = []
-    for row in table[table["algorithm"] != "mtsac"].to_dict("records"):
-        ratio = np.abs(plain["total_parameters"] / row["total_parameters"] - 1)
-        if len(ratio) and ratio.min() <= MATCH:
-            pairs.append((as_row(row), as_row(plain.loc[ratio.idxmin()].to_dict())))
-    return pairs
+def name_and_size(row: Mapping[str, Any], looks: Mapping[str, Look]) -> str:
+    """A configuration and its parameters, as an axis has them."""
+    return f"{looks[row['label']].name}, {row['total_parameters'] / 1e6:.2f}M"
+
+
+def verdict(found: Comparison) -> str:
+    """The difference of a method from its control, and how likely chance is to make one so large:
+    `found` is the control's less the method's.
+    """
+    p = "p < 0.001" if found.p_value < 0.001 else f"p = {found.p_value:.2g}"
+    difference = f"{-found.difference.value:+.2f}".replace("-", "−")
+    return f"{difference}, {p}" if min(found.seeds) > 1 else "one seed"
+
+
+def controls(frame: pd.DataFrame, looks: Mapping[str, Look]) -> dict[str, str]:
+    """By label of a method the plain MT-SAC nearest in parameters, if within MATCH.
+
+    Plain are the configurations of MT-SAC that differ in sizes alone; what else it is combined with
+    is a method, too.
+    """
+    table = runs(frame).drop_duplicates("label").astype({"label": str, "algorithm": str})
+    table = table[table["label"].isin(list(looks))].dropna(subset=["total_parameters"])
+    family = table["label"].map(lambda label: looks[label].family)
+    own = family[table["algorithm"] == PLAIN]
+    plain = table[(table["algorithm"] == PLAIN) & (family == min(own, key=len, default=""))]
+    found = {}
+    for row in table[~table["label"].isin(plain["label"])].to_dict("records"):
+        parts = [
+            np.abs(plain[f"{part}_parameters"] / row[f"{part}_parameters"] - 1).fillna(0)
+            for part in ("actor", "critic", "total")
+        ]
+        distance = np.max(parts, axis=0)
+        if len(distance) and distance.min() <= MATCH:
+            found[str(row["label"])] = str(plain["label"].iloc[int(distance.argmin())])
+    return found
 
 
 def as_row(row: Mapping[Any, Any]) -> dict[str, Any]:
@@ -161,7 +240,8 @@ def line(axes: Axes, rows: pd.DataFrame, x: str, name: str, colour: str, index: 
     low, high = ((rows[end] - rows["value"]).abs().fillna(0) for end in ("low", "high"))
     axes.errorbar(
         rows[x], rows["value"], yerr=np.stack([low, high]), color=colour, label=name,
-        linestyle=DASHES[index % len(DASHES)], marker=MARKERS[index % len(MARKERS)], capsize=2,
+        linestyle=DASHES[index % len(DASHES)] if len(rows) > 1 else "none",
+        marker=MARKERS[index % len(MARKERS)], capsize=2,
     )  # fmt: skip
 
 
@@ -174,4 +254,4 @@ def ends(row: Mapping[str, Any]) -> Any:
 def finish(axes: Axes, label: str) -> None:
     """Axes of success against a logarithmic size."""
     size_axis(axes, label)
-    axes.set(ylim=(-0.02, 1.02), ylabel="final mean success")
+    share_axis(axes, "final mean success")

@@ -6,11 +6,12 @@ An algorithm has one colour in all figures; its configurations differ in lightne
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import matplotlib
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
@@ -26,20 +27,21 @@ matplotlib.use("Agg")
 COLUMN, PAGE = 3.4, 7.0
 """Inches: the width of a column and of a page of a two-column paper."""
 PALETTE = [to_hex(colour) for colour in sns.color_palette("colorblind")]
-KNOWN = {"mtsac": PALETTE[0], "d2r": PALETTE[1], "mega": PALETTE[2]}
+BUILT_IN = ("mtsac", "d2r", "mega", "softmodules", "brc", "moore", "paco", "ars", "care", "film")
+KNOWN = dict(zip(BUILT_IN, PALETTE, strict=True))
 """Colours of the algorithms that come with the suite, whatever else is drawn."""
 DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (2, 2)))
 MARKERS = "osD^vPX*<>"
 LIGHTEST = 0.55
 """How far towards white the last configuration of an algorithm goes."""
+TYPE = 7.5
+"""Points: one size of type for everything in every figure."""
+TYPES = (
+    *("font.size", "axes.labelsize", "axes.titlesize", "xtick.labelsize", "ytick.labelsize"),
+    *("legend.fontsize", "figure.titlesize", "figure.labelsize"),
+)
 RC = {
-    "font.size": 8,
-    "axes.labelsize": 8,
-    "axes.titlesize": 8,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "legend.fontsize": 7,
-    "figure.titlesize": 8,
+    **dict.fromkeys(TYPES, TYPE),
     "lines.linewidth": 1.4,
     "lines.markersize": 4,
     "axes.linewidth": 0.6,
@@ -75,8 +77,9 @@ def theme() -> Any:
 
 
 def colours(algorithms: Sequence[str]) -> dict[str, str]:
-    """One colour per algorithm; those that are not ours share what ours leave, in order."""
-    free = [colour for colour in PALETTE if colour not in KNOWN.values()]
+    """One colour per algorithm; those that are not ours take those that no other here has."""
+    used = [KNOWN[name] for name in (*algorithms, *BUILT_IN[:3]) if name in KNOWN]
+    free = [colour for colour in PALETTE if colour not in used] or PALETTE
     others = sorted(set(algorithms) - set(KNOWN))
     return KNOWN | {name: free[i % len(free)] for i, name in enumerate(others)}
 
@@ -85,13 +88,19 @@ def looks(frame: pd.DataFrame) -> dict[str, Look]:
     """A look for each label of the frame."""
     table = runs(frame).drop_duplicates("label")
     of = colours([str(name) for name in table["algorithm"]])
+    names = short_names(table)
+    # Of one size the plainest first: its name is the shortest.
+    table = table.assign(length=[len(names[str(label)]) for label in table["label"]])
     found: dict[str, Look] = {}
     for algorithm, rows in table.groupby("algorithm", observed=True, sort=False):
-        labels = [str(label) for label in rows.sort_values("total_parameters")["label"]]
+        labels = [str(label) for label in rows.sort_values(["total_parameters", "length"])["label"]]
         for index, label in enumerate(labels):
             share = LIGHTEST * index / max(1, len(labels) - 1)
             # From dark to light, so that the first of many is the algorithm's own colour.
             colour = lighter(of[str(algorithm)], share)
+            if table[["algorithm", "total_parameters"]].drop_duplicates().shape[0] == 1:
+                # Of one algorithm at one size: there is no order to show.
+                colour = PALETTE[index % len(PALETTE)]
             found[label] = Look(
                 colour, DASHES[index % len(DASHES)], MARKERS[index % len(MARKERS)], label
             )
@@ -99,12 +108,16 @@ def looks(frame: pd.DataFrame) -> dict[str, Look]:
 
 
 def named(look: Mapping[str, Look], frame: pd.DataFrame) -> dict[str, Look]:
-    """The looks of the labels in a frame, named as shortly as that frame allows.
+    """The looks of the labels in a frame, named as shortly as that frame allows."""
+    names = short_names(runs(frame).drop_duplicates("label"))
+    return {label: replace(own, name=names[label]) for label, own in look.items() if label in names}
 
-    A value that more than half of an algorithm's configurations have goes without saying.
+
+def short_names(table: pd.DataFrame) -> dict[str, str]:
+    """Each label without the values that more than half of its algorithm's configurations have,
+    which go without saying.
     """
-    table = runs(frame).drop_duplicates("label")
-    found: dict[str, Look] = {}
+    found: dict[str, str] = {}
     for algorithm, rows in table.groupby("algorithm", observed=True, sort=False):
         parts = {
             str(label): str(label).removeprefix(str(algorithm)).split() for label in rows["label"]
@@ -112,9 +125,8 @@ def named(look: Mapping[str, Look], frame: pd.DataFrame) -> dict[str, Look]:
         count = Counter(part for own in parts.values() for part in own)
         usual = {part for part, times in count.items() if times > len(parts) / 2}
         for label, own in parts.items():
-            name = " ".join([str(algorithm), *(part for part in own if part not in usual)])
-            found[label] = replace(look[label], name=name)
-    return {label: found[label] for label in look if label in found}
+            found[label] = " ".join([str(algorithm), *(part for part in own if part not in usual)])
+    return found
 
 
 def lighter(colour: str, share: float) -> str:
@@ -128,6 +140,8 @@ def panels(
 ) -> tuple[Figure, list[Axes]]:
     """A figure of `count` panels in rows of `columns`, each row of that height in inches."""
     columns = min(columns, count)
+    # Of as many columns or a few less, those that leave the fewest places empty.
+    columns = min(range(columns, (columns - 1) // 2, -1), key=lambda n: (-count % n, -n))
     rows = -(-count // columns)
     figure = Figure(figsize=(width, height * rows), layout="constrained")
     axes = list(figure.subplots(rows, columns, squeeze=False).ravel())
@@ -151,9 +165,18 @@ def size_axis(axes: Axes, label: str) -> None:
     axes.set_xlabel(label)
 
 
-def legend_below(figure: Figure, axes: Axes, columns: int = 3) -> None:
-    """One legend for all panels, in room of its own under them."""
-    handles, labels = axes.get_legend_handles_labels()
+def share_axis(axes: Axes, label: str) -> None:
+    """A share from 0 to no more than is needed, at most 1, of what has been drawn."""
+    axes.set_ylim(0, min(1.02, 0.1 * np.ceil(10 * axes.dataLim.y1 + 0.2)))
+    axes.set_ylabel(label)
+
+
+def legend_below(figure: Figure, axes: Axes | Sequence[Axes], columns: int = 3) -> None:
+    """One legend for these panels, each name once, in room of its own under all of them."""
+    every = [axes] if isinstance(axes, Axes) else axes
+    pairs = [zip(*own.get_legend_handles_labels(), strict=True) for own in every]
+    by_label = {label: handle for own in pairs for handle, label in own}
+    handles, labels = list(by_label.values()), list(by_label)
     if not handles:
         return
     width, height = figure.get_size_inches()
@@ -184,6 +207,15 @@ def as_drawn(name: str) -> str:
     return f" {text}" if text.startswith("_") else text
 
 
-def in_order(found: Mapping[str, Any], look: Mapping[str, Look]) -> list[str]:
+def few(found: Collection[str], most: int) -> None:
+    """Raises Unsupported for more configurations than can be told apart in one panel."""
+    if len(found) > most:
+        raise Unsupported(
+            f"needs at most {most} configurations to be told apart, and these rows have "
+            f"{len(found)}; name the folders of fewer runs"
+        )
+
+
+def in_order(found: Collection[str], look: Mapping[str, Look]) -> list[str]:
     """The labels that are there, as the looks have them."""
     return [label for label in look if label in found]

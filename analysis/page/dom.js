@@ -17,8 +17,9 @@ function number(value, digits = 3) {
   return Math.abs(value) >= 1000 ? Math.round(value).toLocaleString("en") : value.toFixed(digits);
 }
 
-function count(value) {
-  return value === null || value === undefined ? "–" : value.toLocaleString("en");
+// A number of parameters, in full where the pointer rests.
+function size(value) {
+  return value === null || value === undefined ? "–" : make("span", { title: value.toLocaleString("en") }, steps(value));
 }
 
 function steps(value) {

@@ -2,6 +2,7 @@
 
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const hidden = new Set();
+const COLUMN = 3.4, PAGE = 7.0;  // inches
 let shown = 0, task = "";
 
 function show() {
@@ -16,7 +17,7 @@ function show() {
     ...DATA.notes.map((note) => make("p", { class: "soft" }, note)),
     make("h2", {}, "Results"), summary(b),
     make("p", { class: "soft" }, "Final success; IQM over seeds of the mean over tasks, with its 95 % interval " +
-      "from resampling whole runs. " + b.protocol.join("; ") + "."),
+      "from resampling whole runs. Actor, critics and both: their trained parameters. " + b.protocol.join("; ") + "."),
     ...comparisons(b),
     make("h2", {}, "Learning curves"), make("div", { id: "toggles" }), make("div", { id: "curves" }),
     make("h2", {}, "Tasks"), make("div", { id: "tasks" }), make("div", { id: "task" }),
@@ -34,8 +35,8 @@ function summary(b) {
     { name: "IQM over seeds", key: of("IQM over seeds"), cell: (c) => interval(c.aggregates["IQM over seeds"]) },
     ...Object.keys((b.configurations[0] || { aggregates: {} }).aggregates).slice(1).map((name) => (
       { name, key: of(name), cell: (c) => number(c.aggregates[name][0]) })),
-    ...["actor", "critics", "all"].map((name, i) => (
-      { name: name + " parameters", key: (c) => c.parameters[i], cell: (c) => count(c.parameters[i]) })),
+    ...["actor", "critics", "both"].map((name, i) => (
+      { name, key: (c) => c.parameters[i], cell: (c) => size(c.parameters[i]) })),
     { name: "env steps", key: (c) => c.steps[0], cell: (c) => c.steps.map(steps).join(", ") },
   ];
   return sortable(columns, b.configurations);
@@ -85,15 +86,24 @@ function tasks(b) {
     return;
   }
   const choose = (name) => () => { task = name; tasks(b); drill(b); };
+  const press = (name) => make("button", { type: "button", onclick: choose(name) }, short(name));
   const columns = [
-    { name: "task", key: (name) => name,
-      cell: (name) => make("button", { type: "button", onclick: choose(name) }, short(name)) },
+    { name: "task", key: (name) => name, cell: press },
     ...b.configurations.map((c) => (
       { name: c.name, key: (name) => c.tasks[name], cell: (name) => shade(c.tasks[name]) })),
   ];
+  // More configurations than tasks go down the page, where there is room.
+  const across = [
+    { name: "configuration", key: (c) => c.name, cell: (c) => make("span", {}, swatch(c.colour), c.name) },
+    ...b.tasks.map((name) => (
+      { name: short(name), key: (c) => c.tasks[name], cell: (c) => shade(c.tasks[name]) })),
+  ];
+  const many = b.configurations.length > b.tasks.length;
   document.getElementById("tasks").replaceChildren(
     make("p", { class: "soft" }, "Final success, mean over runs. Choose a task to see its curves and films."),
-    sortable(columns, b.tasks, (name) => (name === task ? "chosen" : null)));
+    ...(many ? [make("div", { class: "chips tabs" }, ...b.tasks.map((name) =>
+      chip(short(name), name === task, choose(name)))), sortable(across, b.configurations)]
+      : [sortable(columns, b.tasks, (name) => (name === task ? "chosen" : null))]));
 }
 
 function drill(b) {
@@ -121,10 +131,19 @@ function noFilm(b) {
     make("code", {}, "python -m suite film " + (run ? run.folder : "RUN_DIRECTORY")), " and build the report again.");
 }
 
+// Figures of a paper's column stand in pairs and those of a page alone, so that all have one size of
+// type; a column that is left over has its caption beside it.
 function gallery() {
-  return make("div", { class: "gallery" }, ...DATA.figures.map((f) => make("figure", {},
-    make("img", { src: f.image, alt: f.name, loading: "lazy" }),
-    make("details", {}, make("summary", {}, f.name), make("figcaption", {}, f.caption)))));
+  const narrow = DATA.figures.filter((f) => f.inches <= COLUMN);
+  const rest = narrow.length % 2 ? narrow[narrow.length - 1] : null;
+  return make("div", { class: "gallery" }, ...DATA.figures.map((f) => {
+    const kind = f === rest ? "column rest" : f.inches <= COLUMN ? "column" : "page";
+    const room = f.inches <= COLUMN ? COLUMN : PAGE;
+    return make("figure", { class: kind }, make("h3", {}, f.title),
+      make("img", { src: f.image, alt: f.title, loading: "lazy", style: `width:${100 * Math.min(1, f.inches / room)}%` }),
+      make("div", {}, make("figcaption", {}, f.caption),
+        make("details", {}, make("summary", {}, "Runs and protocol"), make("figcaption", {}, f.runs))));
+  }));
 }
 
 function runs(b) {

@@ -79,10 +79,12 @@ class SeedRun:
         per_step = len(self.config.tasks) * self.config.task.envs_per_task
         self.metrics.check(env_step - self.config.steps_per_round, per_step, self.updates)
         self.updates += self.metrics.count
-        log, updates = self.log, self.updates
-        log.per_task("train/return", env_step, updates, outcomes.returns.mean(1).tolist())
-        log.per_task("train/success", env_step, updates, outcomes.successes.mean(1).tolist())
-        self.metrics.write(log, env_step, updates)
+        round_ = env_step // self.config.steps_per_round
+        if round_ % self.config.evaluation.metrics_every == 0:
+            log, updates = self.log, self.updates
+            log.per_task("train/return", env_step, updates, outcomes.returns.mean(1).tolist())
+            log.per_task("train/success", env_step, updates, outcomes.successes.mean(1).tolist())
+            self.metrics.write(log, env_step, updates)
         check_state(self.algorithm.state_dict(), env_step, f"seed {self.config.seed}'s algorithm")
 
 

@@ -17,6 +17,9 @@ from analysis.cli import main
 from analysis.figures import comparison, curves, evolution, plasticity, scaling
 from analysis.figures.style import KNOWN, Look, Unsupported, colours, looks, named
 from analysis.rows import load
+from analysis.scores import success_matrix
+from analysis.statistics import iqm_of_runs
+from tests.analysis.own_evidence import write_study
 from tests.analysis.simulated import Simulated, study, write
 
 RELEASED = Path(__file__).parents[2] / "results" / "release" / "easy3"
@@ -41,11 +44,16 @@ def lines(figure: Figure, panel: int = 0) -> dict[str, Any]:
     return {str(line.get_label()): line for line in found}
 
 
+def panel_lines(figure: Figure, title: str) -> dict[str, Any]:
+    (index,) = [i for i, axes in enumerate(figure.axes) if axes.get_title() == title]
+    return lines(figure, index)
+
+
 def test_a_curve_is_the_iqm_over_seeds_of_the_rows(mt10: pd.DataFrame) -> None:
     figure, _ = curves.learning_curves(mt10, look(mt10))
     of = mt10[(mt10["label"] == "d2r") & (mt10["metric"] == "success/mean")]
     by_step = of.groupby("env_step")["value"].mean()  # of two runs the IQM is the mean
-    drawn = lines(figure)["d2r"]
+    drawn = panel_lines(figure, "d2r")["_d2r"]
     assert drawn.get_xdata().tolist() == by_step.index.tolist()
     assert drawn.get_ydata() == pytest.approx(by_step.to_numpy())
 
@@ -71,11 +79,13 @@ def test_scaling_joins_networks_of_one_width_in_order_of_size(mt10: pd.DataFrame
 
 
 def test_architectures_stand_beside_the_nearest_mt_sac(mt10: pd.DataFrame) -> None:
-    pairs = scaling.matched_pairs(scaling.sizes(mt10))
-    assert {(a["algorithm"], p["actor_width"], p["critic_width"]) for a, p in pairs} == {
-        ("d2r", 512, 512),
-        ("mega", 512, 512),
+    width = mt10.drop_duplicates("label").astype({"label": str}).set_index("label")["actor_width"]
+    found = scaling.controls(mt10, look(mt10))
+    assert {(label.split()[0], width[plain]) for label, plain in found.items()} == {
+        ("d2r", 512),
+        ("mega", 512),
     }
+    assert len(found) == 3, "d2r, and mega with both decodings"
 
 
 def test_parameters_that_are_not_near_are_not_matched(tmp_path: Path) -> None:
@@ -121,14 +131,14 @@ def test_reference_weights_are_decoded_as_the_paper_has_it(name: str, bits: int)
 
 def test_an_algorithm_has_one_colour_whatever_else_is_drawn() -> None:
     assert colours(["mega"])["mega"] == colours(["mega", "aaa", "mtsac", "zzz"])["mega"]
-    found = colours(["paco", "moore", "mega", "d2r", "mtsac"])
-    assert len(set(found.values())) == 5
-    assert {k: found[k] for k in KNOWN} == KNOWN
+    found = colours(["mine", "theirs", "mega", "d2r", "mtsac"])
+    assert len({found[name] for name in ("mine", "theirs", "mega", "d2r", "mtsac")}) == 5
+    assert {k: found[k] for k in KNOWN} == KNOWN and len(set(KNOWN.values())) == len(KNOWN)
 
 
 def test_curves_have_the_algorithm_s_colour(mt10: pd.DataFrame) -> None:
     figure, _ = curves.learning_curves(mt10, look(mt10))
-    assert to_hex(lines(figure)["d2r"].get_color()) == KNOWN["d2r"]
+    assert to_hex(panel_lines(figure, "d2r")["_d2r"].get_color()) == KNOWN["d2r"]
 
 
 def test_every_figure_has_picture_pdf_and_a_caption_with_runs_and_protocol(
@@ -209,3 +219,98 @@ def test_many_configurations_with_long_names_fit_a_page(tmp_path: Path) -> None:
     long = {k: Look(v.colour, v.dash, v.marker, 9 * v.name) for k, v in look(mega).items()}
     for figure, _ in (comparison.aggregates(mega, long), comparison.heat_map(mega, long)):
         figure.savefig(tmp_path / "figure.png")
+
+
+# Our own evidence ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def evidence(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("mt10-small")
+    for number in (1, 2, 3, 4):
+        write_study(folder, number, seeds=2)
+    return folder
+
+
+def of_studies(folder: Path, *numbers: int) -> pd.DataFrame:
+    return load([folder / f"study-{number}" for number in numbers])
+
+
+def test_study_1_stands_against_one_control(evidence: Path) -> None:
+    frame = of_studies(evidence, 1)
+    figure, text = scaling.matched(frame, look(frame))
+    (axes,) = figure.axes
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert names[0] == "mtsac, 0.20M", "the control comes first"
+    methods = {"care", "d2r", "film", "mega", "moore", "paco", "softmodules"}
+    methods |= {"mtsac combine=cagrad", "mtsac combine=pcgrad"}
+    assert {name.removesuffix(", 0.20M") for name in names[1:]} == methods
+    scores = success_matrix(frame)
+    control = next(k for k in scores if look(frame)[k].name == "mtsac")
+    shown = {round(text.get_position()[1]): text.get_text() for text in axes.texts}
+    for row, name in enumerate(names[1:], 1):
+        label = next(k for k in scores if look(frame)[k].name == name.removesuffix(", 0.20M"))
+        difference = iqm_of_runs(scores[label].values) - iqm_of_runs(scores[control].values)
+        assert shown[row].startswith(f"{float(difference[0]):+.2f}".replace("-", "−"))
+    assert "corrected for the number of methods" in text
+
+
+def test_many_curves_are_drawn_by_algorithm_beside_the_control(evidence: Path) -> None:
+    frame = of_studies(evidence, 1)
+    figure, text = curves.learning_curves(frame, look(frame))
+    titles = [axes.get_title() for axes in figure.axes]
+    assert len(titles) == 8 and len(set(titles)) == 8, "two rows of four, and no place empty"
+    control = panel_lines(figure, "mtsac")["mtsac"].get_ydata()
+    for title in set(titles) - {"mtsac"}:
+        own = panel_lines(figure, title)
+        assert own["mtsac of equal size"].get_ydata() == pytest.approx(control)
+        assert f"_{title}" in own
+    assert len({axes.get_ylim() for axes in figure.axes}) == 1
+    assert "Grey" in text
+
+
+def test_study_2_scales_a_network_alone_and_both(evidence: Path) -> None:
+    frame = of_studies(evidence, 1, 2)
+    figure, _ = scaling.scaling_apart(frame, look(frame))
+    for panel, alone in zip(figure.axes, ("critic", "actor"), strict=True):
+        drawn = {c.get_label(): c.lines[0].get_xdata() for c in panel.containers}
+        assert set(drawn) == {f"mtsac, {alone} of width 163", "both networks grow"}
+        assert [len(x) for x in drawn.values()] == [4, 4]
+    figure, _ = scaling.scaling(frame, look(frame))
+    (line,) = [c for c in figure.axes[0].containers if c.get_label() == "mtsac"]
+    assert len(line.lines[0].get_xdata()) == 4, "actor and critic at nearly one width"
+
+
+def test_study_3_has_a_line_for_each_width_over_the_number_of_tasks(evidence: Path) -> None:
+    frame = of_studies(evidence, 1, 3)
+    figure, _ = plasticity.plasticity_by_tasks(frame, look(frame))
+    assert len(figure.axes) == 6
+    for panel in figure.axes:
+        drawn = {c.get_label(): c.lines[0].get_xdata().tolist() for c in panel.containers}
+        assert drawn == {f"mtsac, {width} wide": [1, 2, 5, 10] for width in (163, 652)}
+
+
+def test_study_4_never_averages_over_configurations(evidence: Path) -> None:
+    frame = of_studies(evidence, 4)
+    figure, _ = evolution.mega_modules(frame, look(frame))
+    stage = {k: line for k, line in lines(figure, 0).items() if not k.startswith("_")}
+    assert len(stage) == 8
+    assert set(stage["mega evolution=False"].get_ydata()) == {3}
+    assert set(stage["mega first-stage=8 evolution=False"].get_ydata()) == {8}
+    assert stage["mega"].get_ydata()[-1] > 3
+    weights, _ = evolution.mega_weights(frame, look(frame))
+    assert [axes.get_title() for axes in weights.axes] == ["2 bits a gene", "4 bits a gene"]
+
+
+def test_too_many_configurations_for_a_panel_are_refused(evidence: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    frame = of_studies(evidence, 1, 2, 4)
+    assert plots.draw_all(frame, tmp_path, ["profiles"], said.append) == []
+    assert "needs at most 12 configurations" in said[0]
+
+
+def test_titles_are_words(evidence: Path, tmp_path: Path) -> None:
+    assert set(plots.TITLES) == set(plots.FIGURES | plots.ACROSS)
+    plots.draw_all(of_studies(evidence, 1), tmp_path, ["scaling"], lambda _: None, dpi=40)
+    heading = (tmp_path / "scaling-MT10-preset.md").read_text().splitlines()[0]
+    assert heading == "# Success against parameters (MT10, preset goals)"

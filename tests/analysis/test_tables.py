@@ -16,10 +16,13 @@ import pytest
 from analysis.cli import COMMANDS, main
 from analysis.messages import RowsError
 from analysis.published import FOLDER, published
+from analysis.reproduction import reproduction
 from analysis.rows import load
+from analysis.scores import success_matrix
 from analysis.statistics import Estimate, estimate, iqm_of_runs
 from analysis.table_formats import Table, comma_separated, latex, markdown, write
 from analysis.tables import tables
+from tests.analysis import simulated
 
 WriteRun = Callable[..., Path]
 
@@ -44,8 +47,6 @@ def two_methods(write_run: WriteRun, tmp_path: Path) -> Path:
 
 
 def test_aggregates_are_those_of_the_statistics(two_methods: Path) -> None:
-    from analysis.scores import success_matrix
-
     rows = records(by_name(two_methods)["aggregate"])
     scores = success_matrix(load([two_methods]))
     for row in rows:
@@ -279,3 +280,55 @@ def test_empty_shortened_and_unknown_values_are_refused(
     with pytest.raises(SystemExit) as stop:
         main(["tables", *arguments])
     assert stop.value.code == 2 and list(tmp_path.iterdir()) == []
+
+
+# Against one control, and trained again ---------------------------------------------------------
+
+
+def test_against_one_label_fewer_comparisons_are_corrected_for(
+    write_run: WriteRun, tmp_path: Path
+) -> None:
+    generator = np.random.default_rng(0)
+    for algorithm, level in [("d2r", 0.5), ("mega", 0.8), ("moore", 0.7), ("mtsac", 0.4)]:
+        for seed in range(5):
+            final = np.clip(generator.normal(level, 0.02, 3), 0, 1)
+            write_run(tmp_path, algorithm=algorithm, seed=seed, final=final)
+    found = {t.name: t for t in tables(load([tmp_path]), published(), "mtsac")}["comparisons"]
+    rows = records(found)
+    pairs = [row["comparison"] for row in rows]
+    assert pairs == ["mtsac − d2r", "mtsac − mega", "mtsac − moore"]
+    # Of five runs and five, all apart: two of the 252 splits are as extreme, three times.
+    assert [row["p, difference of means"] for row in rows] == pytest.approx([3 * 2 / 252] * 3)
+    assert {row["at 95%"] for row in rows} == {"significant"}
+    assert len(by_name(tmp_path)["comparisons"].rows) == 6
+
+
+def test_a_label_that_is_not_there_is_refused(
+    two_methods: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["tables", str(two_methods), "--against", "mtsca"]) == 2
+    assert "did you mean mtsac?" in capsys.readouterr().err
+
+
+def test_a_run_trained_again_is_held_against_how_seeds_vary(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed in range(5):
+        simulated.write(tmp_path / "released", simulated.Simulated(seed=seed))
+    like = simulated.write(tmp_path / "like", simulated.Simulated(seed=9))
+    other = simulated.write(tmp_path / "other", simulated.Simulated(seed=8, skill=0.1))
+    released = success_matrix(load([tmp_path / "released"]))["mtsac"].task_mean
+    table = reproduction(load([like, other]), load([tmp_path / "released"]))
+    by_run = {row["run"]: row for row in records(table)}
+    assert by_run[like.name]["verdict"] == "agrees"
+    assert by_run[other.name]["verdict"] == "DIFFERS"
+    low, high = (by_run[like.name][end] for end in ("from", "to"))
+    # t of four degrees of freedom is 2.776.
+    width = 2.776 * np.std(released, ddof=1) * math.sqrt(1.2)
+    assert [low, high] == pytest.approx(
+        [released.mean() - width, released.mean() + width], rel=1e-3
+    )
+    wide = simulated.write(tmp_path / "wide", simulated.Simulated(seed=0, actor_width=512))
+    arguments = ["reproduced", str(wide), "--released", str(tmp_path / "released")]
+    assert main(arguments) == 2
+    assert "0 runs of its configuration" in capsys.readouterr().err

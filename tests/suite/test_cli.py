@@ -230,7 +230,7 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
     "set as one task": ("--tasks MT1:MT10", ["MT10 in 'MT1:MT10' is a set"]),
     "preset": (
         "--preset scalin",
-        ["preset: 'scalin'", "smoke, quick, scaling", "d2r", "did you mean scaling?"],
+        ["preset: 'scalin'", "smoke, quick, small, scaling", "d2r", "did you mean scaling?"],
     ),
     "field": ("--actr-width 64", ["field: 'actr-width'", "did you mean actor-width?"]),
     "field of another algorithm": ("--alg mtsac --gene-bits 2", ["field: 'gene-bits'"]),

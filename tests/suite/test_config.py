@@ -183,6 +183,8 @@ def test_a_strangers_fields_have_neither_our_presets_nor_our_ranges(own: str) ->
     quick = preset("quick", f"{own}:Own", "MT10")
     assert (quick.settings.modules, quick.task.horizon) == (10, 77)
     check(quick)
+    small = preset("small", f"{own}:Own", "MT10")
+    assert (small.settings.modules, small.task.horizon) == (10, 200), "a protocol is the suite's"
     arguments = ["--alg", f"{own}:Own", "--anything", "-1e300", "--modules", "-5"]
     assert parse(arguments).settings.anything == -1e300
     for value in ("nan", "inf", "-inf"):
@@ -239,6 +241,8 @@ def test_how_a_run_is_carried_out_does_not_change_its_identity(field: str) -> No
 def test_younger_fields_leave_older_runs_their_names() -> None:
     assert not {"updates_per_step", "precision"} & run().identity()["training"].keys()
     assert run(training=TrainingConfig(updates_per_step=2)).hash() != run().hash()
+    assert "metrics_every" not in run().identity()["evaluation"]
+    assert run(evaluation=EvaluationConfig(metrics_every=2)).hash() != run().hash()
 
 
 def test_all_execution_fields_are_listed_above() -> None:

@@ -27,6 +27,8 @@ NAMED = (
     "combiners",
     "state-of-the-art",
 )
+OWN = (*(f"mt10-small-{study}" for study in (1, 2, 3, 4)), "paper-mt10")
+"""Those of our own evidence, whose small versions they are themselves."""
 
 
 def test_a_grid_is_every_combination_of_its_lists() -> None:
@@ -87,7 +89,7 @@ def test_the_results_folder_is_the_same_from_everywhere() -> None:
 # The named sweeps ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [*NAMED, *(f"{name}-demo" for name in NAMED)])
+@pytest.mark.parametrize("name", [*NAMED, *OWN, *(f"{name}-demo" for name in NAMED)])
 def test_every_named_sweep_has_a_plan_and_a_purpose(name: str) -> None:
     planned = plan(name, {"seed": ["0"]})
     assert planned.about
@@ -96,7 +98,7 @@ def test_every_named_sweep_has_a_plan_and_a_purpose(name: str) -> None:
 
 def test_every_file_of_a_sweep_is_one_of_them() -> None:
     files = {path.stem for path in FOLDERS[1].glob("*.toml")}
-    assert files == {*NAMED, *(f"{name}-demo" for name in NAMED)}
+    assert files == {*NAMED, *OWN, *(f"{name}-demo" for name in NAMED)}
 
 
 @pytest.mark.parametrize("name", NAMED)
@@ -167,6 +169,8 @@ def test_cost_grows_with_what_it_depends_on() -> None:
     assert wide.seconds > now.seconds and wide.memory > now.memory and wide.kept > now.kept
     longer = replace(base, training=replace(base.training, steps=2 * base.training.steps))
     assert 1.9 < cost(longer, 2).seconds / now.seconds < 2.1
+    twice = cost(replace(base, training=replace(base.training, updates_per_step=2)), 2)
+    assert twice.seconds > 1.5 * now.seconds
     assert cost(base, 4).seconds < now.seconds
     assert now.gpu_memory == 0
     gpu = cost(replace(base, device="cuda"), 2)

@@ -335,6 +335,15 @@ def values(trainer: Trainer, metric: str) -> list[tuple[int, float]]:
     return [(row["env_step"], row["value"]) for row in rows if row["metric"] == metric]
 
 
+def test_training_metrics_may_be_written_in_some_rounds_only(make: Make) -> None:
+    trainer = make(7, evaluation=EvaluationConfig(1, 1, 1, metrics_every=3))
+    trainer.run()
+    third = 3 * 2 * HORIZON
+    for metric in ("train/return", "train/critic_loss"):
+        assert [at for at, _ in values(trainer, metric)] == [third, third, 2 * third, 2 * third]
+    assert trainer.runs[0].updates == 7 * HORIZON - 8, "all of them are made"
+
+
 @pytest.mark.parametrize(
     ("rounds", "evaluations", "expected"),
     [(4, 2, [2, 4]), (4, 4, [1, 2, 3, 4]), (5, 2, [3, 5]), (3, 10, [1, 2, 3]), (7, 1, [7])],

@@ -1,0 +1,90 @@
+"""Whether a run that was trained again agrees with those that were released.
+
+A further seed of the same configuration lies, 95 times in a hundred, within the interval that
+Student's t predicts from the released seeds: mean ± t · s · √(1 + 1/n), n seeds, s their standard
+deviation (Geisser 1993, section 2.2). The same seed, trained elsewhere, rounds differently and then
+is no nearer than another one.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from analysis.frame import runs
+from analysis.labels import NOT_IDENTITY, flat
+from analysis.messages import AnalysisError
+from analysis.parquet_rows import configuration
+from analysis.scores import success_matrix
+from analysis.statistics import LEVEL
+from analysis.table_formats import Table
+
+FEWEST = 2
+"""Released seeds below which nothing is known of how seeds vary."""
+
+
+def reproduction(trained: pd.DataFrame, released: pd.DataFrame) -> Table:
+    """A line for each run that was trained again, with the range that the released ones predict.
+
+    Raises AnalysisError for a run whose configuration has not been released in several seeds.
+    """
+    known: dict[str, list[float]] = defaultdict(list)
+    for _, identity, score in scored(released):
+        known[identity].append(score)
+    rows = []
+    for name, identity, score in scored(trained):
+        there = known.get(identity, [])
+        if len(there) < FEWEST:
+            raise AnalysisError(
+                f"reproduced: {name}: {len(there)} runs of its configuration are among those that "
+                f"it is compared with, and at least {FEWEST} are needed; compare the settings, or "
+                "name other folders with --released"
+            )
+        low, high = predicted(there)
+        verdict = "agrees" if low <= score <= high else "DIFFERS"
+        rows.append((name, score, len(there), float(np.mean(there)), low, high, verdict))
+    return Table(
+        "reproduced",
+        f"Final mean success of runs trained again, and the {LEVEL:.0%} prediction interval for "
+        "one more seed from the released ones.",
+        ("run", "success", "released seeds", "their mean", "from", "to", "verdict"),
+        tuple(rows),
+        (f"Of runs that agree in truth, one in {1 / (1 - LEVEL):.0f} differs.",),
+    )
+
+
+def predicted(scores: list[float], level: float = LEVEL) -> tuple[float, float]:
+    """The range in which one more score lies at this level."""
+    n, middle = len(scores), float(np.mean(scores))
+    t = float(stats.t.ppf((1 + level) / 2, n - 1))
+    width = t * float(np.std(scores, ddof=1)) * math.sqrt(1 + 1 / n)
+    return max(0.0, middle - width), min(1.0, middle + width)
+
+
+def scored(frame: pd.DataFrame) -> list[tuple[str, str, float]]:
+    """Each run's name, its configuration without seed and device, and its final mean success."""
+    source = runs(frame)["source"].astype(str)
+    return [
+        (run, identity(source[run]), float(score))
+        for scores in success_matrix(frame).values()
+        for run, score in zip(scores.runs, scores.task_mean, strict=True)
+    ]
+
+
+def identity(source: str) -> str:
+    """The configuration that a run's rows carry, as text that is equal for all of its seeds.
+
+    Raises AnalysisError for rows that carry none.
+    """
+    config = configuration(source)
+    if not config:
+        raise AnalysisError(f"reproduced: {source} holds no configuration to tell its seeds by")
+    fields = {k: v for k, v in flat(config).items() if k not in NOT_IDENTITY}
+    steps = (config.get("training") or {}).get("steps")
+    return json.dumps({**fields, "steps": steps, "algorithm": config.get("algorithm")},
+                      sort_keys=True)  # fmt: skip
