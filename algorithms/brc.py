@@ -291,7 +291,8 @@ def gaussian(values: Tensor, atoms: Tensor, width: float) -> Tensor:
     edges = torch.cat([atoms - step / 2, atoms[-1:] + step / 2])
     values = values.clamp(atoms[0], atoms[-1])[..., None]
     below = torch.special.ndtr((edges - values) / (width * step))
-    return below.diff(dim=-1) / (below[..., -1:] - below[..., :1])
+    mass: Tensor = below.diff(dim=-1) / (below[..., -1:] - below[..., :1])
+    return mass
 
 
 def returns_to_go(rewards: Tensor, discount: float, terminal: bool = False) -> Tensor:
