@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from shutil import which
+from functools import partial
 from typing import Any, cast
 
 import pytest
@@ -448,9 +448,12 @@ def test_resumes_exactly(combine: str) -> None:
     assert all(torch.equal(v, other.state[k]) for k, v in one.state.items())
 
 
-@pytest.mark.skipif(not (which("g++") or which("clang++")), reason="there is no C++ compiler")
-def test_compiled_equals_eager() -> None:
-    small = {"actor_depth": 1, "critic_depth": 1, "combine": "pcgrad"}
+@pytest.mark.parametrize("combine", ["pcgrad", "cagrad", "gradnorm"])
+def test_one_program_equals_the_lines(combine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As torch.compile captures and differentiates it, without the C++ of `test_compile`."""
+    captured = partial(torch.compile, backend="aot_eager")
+    monkeypatch.setattr(torch, "compile", captured)
+    small = {"actor_depth": 1, "critic_depth": 1, "combine": combine, "cagrad_gradients": 2}
     eager, compiled = made("mlp", **small), made("mlp", **small)
     compiled.compile()
     batch = batch_of(made("mlp", **small))  # which draws from neither's generators
