@@ -124,6 +124,9 @@ class Algorithm(ABC):
     due_updates: int = 0
     """Gradient steps that the suite makes before the next action, as after a reset."""
 
+    evaluated_by: str = "deterministic policy"
+    """How it acts where it is evaluated, as its rows say: two such ways are two protocols."""
+
     @abstractmethod
     def __init__(self, settings: Any, problem: Problem) -> None: ...
 

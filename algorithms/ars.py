@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from algorithms.algorithm import Batch, Outcomes, Problem
+from algorithms.algorithm import Batch, Decision, Outcomes, Problem
 from algorithms.fields import Depth, NotNegative, Positive, Range, Rate, Width
 from algorithms.parts.adam import State
 from algorithms.parts.layers import TaskLinear, linear, xavier_normal, zero
+from algorithms.parts.randomness import generator
 from algorithms.sac import AllWeights, Given, MultiTaskSAC, Phase, Purpose, SACSettings
 
 
@@ -131,6 +132,9 @@ class ARSSettings(ScaleAndResetSettings):
     policy_critics: Literal["reduced", "first"] = "first"
     """Whose value the policy climbs: the critics' as reduced in targets, or the first one's
     [ARS]."""
+    evaluated_actions: Literal["mode", "sample"] = "mode"
+    """How evaluation acts: by the policy's mode, as the suite evaluates others [choice], or by
+    sampling [ARS]."""
 
 
 class ARS(ScaledAndReset):
@@ -142,9 +146,9 @@ class ARS(ScaledAndReset):
         # A run of minutes has no time to learn anew four times.
         "quick": {"resets": 1, "updates_after_reset": 200},
         "scaling": {"resets": lambda tasks: 4 if tasks <= 10 else 6},
-        # The authors evaluate with sampled actions, the suite with the policy's mode.
         "published": {
             "resets": lambda tasks: 4 if tasks <= 10 else 6,
+            "evaluated_actions": "sample",
             "horizon": 500,
             "goals": "random",
             "reward_version": "v2",
@@ -157,6 +161,20 @@ class ARS(ScaledAndReset):
         },
     }
     capturable = True
+
+    def __init__(self, settings: ARSSettings, problem: Problem) -> None:
+        super().__init__(settings, problem)
+        if settings.evaluated_actions == "sample":
+            self.evaluated_by = "sampled actions"
+            # Of its own, so that evaluating leaves training as it is.
+            self.generators["evaluation"] = generator(problem.seed, "evaluation", problem.device)
+
+    @torch.no_grad()
+    def act(self, observations: Tensor, explore: bool) -> Decision:
+        if explore or "evaluation" not in self.generators:
+            return super().act(observations, explore)
+        given = self.given("explore", observations.shape[1], self.generators["evaluation"])
+        return Decision(*self.decide(self.state, observations, given, "explore"))
 
     def build_actor(self) -> nn.Module:
         s, p = self.settings, self.problem

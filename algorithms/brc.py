@@ -49,6 +49,12 @@ class BRCSettings(SACSettings):
     """Values, evenly spaced, over which critics put out a distribution [BRC]."""
     value_limit: Positive = 10.0
     """Largest of these values; the least is its negative [BRC]."""
+    value_target: Literal["two_hot", "hl_gauss"] = "two_hot"
+    """What critics learn: the target critics' distribution, moved and projected on the values
+    [BRC]; or a Gaussian around the target's mean, as in HL-Gauss (arXiv 2403.03950) [choice]."""
+    gaussian_width: Positive = 0.75
+    """Standard deviation of that Gaussian, in distances between two values [choice: 0.75 as in
+    HL-Gauss]."""
     embedding_size: Width = 32
     """Length of a task's embedding [BRC]."""
     normalise_embedding: bool = True
@@ -205,9 +211,12 @@ class BRC(MultiTaskSAC):
 
     def backup(self, state: State, batch: Batch, outputs: Tensor, log_density: Tensor) -> Tensor:
         """The distribution [T, B, V] of r + γ (Z − α log π), Z the mixture of the target critics'
-        distributions.
+        distributions; or a Gaussian around its mean.
         """
         s = self.settings
+        if s.value_target == "hl_gauss":
+            target = super().backup(state, batch, outputs, log_density)
+            return gaussian(target, self.atoms, s.gaussian_width)
         alive = 1 - batch.timeouts if s.timeout_is_terminal else torch.ones_like(batch.timeouts)
         # One critic, or the less optimistic one, has no mixture but its own distribution.
         chances = torch.softmax(outputs, -1)
@@ -270,6 +279,20 @@ def two_hot(chances: Tensor, values: Tensor, atoms: Tensor) -> Tensor:
     bins = torch.arange(len(atoms), device=atoms.device)
     near = (1 - (place[..., None] - bins).abs()).clamp(min=0)
     return (chances[..., None] * near).sum(-2)
+
+
+def gaussian(values: Tensor, atoms: Tensor, width: float) -> Tensor:
+    """The distribution [..., V] over `atoms` [V], evenly spaced, of a Gaussian around each of
+    `values` [...], clipped to the atoms' range: its mass in the bin of each atom, over that in all.
+
+    `width` is its standard deviation in distances between atoms (HL-Gauss, arXiv 2403.03950).
+    """
+    step = (atoms[-1] - atoms[0]) / (len(atoms) - 1)
+    edges = torch.cat([atoms - step / 2, atoms[-1:] + step / 2])
+    values = values.clamp(atoms[0], atoms[-1])[..., None]
+    below = torch.special.ndtr((edges - values) / (width * step))
+    mass: Tensor = below.diff(dim=-1) / (below[..., -1:] - below[..., :1])
+    return mass
 
 
 def returns_to_go(rewards: Tensor, discount: float, terminal: bool = False) -> Tensor:

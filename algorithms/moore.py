@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from algorithms.fields import Depth, LogStd, Range, Width
+from algorithms.parts.adam import Adam, State
 from algorithms.parts.layers import (
     Experts,
     TaskHeads,
@@ -57,6 +58,9 @@ class MOORESettings(SACSettings):
     in the actor and U(±0.003) in the critics [scaling]. original: experts as torch has them,
     U(±1/√fan-in), task weights and heads Xavier-uniform, biases of heads as torch has them
     [MOORE]."""
+    actor_delay: Annotated[int, Range(0, 10**9)] = 0
+    """Gradient steps of the critics before actor and temperatures begin to learn: none [scaling],
+    1,500 [MOORE]."""
     log_std_min: LogStd = -10.0
     """Lower clamp of the policy's log standard deviation: −10 [MOORE, and scaling on MT10], −20
     [scaling on MT50]."""
@@ -113,6 +117,20 @@ def orthonormal(vectors: Tensor, epsilon: float = 0.0, passes: int = 1) -> Tenso
     return torch.stack(basis)
 
 
+@dataclass(frozen=True)
+class Late(Adam):
+    """Adam that does nothing until the critics have made more than `after` steps."""
+
+    after: int = 0
+
+    def step(self, state: State, name: str, gradient: Tensor) -> None:
+        own = [key for key in state if key == name or key.startswith(f"{name}.")]
+        before = {key: state[key].clone() for key in own}
+        super().step(state, name, gradient)
+        for key, value in before.items():
+            state[key].copy_(torch.where(state["critic.steps"] > self.after, state[key], value))
+
+
 class MOORE(MultiTaskSAC):
     """SAC on mixtures of experts that are orthogonal for each sample."""
 
@@ -122,11 +140,11 @@ class MOORE(MultiTaskSAC):
             "experts": lambda tasks: 4 if tasks <= 10 else 6,
             "log_std_min": lambda tasks: -10.0 if tasks <= 10 else -20.0,
         },
-        # The authors' actor begins to learn 1,500 steps after the critics, which is left out here.
         "published": {
             "experts": lambda tasks: 4 if tasks <= 10 else 6,
             "norm_epsilon": 0.0,
             "init": "original",
+            "actor_delay": 1500,
             "adam_epsilon": 1e-8,
             "temperature_learning_rate": 1e-4,
             "gradient_clip": 0.0,
@@ -143,6 +161,13 @@ class MOORE(MultiTaskSAC):
         },
     }
     capturable = True
+
+    def build_optimisers(self) -> dict[str, Adam]:
+        optimisers, delay = super().build_optimisers(), self.settings.actor_delay
+        if delay:
+            for name in ("actor", "log_temperature"):
+                optimisers[name] = Late(**vars(optimisers[name]), after=delay)
+        return optimisers
 
     def build_actor(self) -> nn.Module:
         s, p = self.settings, self.problem

@@ -10,13 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from algorithms.algorithm import Batch
-from algorithms.fields import Depth, Rate, Width
+from algorithms.fields import Depth, Range, Rate, Width
 from algorithms.parts.adam import Adam, State
 from algorithms.parts.layers import Init, TaskTable, he_uniform, uniform, zero
 from algorithms.parts.network import Network
@@ -48,6 +48,8 @@ class PaCoSettings(SACSettings):
     copy [PaCo]; or one in each network [scaling]."""
     w_learning_rate: Rate = 3e-4
     """Adam's learning rate of a shared w [PaCo]."""
+    min_log_temperature: Annotated[float, Range(-math.inf, 1e9, infinite=True)] = -math.inf
+    """Lower bound of log α: none [scaling], −10 [PaCo]."""
     identical_init: bool = False
     """Whether all sets begin equal, so that w alone tells them apart [PaCo], or are drawn each
     [scaling]."""
@@ -58,6 +60,11 @@ class PaCoSettings(SACSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.min_log_temperature > self.max_log_temperature:
+            raise ValueError(
+                f"min_log_temperature {self.min_log_temperature:g} is more than "
+                f"max_log_temperature {self.max_log_temperature:g}"
+            )
         if self.w_reset != "none" and self.task_loss_threshold == math.inf:
             raise ValueError(
                 f"w_reset {self.w_reset} needs a threshold: add --task-loss-threshold 3000"
@@ -135,8 +142,7 @@ class PaCo(MultiTaskSAC):
     Settings = PaCoSettings
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "scaling": {"parameter_sets": lambda tasks: 5 if tasks <= 10 else 20},
-        # The authors' entropy target follows from their library's defaults; a floor of −10 that
-        # they give log α is left out.
+        # The authors' entropy target follows from their library's defaults.
         "published": {
             "parameter_sets": lambda tasks: 5 if tasks <= 10 else 20,
             "shared_w": True,
@@ -148,6 +154,7 @@ class PaCo(MultiTaskSAC):
             "clip_critics": "separately",
             "adam_epsilon": 1e-8,
             "temperature_learning_rate": 1e-4,
+            "min_log_temperature": -10.0,
             "max_log_temperature": 0.0,
             "target_entropy": 4 * (math.log(2) + math.log(0.1)),
             "log_std_min": -10.0,
@@ -221,6 +228,11 @@ class PaCo(MultiTaskSAC):
             state["w.gradient"].copy_(w)
             return super().step(state, own)
         return super().step(state, {**own, "w": w + state["w.gradient"]})
+
+    def step_temperature(self, state: State, gradient: Tensor) -> None:
+        super().step_temperature(state, gradient)
+        if self.settings.min_log_temperature > -math.inf:
+            state["log_temperature"].clamp_(min=self.settings.min_log_temperature)
 
     def given(self, purpose: Purpose, samples: int, random: torch.Generator) -> dict[str, Tensor]:
         given = super().given(purpose, samples, random)

@@ -29,7 +29,7 @@ from algorithms.algorithm import (
     ParameterCounts,
     Problem,
 )
-from algorithms.combine import CombineSettings, combined, draw_order, start_gradnorm
+from algorithms.combine import CombineSettings, combined, drawn, start_gradnorm
 from algorithms.fields import Limit, LogStd, NotNegative, Positive, Range, Rate, Share
 from algorithms.parts.adam import Adam, State
 from algorithms.parts.gaussian import tanh_gaussian
@@ -206,9 +206,7 @@ class MultiTaskSAC(Algorithm):
         shape, device = (self.tasks, samples, self.problem.action_size), self.problem.device
         names = {"explore": ["noise"], "evaluate": []}.get(purpose, ["next_noise", "noise"])
         given = {name: torch.randn(shape, generator=random, device=device) for name in names}
-        if purpose == "update" and self.settings.combine == "pcgrad":
-            given["pcgrad_order"] = draw_order(self.settings, self.tasks, random)
-        return given
+        return given | drawn(self.settings, self.tasks, random) if purpose == "update" else given
 
     def policy(
         self, weights: AllWeights, observations: Tensor, phase: Phase, given: Given

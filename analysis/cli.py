@@ -16,7 +16,7 @@ from analysis.messages import AnalysisError, choose, note, printable
 from analysis.rows import load
 
 RUNS = Path("results/runs")
-RELEASED = Path("results/release/easy3")
+RELEASED = Path("results/release")
 MOST_SIMULATIONS = 1_000_000
 
 

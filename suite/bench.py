@@ -120,8 +120,9 @@ def train(directories: Sequence[RunDirectory], at: int | None = None) -> int:
         progress.begin(trainer.env_step)
         trainer.run()
         speed = progress.timing(total)["steps_per_second"]
-        counts = trainer.runs[0].algorithm.parameter_counts()
-        results = [directory.finish(counts) for directory in directories]
+        trained = trainer.runs[0].algorithm
+        counts = trained.parameter_counts()
+        results = [directory.finish(counts, trained.evaluated_by) for directory in directories]
     except Interrupted as stop:
         progress.close()
         without = ", without --force," if config.execution.force else ""

@@ -11,10 +11,11 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from algorithms.declared import declared
 from suite.checks import RULES_HERE, ask, check, check_directory, memory_is_there
 from suite.help import USAGE, bench_help
 from suite.messages import UserError, choose
-from suite.options import HELP, run_of, split, suite_values
+from suite.options import HELP, run_of, split, suite_values, unmatched
 from suite.output import kept_going
 from suite.presets import PRESETS
 from suite.process import prepare
@@ -31,9 +32,11 @@ def bench(arguments: Arguments) -> int:
     known = suite_values(given)
     ask((*RULES_HERE, memory_is_there), known)
     check_directory(known)
+    declaration = unmatched(given, declared)
+    check(declaration)
+    ask([memory_is_there], declaration.values())
     config = run_of(given)
     check(config)
-    ask([memory_is_there], config.values())
     from suite.bench import bench
 
     return bench(config)

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from algorithms import algorithm_names
+from algorithms.declared import declared
 from suite.config import DESTRUCTIVE, PARTS, RunConfig
-from suite.options import START, Given, option_types, run_of, suite_values
+from suite.options import START, Given, option_types, suite_values, unmatched
 from suite.presets import PRESETS, preset
 from suite.values import described, kinds, without_range, written
 
@@ -45,8 +46,8 @@ def bench_help(given: Given) -> str:
     Raises UserError where the command line is wrong beside asking for help.
     """
     chosen = START | suite_values(given)
-    run_of(given)
-    start = preset(chosen["preset"], chosen["alg"], chosen["tasks"])
+    unmatched(given, declared)
+    start = preset(chosen["preset"], chosen["alg"], chosen["tasks"], declared)
     types = option_types(type(start.settings))
     defaults = start.values() | {"alg": chosen["alg"], "preset": chosen["preset"], "match": ""}
     choices = {

@@ -1,7 +1,6 @@
 """A run from its options: `--field value` for every field of the suite and of the algorithm.
 
-The options are the dataclasses' own. What can be refused without the algorithm, whose class takes
-torch to load, is refused before that.
+The options are the dataclasses' own. What can be refused is refused before torch is loaded.
 """
 
 from __future__ import annotations
@@ -11,13 +10,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from algorithms import ALGORITHMS, algorithm_names
+from algorithms import ALGORITHMS, algorithm_names, load
+from algorithms.declared import declared
 from suite.checks import RULES, ask, check
 from suite.config import DESTRUCTIVE, PARTS, ExecutionConfig, RunConfig, Seed
 from suite.envs.tasks import task_names
 from suite.messages import UserError, choose
 from suite.presets import (
     PRESETS,
+    Find,
     check_algorithm,
     check_name,
     configured,
@@ -105,17 +106,26 @@ def suite_values(given: Given) -> dict[str, Any]:
 def run_of(given: Given) -> RunConfig:
     """The configuration that options stand for. Raises UserError in one line."""
     suite_values(given)
-    chosen = START | {k: v for k, v in given.items() if k in ("alg", "preset", "tasks", "match")}
-    algorithm, name = str(chosen["alg"]), str(chosen["preset"])
-    values = values_of(given, option_types(settings_of(algorithm)))
-    start = preset_values(name, algorithm, str(chosen["tasks"]))
-    config = configured(algorithm, START | start | values)
-    if "match" in chosen:
+    unmatched(given, declared)
+    config = unmatched(given)
+    if "match" in given:
         check(config, here=False)
         from suite.sizes import matched  # loads torch
 
-        config = matched(config, str(chosen["match"]), name)
+        config = matched(config, str(given["match"]), str(given.get("preset", START["preset"])))
     return config
+
+
+def unmatched(given: Given, find: Find = load) -> RunConfig:
+    """The configuration before a size decides its widths. Raises UserError.
+
+    With `declared` it can be explained and refused, and not trained.
+    """
+    chosen = START | {k: v for k, v in given.items() if k in ("alg", "preset", "tasks")}
+    algorithm, name, tasks = (str(chosen[k]) for k in ("alg", "preset", "tasks"))
+    values = values_of(given, option_types(settings_of(algorithm, find)))
+    start = preset_values(name, algorithm, tasks, find)
+    return configured(algorithm, START | start | values, find)
 
 
 def option_types(settings: type[Any]) -> dict[str, Any]:

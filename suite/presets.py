@@ -6,7 +6,7 @@ protocol that it was published with, stand in its own file, as `presets`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,9 @@ from suite.messages import UserError, choose
 
 if TYPE_CHECKING:
     from algorithms.algorithm import Algorithm
+
+Find = Callable[[str], "type[Algorithm]"]
+"""How an algorithm's class is found: `load`, or `declared`, which does without torch."""
 
 PUBLISHED = "published"
 PRESETS = {
@@ -88,26 +91,27 @@ def check_name(name: str) -> None:
         raise UserError(choose("preset", name, [*PRESETS, *algorithm_names()]))
 
 
-def preset(name: str, algorithm: str, tasks: str) -> RunConfig:
+def preset(name: str, algorithm: str, tasks: str, find: Find = load) -> RunConfig:
     """The configuration of a preset, before any field is overridden.
 
     Raises UserError for an unknown preset, algorithm or task.
     """
-    return configured(algorithm, {**preset_values(name, algorithm, tasks), "tasks": tasks})
+    values = preset_values(name, algorithm, tasks, find)
+    return configured(algorithm, {**values, "tasks": tasks}, find)
 
 
-def configured(algorithm: str, values: Mapping[str, Any]) -> RunConfig:
+def configured(algorithm: str, values: Mapping[str, Any], find: Find = load) -> RunConfig:
     """The run with these values. Raises UserError where they exclude each other."""
     try:
-        return assembled(algorithm, settings_of(algorithm), values)
+        return assembled(algorithm, settings_of(algorithm, find), values)
     except ValueError as error:
         raise UserError(str(error)) from None
 
 
-def preset_values(name: str, algorithm: str, tasks: str) -> dict[str, Any]:
+def preset_values(name: str, algorithm: str, tasks: str, find: Find = load) -> dict[str, Any]:
     """What a preset sets, by field name: the suite's values first, over them the algorithm's."""
     check_name(name)
-    trained = algorithm_of(algorithm)
+    trained = algorithm_of(algorithm, find)
     own = {f.name for f in fields(trained.Settings)}
     check_own(trained, OPEN | own)
     if name in SUITE:
@@ -115,7 +119,7 @@ def preset_values(name: str, algorithm: str, tasks: str) -> dict[str, Any]:
         like = {field: value for field, value in like.items() if field not in OPEN}
         values = SUITE[name] | like | presets_of(trained, name)
     else:
-        method = trained if name == PUBLISHED else algorithm_of(name)
+        method = trained if name == PUBLISHED else algorithm_of(name, find)
         values = presets_of(method, PUBLISHED)
         if not values:
             raise UserError(
@@ -142,9 +146,9 @@ def check_own(trained: type[Algorithm], known: set[str]) -> None:
                 raise UserError(choose(where, field, known, "its settings' fields and the suite's"))
 
 
-def settings_of(algorithm: str) -> type[Any]:
+def settings_of(algorithm: str, find: Find = load) -> type[Any]:
     """The settings class of an algorithm. Raises UserError where there is none."""
-    settings: type[Any] = algorithm_of(algorithm).Settings
+    settings: type[Any] = algorithm_of(algorithm, find).Settings
     return settings
 
 
@@ -157,11 +161,11 @@ def check_algorithm(name: str) -> None:
         raise UserError(choose("algorithm", name, algorithm_names(), shown)) from None
 
 
-def algorithm_of(name: str) -> type[Algorithm]:
-    """The class of an algorithm, which loads torch. Raises UserError where there is none."""
+def algorithm_of(name: str, find: Find = load) -> type[Algorithm]:
+    """The class of an algorithm. Raises UserError where there is none."""
     check_algorithm(name)
     try:
-        found = load(name)
+        found = find(name)
     except Exception as error:  # whatever a user's module raises while it is imported
         kind = "" if isinstance(error, ImportError | AttributeError | TypeError) else (
             f"{type(error).__name__}: "

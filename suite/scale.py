@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from algorithms import algorithm_names
+from algorithms.declared import declared
 from suite.checks import check
 from suite.config import RunConfig
 from suite.messages import UserError
-from suite.options import HELP, START, run_of, split, suite_values
+from suite.options import HELP, START, run_of, split, suite_values, unmatched
 from suite.targets import NETS, wanted
 from suite.values import read
 
@@ -39,6 +40,7 @@ def command(arguments: Sequence[str]) -> int:
         wanted(size)
     for name in names:
         suite_values({**given, "alg": name})
+        unmatched({**given, "alg": name}, declared)
     from suite.sizes import WIDEST, matched  # loads torch
 
     rows: list[tuple[str, ...]] = [

@@ -57,14 +57,51 @@ def matched(config: RunConfig, text: str, preset_name: str) -> RunConfig:
 
     Raises UserError, saying what can be reached, where a count is not within the tolerance.
     """
-    for net, value in target(text, config, preset_name)._asdict().items():
+    aims = target(text, config, preset_name)
+    try:
+        return with_counts(config, aims)
+    except OutOfReach as error:
+        hint = the_other_way_round(config, text, preset_name)
+        raise UserError(f"{error}{hint}") from None
+
+
+class OutOfReach(UserError):
+    """No width has the count that is wanted."""
+
+
+def the_other_way_round(config: RunConfig, text: str, preset_name: str) -> str:
+    """A hint for a pair of algorithms of which the other one can have the size of this one."""
+    if isinstance(wanted(text), Target):
+        return ""
+    other = preset(preset_name, text, config.task.tasks)
+    counts = count(config.algorithm, config.settings, config.tasks)
+    try:
+        with_counts(other, Target(counts.actor, counts.critic))
+    except UserError:
+        return ""
+    return f"; or the other way round: --alg {text} --match {config.algorithm}"
+
+
+def with_counts(config: RunConfig, aims: Target) -> RunConfig:
+    """The configuration with the widths at which its counts are these. Raises OutOfReach."""
+    problems: list[str] = []
+    widths: dict[str, int] = {}
+    for net, value in aims._asdict().items():
         if value is not None:
-            config = sized(config, net, value)
+            found, problem = nearest_widths(config, net, value)
+            config = replace(config, settings=replace(config.settings, **found))
+            widths |= found
+            problems += [problem] if problem else []
+    if problems:
+        options = " ".join(f"--{k.replace('_', '-')} {width}" for k, width in widths.items())
+        raise OutOfReach(f"match: {problems[0]}; the nearest, instead of --match: {options}")
     return config
 
 
-def sized(config: RunConfig, net: str, aim: int) -> RunConfig:
-    """The configuration at the width of `net` whose count is nearest to the aim."""
+def nearest_widths(config: RunConfig, net: str, aim: int) -> tuple[dict[str, int], str]:
+    """The widths at which the count of `net` is nearest to the aim, and, where that is not within
+    the tolerance, what can be reached.
+    """
     names = [f"{part}_width" for part in (("actor", "critic") if net == "total" else (net,))]
     missing = [name for name in names if not hasattr(config.settings, name)]
     if missing:
@@ -85,14 +122,14 @@ def sized(config: RunConfig, net: str, aim: int) -> RunConfig:
         return known[width]
 
     width = nearest(count_at, aim)
+    problem = ""
     if abs(count_at(width) - aim) > TOLERANCE * aim:
         reachable = [w for w in (width - 1, width, width + 1) if 1 <= w <= WIDEST]
         shown = ", ".join(f"width {w} has {count_at(w):,}" for w in reachable)
-        raise UserError(
-            f"match: no {net} of {config.algorithm} has {aim:,} parameters within "
-            f"{TOLERANCE:.0%}; {shown}"
+        problem = (
+            f"no {net} of {config.algorithm} has {aim:,} parameters within {TOLERANCE:.0%}; {shown}"
         )
-    return at(width)
+    return dict.fromkeys(names, width), problem
 
 
 def nearest(count_at: Callable[[int], int], wanted: int) -> int:

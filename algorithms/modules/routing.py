@@ -151,7 +151,7 @@ def routes(modules: int) -> int:
     return modules * (modules + 1) // 2
 
 
-def as_table(flat: Tensor, outside: float = -torch.inf) -> Tensor:
+def as_table(flat: Tensor, outside: float = -math.inf) -> Tensor:
     """[..., n(n+1)/2] → [..., n, n]: row k weighs sources 1 … k + 1; `outside` above the
     diagonal.
     """

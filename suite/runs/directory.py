@@ -27,7 +27,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from algorithms.algorithm import ParameterCounts
+from algorithms.algorithm import Algorithm, ParameterCounts
 from suite.config import RunConfig
 from suite.messages import Failure, UserError
 from suite.runs.checkpoint import CheckpointStore
@@ -252,15 +252,17 @@ class RunDirectory:
         except OSError as error:
             raise Failure(f"cannot write {path}: {error.strerror}") from None
 
-    def finish(self, counts: ParameterCounts) -> dict[str, Any]:
+    def finish(
+        self, counts: ParameterCounts, evaluated_by: str = Algorithm.evaluated_by
+    ) -> dict[str, Any]:
         """Writes rows.parquet, timing.parquet and, last, result.json; then tidies.
 
-        Returns what the run ended with.
+        `evaluated_by` is how the algorithm acted. Returns what the run ended with.
         """
         parts = [self.path / part for part in self.checkpoints.parts]
         lost = self.checkpoints.lost()
         metadata = {"config": self.config.identity(), **({"lost": lost} if lost else {})}
-        data = consolidate(parts, self.columns(counts), metadata)
+        data = consolidate(parts, self.columns(counts, evaluated_by), metadata)
         write_atomically(self.path / ROWS, data)
         timing = timing_rows(self.path / TIMES, self.config.name())
         write_atomically(self.path / "timing.parquet", timing)
@@ -280,11 +282,13 @@ class RunDirectory:
         if rows.is_dir() and not any(rows.iterdir()):
             rows.rmdir()
 
-    def columns(self, counts: ParameterCounts) -> dict[str, Any]:
+    def columns(
+        self, counts: ParameterCounts, evaluated_by: str = Algorithm.evaluated_by
+    ) -> dict[str, Any]:
         """What every row carries beside its value."""
         c, e = self.config, self.config.evaluation
         protocol = (
-            f"deterministic policy, separate envs, success at any step, {c.task.goals} goals, "
+            f"{evaluated_by}, separate envs, success at any step, {c.task.goals} goals, "
             f"{e.final_episodes if c.task.goals != 'fixed' else 1} final episodes a task"
         )
         return {

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from algorithms import algorithm_names
+from algorithms.declared import declared
 from suite.checks import RULES_HERE, ask, check, check_directory
 from suite.config import ExecutionConfig, RunConfig
 from suite.messages import UserError, choose
-from suite.options import Given, field_name, run_of, suite_values
+from suite.options import Given, field_name, run_of, suite_values, unmatched
 
 FOLDERS = (Path("results/sweeps"), Path(__file__).parents[2] / "results" / "sweeps")
 """Where sweeps have names: the file name without .toml."""
@@ -52,11 +53,12 @@ def plan(name: str, overrides: Mapping[str, Sequence[str | None]], here: bool = 
     about, grids = read(find(name)) if name else ("", [{}])
     over = normalised((key, list(values)) for key, values in overrides.items())
     given = [cell for grid in grids for cell in cells(replaced(grid, over))]
-    for cell in given:  # all that can be refused before an algorithm, and with it torch, is loaded
+    for cell in given:  # all that can be refused before torch is loaded
         known = suite_values(cell)
         if here:
             ask(RULES_HERE, known)
             check_directory(known)
+        check(unmatched(cell, declared), here)
     found: dict[str, RunConfig] = {}
     for cell in given:
         config = run_of(cell)

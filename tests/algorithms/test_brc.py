@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from algorithms.algorithm import Algorithm, Batch, Outcomes, Problem
-from algorithms.brc import BRC, BRCSettings, returns_to_go, two_hot
+from algorithms.brc import BRC, BRCSettings, gaussian, returns_to_go, two_hot
 from algorithms.counting import without_memory
 
 Build = Callable[..., Algorithm]
@@ -61,6 +62,42 @@ def test_two_hot_clips_and_projects() -> None:
         expected[low] += chance * (low + 1 - place)
         expected[low + 1] += chance * (place - low)
     torch.testing.assert_close(two_hot(chances, values, ATOMS), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_gaussian_targets_against_the_error_function() -> None:
+    """The mean stays but near the ends, where what is cut off moves it inwards."""
+    values = torch.tensor([-12.0, -9.95, -3.21, 0.0, 0.07, 9.0, 9.95], dtype=torch.float64)
+    atoms = ATOMS.double()
+    found = gaussian(values, atoms, 0.75)
+    for target, value in zip(found, values.clamp(-10, 10).tolist(), strict=True):
+        below = [
+            math.erf((edge - value) / (0.15 * math.sqrt(2))) for edge in (atoms - 0.1).tolist()
+        ]
+        below.append(math.erf((10.1 - value) / (0.15 * math.sqrt(2))))
+        mass = [(b - a) / (below[-1] - below[0]) for a, b in itertools.pairwise(below)]
+        torch.testing.assert_close(target, torch.tensor(mass, dtype=torch.float64))
+    means = found @ atoms
+    torch.testing.assert_close(means[2:6], values[2:6], rtol=0, atol=1e-6)
+    assert float(means[6]) == pytest.approx(9.9, abs=5e-3)
+    torch.testing.assert_close(means[1], -means[6])
+
+
+def test_a_gaussian_stands_around_the_targets_mean(
+    build: Build, collect: Callable[..., Batch]
+) -> None:
+    plain, smooth = (
+        build("brc", value_target=kind, normalise_rewards=False, reward_scale=0.1, discount=0.5)
+        for kind in ("two_hot", "hl_gauss")
+    )
+    means = []
+    for algorithm in (plain, smooth):
+        batch = ready(algorithm, collect(algorithm))
+        target = algorithm.target(algorithm.state, batch)
+        torch.testing.assert_close(target.sum(-1), torch.ones(target.shape[:-1]))
+        means.append(target @ ATOMS)
+    torch.testing.assert_close(*means, rtol=0, atol=1e-3)
+    metrics = smooth.update(collect(smooth))
+    assert all(value.isfinite().all() for value in metrics.values())
 
 
 def test_returns_to_go_against_sums() -> None:

@@ -10,16 +10,9 @@ import pytest
 import torch
 from oracle import Get, Numbers, actions_last, by_task, compare, equal, load, per_task
 
-from algorithms.algorithm import Batch, Problem
-from algorithms.care import (
-    CARE,
-    AttentiveNetwork,
-    CARESettings,
-    Context,
-    MixedEncoder,
-    Torso,
-    described,
-)
+from algorithms.algorithm import Batch, Outcomes, Problem
+from algorithms.care import CARE, CARESettings, MixedEncoder
+from algorithms.encoded import Context, EncodedNetwork, Torso, described, with_context
 from algorithms.parts.layers import he_uniform, zero
 
 T, B = 3, 6
@@ -53,8 +46,8 @@ def jax(get: Get, data: Numbers) -> Numbers:
 def test_equals_the_public_network(case: str) -> None:
     data = load(f"care_{case}")
     settings = CARESettings(**RX, attention_temperature=data["in/temperature"].item())
-    net = AttentiveNetwork(
-        Context(3, 6, he_uniform),
+    net = EncodedNetwork(
+        Context(3, 6, he_uniform, trunk=(6, 6, 6)),
         MixedEncoder(7, 6, he_uniform, settings),
         Torso(12, 4, 12, 2, he_uniform, (zero, zero)),
     )
@@ -63,7 +56,7 @@ def test_equals_the_public_network(case: str) -> None:
     equal(context, per_task(data["mid/context"]))
     equal(net.encoder.weights(context), per_task(data["mid/attention_weights"]))
     equal(net.encoder.encoders(x).movedim(0, 2), by_task(data["mid/encoder_out"]))
-    equal(net.encoder(x, context), by_task(data["mid/torso_in"]))
+    equal(with_context(net.encoder(x, context), context), by_task(data["mid/torso_in"]))
 
 
 def test_attention_is_a_share_and_one_encoder_needs_none() -> None:
@@ -79,7 +72,7 @@ def test_gradients_reach_the_context_through_the_attention_unless_detached(detac
     encoder = MixedEncoder(7, 8, he_uniform, CARESettings(detach_attention=detached))
     context = torch.randn(T, 8, requires_grad=True)
     assert encoder.weights(context).requires_grad  # of the attention's own weights
-    encoding = encoder(torch.randn(T, B, 7), context)[..., :8]
+    encoding = encoder(torch.randn(T, B, 7), context)
     (gradient,) = torch.autograd.grad(encoding.sum(), context, materialize_grads=True)
     assert bool((gradient == 0).all()) is detached
 
@@ -162,6 +155,28 @@ def test_the_log_std_is_bound_by_a_tanh() -> None:
     assert log_std.flatten().tolist() == [-9.0, 2.0]
     _, log_std = tiny(log_std_bound="clamp").mean_and_log_std(torch.zeros(1, 1, 4))
     assert log_std.flatten().tolist() == [0.0, 0.0]
+
+
+def test_rewards_are_divided_by_their_running_deviation(batch: Batch) -> None:
+    """Step by step as the environments' wrapper of the authors' code has it."""
+    algorithm = tiny()
+    rewards = torch.rand(T, 1, 400) * torch.tensor([0.1, 1.0, 10.0])[:, None, None]
+    returns = rewards.sum(-1).double()
+    whole = Outcomes(returns, torch.zeros(T, 1), rewards, rewards.double().mean((1, 2)))
+    assert torch.equal(algorithm.rewards(algorithm.state, batch), batch.rewards)
+    algorithm.end_episodes(whole)
+    expected = []
+    for task in rewards[:, 0].double().tolist():
+        mean, variance = 0.0, 1.0
+        for reward in task:
+            mean = 0.999 * mean + 0.001 * reward
+            variance = 0.999 * variance + 0.001 * (reward - mean) ** 2
+        expected.append(variance**0.5 + 1e-8)
+    found = algorithm.rewards(algorithm.state, batch)
+    torch.testing.assert_close(found, batch.rewards / torch.tensor(expected)[:, None])
+    plain = tiny(normalise_rewards=False)
+    plain.end_episodes(whole)
+    assert torch.equal(plain.rewards(plain.state, batch), batch.rewards)
 
 
 @pytest.mark.parametrize("encoder", ["shared", "separate"])

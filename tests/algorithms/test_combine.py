@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from shutil import which
+from functools import partial
 from typing import Any, cast
 
 import pytest
@@ -13,7 +13,14 @@ from torch import Tensor, nn
 
 from algorithms import ALGORITHMS
 from algorithms.algorithm import Batch, Problem
-from algorithms.combine import CombineSettings, cagrad, draw_order, gradnorm_slope, pcgrad
+from algorithms.combine import (
+    CombineSettings,
+    cagrad,
+    draw_order,
+    gradnorm_slope,
+    pcgrad,
+    with_mean_of_others,
+)
 from algorithms.d2r import D2R, D2RSettings
 from algorithms.mega import MEGA, MEGASettings
 from algorithms.mtsac import MTSAC, MTSACSettings
@@ -240,13 +247,18 @@ def test_pcgrad_invariants() -> None:
     assert pcgrad(two @ two.T, order_of(2), False, 0.0).tolist() == [0.5, 0.5]
 
 
+def every(gradients: Tensor) -> Tensor:
+    """Each of the gradients by itself."""
+    return torch.eye(len(gradients), dtype=gradients.dtype)
+
+
 @pytest.mark.parametrize("c", [0.0, 0.5, 0.9])
 def test_cagrad_invariants(c: float) -> None:
     """As far from the mean as allowed; the worst task gains; w is on the simplex."""
     for seed in range(10):
         g = 100 * random_gradients(4, seed)
         mean = g.mean(0)
-        a = cagrad(g @ g.T, c, "none", 1000, 0.5, 0.5)
+        a = cagrad(g @ g.T, every(g), c, "none", 1000, 0.5, 0.5)
         d = a @ g
         assert abs((d - mean).norm() / mean.norm() - c) < 2e-3
         assert (g @ d).min() >= (g @ mean).min() - 1e-3 * mean.square().sum()
@@ -254,7 +266,7 @@ def test_cagrad_invariants(c: float) -> None:
         assert w.min() >= 0
     if c > 0:
         equal = 100 * random_gradients(1).expand(4, -1)
-        d = cagrad(equal @ equal.T, c, "none", 20, 25.0, 0.5) @ equal
+        d = cagrad(equal @ equal.T, every(equal), c, "none", 20, 25.0, 0.5) @ equal
         torch.testing.assert_close(d, (1 + c) * equal[0], rtol=1e-3, atol=0)
 
 
@@ -262,7 +274,7 @@ def test_cagrad_finds_the_minimum_and_rescales() -> None:
     """A grid over the simplex of three tasks finds no better point."""
     g = 100 * random_gradients(3, 5)
     gram, c = g @ g.T / (g @ g.T).diagonal().sqrt().mean().square(), 0.5
-    a = cagrad(g @ g.T, c, "none", 2000, 1.0, 0.5)
+    a = cagrad(g @ g.T, every(g), c, "none", 2000, 1.0, 0.5)
     w = (a - 1 / 3) / (a - 1 / 3).sum()
 
     def objective(w: Tensor) -> Tensor:
@@ -276,7 +288,45 @@ def test_cagrad_finds_the_minimum_and_rescales() -> None:
     assert objective(w) <= objective(grid).min() + 1e-3
     strength = (a - 1 / 3).sum()
     for rescale, divisor in {"1+c2": 1 + c**2, "1+lambda": 1 + strength, "1+c": 1 + c}.items():
-        torch.testing.assert_close(cagrad(g @ g.T, c, rescale, 2000, 1.0, 0.5), a / divisor)
+        torch.testing.assert_close(
+            cagrad(g @ g.T, every(g), c, rescale, 2000, 1.0, 0.5), a / divisor
+        )
+
+
+@pytest.mark.parametrize("count", [1, 3, 5])
+def test_fast_cagrad_is_cagrad_on_a_sample_and_the_mean_of_the_rest(count: int) -> None:
+    """Against the solver on those gradients themselves: g_0 stays the mean over all tasks."""
+    g, c = 100 * random_gradients(6), 0.9
+    rows = every(g)[[4, 1, 5, 0, 2, 3]]
+    sample = torch.cat([g[[4, 1, 5, 0]][: count - 1], (rows[count - 1 :] @ g).mean(0)[None]])
+    share = torch.full((count,), 1 / 6, dtype=torch.float64)
+    share[-1] = 1 - (count - 1) / 6
+    inner, mean = sample @ sample.T, share @ sample
+    scale = inner.diagonal().sqrt().mean()
+    logits = torch.zeros(count, dtype=torch.float64, requires_grad=True)
+    descent = torch.optim.SGD([logits], lr=1.0, momentum=0.5)
+    for _ in range(2000):
+        w = torch.softmax(logits, 0)
+        loss = w @ sample @ mean + c * mean.norm() * (w @ inner @ w).sqrt()
+        descent.zero_grad()
+        (loss / scale**2).backward()
+        descent.step()
+    mixed = torch.softmax(logits, 0).detach() @ sample
+    expected = (mean + c * mean.norm() / mixed.norm() * mixed) / (1 + c)
+    weighed = with_mean_of_others(rows, count)
+    found = cagrad(g @ g.T, weighed, c, "1+c", 2000, 1.0, 0.5) @ g
+    torch.testing.assert_close(found, expected, rtol=0, atol=2e-3 * float(mean.norm()))
+
+
+def test_fast_cagrad_draws_tasks_for_each_step() -> None:
+    algorithm = made("mlp", combine="cagrad", cagrad_gradients=2)
+    orders = [batch_of(algorithm).extras["cagrad_order"] for _ in range(9)]
+    assert all(torch.equal(o.sort(0).values[:, 0], torch.arange(TASKS)) for o in orders)
+    assert len({tuple(o.flatten().tolist()) for o in orders}) > 1
+    assert not torch.equal(
+        combined_by(algorithm, "actor", batch_of(algorithm)),
+        combined_by(made("mlp", combine="cagrad"), "actor", batch_of(algorithm)),
+    )
 
 
 def test_gradnorm_slope_is_that_of_its_loss() -> None:
@@ -398,9 +448,12 @@ def test_resumes_exactly(combine: str) -> None:
     assert all(torch.equal(v, other.state[k]) for k, v in one.state.items())
 
 
-@pytest.mark.skipif(not (which("g++") or which("clang++")), reason="there is no C++ compiler")
-def test_compiled_equals_eager() -> None:
-    small = {"actor_depth": 1, "critic_depth": 1, "combine": "pcgrad"}
+@pytest.mark.parametrize("combine", ["pcgrad", "cagrad", "gradnorm"])
+def test_one_program_equals_the_lines(combine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As torch.compile captures and differentiates it, without the C++ of `test_compile`."""
+    captured = partial(torch.compile, backend="aot_eager")
+    monkeypatch.setattr(torch, "compile", captured)
+    small = {"actor_depth": 1, "critic_depth": 1, "combine": combine, "cagrad_gradients": 2}
     eager, compiled = made("mlp", **small), made("mlp", **small)
     compiled.compile()
     batch = batch_of(made("mlp", **small))  # which draws from neither's generators

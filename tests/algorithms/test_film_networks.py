@@ -9,16 +9,18 @@ import torch
 from oracle import Get, Numbers, actions_last, by_task, compare, equal, load, per_task
 
 from algorithms.algorithm import Problem
-from algorithms.film import FiLM, FiLMSettings, ModulatedNetwork
+from algorithms.encoded import Context, EncodedNetwork, Torso
+from algorithms.film import FiLM, FiLMSettings, ModulatedEncoder, begin_at_identity
+from algorithms.parts.layers import he_uniform, zero
 
 
 def jax(get: Get, data: Numbers) -> Numbers:
     """The public implementation's parameters under our names."""
-    ours = {"table.rows": get("task_embedding.table")}
-    names = {f"film.{2 * i}": f"film_layer_{i}" for i in range(3)}
-    names |= {f"encoder.{i}": f"encoder_layer_{i}" for i in range(3)}
-    names |= {f"torso.{2 * i}": f"torso_layer_{i}" for i in range(2)}
-    for name, theirs in {**names, "head.1": "head"}.items():
+    ours = {"context.table.rows": get("task_embedding.table")}
+    names = {f"encoder.film.{2 * i}": f"film_layer_{i}" for i in range(3)}
+    names |= {f"encoder.layers.{i}": f"encoder_layer_{i}" for i in range(3)}
+    names |= {f"torso.hidden.{2 * i}": f"torso_layer_{i}" for i in range(2)}
+    for name, theirs in {**names, "torso.head.1": "head"}.items():
         kernel = get(f"{theirs}.kernel")
         first = theirs == "encoder_layer_0"
         ours[f"{name}.weight"] = (actions_last(kernel, data) if first else kernel).T
@@ -29,10 +31,13 @@ def jax(get: Get, data: Numbers) -> Numbers:
 @pytest.mark.parametrize("case", ["actor", "critic"])
 def test_equals_the_public_network(case: str) -> None:
     data = load(f"film_{case}")
-    net = ModulatedNetwork(3, 7, 4, 12, 2, 1e-3, FiLMSettings())
+    net = EncodedNetwork(
+        Context(3, 6, he_uniform),
+        ModulatedEncoder(7, 6, he_uniform, FiLMSettings()),
+        Torso(12, 4, 12, 2, he_uniform, (zero, zero)),
+    )
     seen: dict[str, torch.Tensor] = {}
-    for name in ("film", "torso"):
-        part = getattr(net, name)
+    for name, part in (("film", net.encoder.film), ("torso", net.torso)):
         part.register_forward_hook(
             lambda _, given, out, name=name: seen.update({name: out, f"{name}_in": given[0]})
         )
@@ -41,16 +46,20 @@ def test_equals_the_public_network(case: str) -> None:
     equal(seen["torso_in"], by_task(data["mid/torso_in"]))
 
 
+def encoder(**fields: Any) -> ModulatedEncoder:
+    return ModulatedEncoder(7, 10, he_uniform, FiLMSettings(**fields))
+
+
 @pytest.mark.parametrize("film_per", ["layer", "feature"])
 def test_factors_of_one_are_an_encoder_without_a_task(film_per: Any) -> None:
-    settings = FiLMSettings(film_per=film_per, film_init="identity")
-    net, x = ModulatedNetwork(3, 7, 4, 80, 2, 1.0, settings), torch.randn(3, 5, 7)
-    film = net.film(torch.relu(net.table()))
+    net, x = encoder(film_per=film_per), torch.randn(3, 5, 7)
+    begin_at_identity(net.film, 3)
+    film = net.film(torch.randn(3, 10))
     assert (
         film.view(3, 3, 2, -1)[:, :, 0].eq(1).all() and film.view(3, 3, 2, -1)[:, :, 1].eq(0).all()
     )
     plain = x
-    for layer, transform in enumerate(net.encoder):
+    for layer, transform in enumerate(net.layers):
         plain = transform(plain)
         plain = plain.relu() if layer < 2 else plain
     torch.testing.assert_close(net.encode(x, film), plain)
@@ -58,10 +67,10 @@ def test_factors_of_one_are_an_encoder_without_a_task(film_per: Any) -> None:
 
 
 def test_features_have_factors_of_their_own() -> None:
-    net = ModulatedNetwork(3, 7, 4, 80, 2, 1.0, FiLMSettings(film_per="feature", encoder_depth=1))
+    net = encoder(film_per="feature", encoder_depth=1)
     factors, shifts = torch.randn(2, 3, 10)
     x = torch.randn(3, 5, 7)
-    expected = factors[:, None] * net.encoder[0](x) + shifts[:, None]
+    expected = factors[:, None] * net.layers[0](x) + shifts[:, None]
     torch.testing.assert_close(net.encode(x, torch.cat([factors, shifts], -1)), expected)
 
 
@@ -71,3 +80,28 @@ def test_features_have_factors_of_their_own() -> None:
 def test_published_sizes(tasks: int, actor: int, critics: int) -> None:
     problem = Problem(tuple(f"task-{i}" for i in range(tasks)))
     assert FiLM(FiLMSettings(), problem).parameter_counts() == (actor, critics)
+
+
+def test_the_original_shares_an_encoder_that_the_context_itself_modulates() -> None:
+    """Sizes by hand: the torso reads 50 numbers of the encoding, 6 of the context, 4 of actions."""
+    problem = Problem(tuple(f"task-{i}" for i in range(10)))
+    original = FiLM(FiLMSettings(encoder="shared", init="original"), problem)
+    behind = 2 * 401 * 400
+    encoder = 40 * 50 + 2 * 51 * 50
+    context = 10 * 50 + 2 * 51 * 50 + 51 * 6
+    actor = encoder + context + 57 * 400 + behind + 401 * 8
+    assert original.parameter_counts() == (actor, 2 * (61 * 400 + behind + 401))
+    assert original.trained_by("critic") == ("critic", "encoder", "context")
+    weights = original.weights(original.state)
+    film = original.networks["context"](weights["context"])
+    x = torch.randn(10, 5, 39)
+    own, h = weights["encoder"], x
+    for i in range(3):
+        h = h @ own[f"layers.{i}.weight"].T + own[f"layers.{i}.bias"]
+        h = h.relu() if i < 2 else h
+        h = film[:, 2 * i, None, None] * h + film[:, 2 * i + 1, None, None]
+    found = original.networks["encoder"](own, x, film)
+    torch.testing.assert_close(found, h, rtol=1e-4, atol=1e-5)
+    identity = FiLM(FiLMSettings(encoder="shared", film_init="identity"), problem)
+    begun = identity.networks["context"](identity.weights(identity.state)["context"])
+    assert begun.view(10, 3, 2)[:, :, 0].eq(1).all() and begun.view(10, 3, 2)[:, :, 1].eq(0).all()

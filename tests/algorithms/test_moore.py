@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from oracle import Get, Numbers, actions_last, by_task, compare, equal, load, per_task
 
-from algorithms.algorithm import Problem
+from algorithms.algorithm import Batch, Problem
 from algorithms.moore import MOORE, MOORESettings, OrthogonalExperts, orthonormal
 
 
@@ -102,3 +105,26 @@ def test_original_initialisation() -> None:
     assert 0.9 / 20 < net.experts[2].bias.abs().max() <= 1 / 20
     assert not torch.equal(net.experts[2].weight[0], net.experts[2].weight[1])
     assert net.heads.weight.abs().max() > 0.9 * (6 / 408) ** 0.5
+
+
+def test_actor_and_temperatures_begin_late(
+    build: Callable[..., Any], collect: Callable[..., Batch]
+) -> None:
+    late, prompt = build("moore", actor_delay=3), build("moore")
+    start = {name: value.clone() for name, value in late.state.items()}
+    batch = collect(prompt)
+    for step in range(4):
+        for algorithm in (late, prompt):
+            algorithm.update(batch)
+        if step == 0:
+            assert torch.equal(late.state["critic"], prompt.state["critic"])
+        if step < 3:
+            for name, value in start.items():
+                waits = name.startswith(("actor", "log_temperature"))
+                assert torch.equal(late.state[name], value) is waits, name
+    assert late.state["critic.steps"] == 4
+    for name in ("actor", "log_temperature"):
+        assert late.state[f"{name}.steps"] == 1
+        # Adam's first step is as long as its learning rate.
+        moved = (late.state[name] - start[name]).abs().max()
+        torch.testing.assert_close(moved, torch.tensor(3e-4), rtol=0.02, atol=0)

@@ -173,3 +173,13 @@ def test_the_policys_loss_does_not_train_the_critics_w() -> None:
 def test_a_reset_needs_a_threshold() -> None:
     with pytest.raises(ValueError, match="w_reset copy needs a threshold"):
         PaCoSettings(w_reset="copy")
+
+
+def test_log_temperatures_stay_between_their_bounds() -> None:
+    algorithm = resetting(min_log_temperature=-10.0, max_log_temperature=0.0)
+    algorithm.state["log_temperature"].copy_(torch.tensor([-10.0, -1e-5, -5.0]))
+    algorithm.step_temperature(algorithm.state, torch.tensor([1.0, -1.0, 1.0]))
+    expected = torch.tensor([-10.0, 0.0, -5.0 - 3e-4])
+    torch.testing.assert_close(algorithm.state["log_temperature"], expected, rtol=0, atol=1e-6)
+    with pytest.raises(ValueError, match="min_log_temperature 1 is more than max_log_temperature"):
+        PaCoSettings(min_log_temperature=1.0, max_log_temperature=0.0)

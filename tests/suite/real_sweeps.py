@@ -21,8 +21,8 @@ STEPS = "1600"
 
 def fields(results: Path, **others: str) -> dict[str, str]:
     small = {"alg": "mtsac", "preset": "smoke", "tasks": "reach,push", "horizon": "10"}
-    same = {"steps": STEPS, "threads": "1", "workers": "1", "results": str(results)}
-    return {**small, **same, **others}
+    same = {"steps": STEPS, "threads": "1", "workers": "1", "track": "none"}
+    return {**small, **same, "results": str(results), **others}
 
 
 def planned(given: dict[str, str]) -> Plan:

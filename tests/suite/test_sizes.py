@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from dataclasses import replace
 from pathlib import Path
@@ -106,6 +107,19 @@ def test_the_reference_has_the_size_that_it_has_at_the_preset_and_tasks() -> Non
     )
 
 
+def test_a_size_out_of_reach_is_answered_with_commands_that_work() -> None:
+    """MOORE's width is too coarse for the critics of a small MT-SAC, not the other way round."""
+    with pytest.raises(UserError, match="no critic of moore has 82,452 parameters") as refused:
+        parse(["--alg", "moore", "--match", "mtsac"])
+    _, nearest, other = re.split(": (?=--)", str(refused.value))
+    widths, turned = nearest.partition(";")[0].split(), other.split()
+    near, wanted = parse(["--alg", "moore", *widths]), preset("quick", "mtsac", "MT10")
+    counts = count("moore", near.settings, near.tasks)
+    aims = count("mtsac", wanted.settings, wanted.tasks)
+    assert all(abs(a / b - 1) < 0.02 for a, b in zip(counts, aims, strict=True))
+    parse(turned)
+
+
 def test_a_size_of_one_network_leaves_the_other() -> None:
     config = parse(["--alg", "mtsac", "--match", "actor=1M", "--critic-width", "77"])
     assert config.settings.critic_width == 77
@@ -142,6 +156,7 @@ def test_numbers(text: str, value: int) -> None:
         (["--match", "0"], ["match: '0' is not a parameter count"]),
         (["--match", "total=1M+actor=1k"], ["gives total and a part of it"]),
         (["--match", "300"], ["no total of mtsac has 300", "width 1 has", "width 2 has 652"]),
+        (["--match", "300"], ["the nearest, instead of --match: --actor-width 1 --critic-width 1"]),
         (["--match", "critic=900000G"], ["no critic of mtsac", f"width {WIDEST} has"]),
         (["--match"], ["match: no value given"]),
     ],

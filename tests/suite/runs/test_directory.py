@@ -414,7 +414,10 @@ def test_spellings_of_one_task_set_give_the_same_columns(
 def test_fixed_goals_are_evaluated_once_and_the_columns_say_so(tmp_path: Path) -> None:
     config = config_in(tmp_path, task=TaskConfig("reach", goals="fixed"))
     protocol = RunDirectory(config).columns(ParameterCounts(1, 2))["evaluation"]
+    assert protocol.startswith("deterministic policy, ")
     assert "fixed goals, 1 final episodes" in protocol
+    sampled = RunDirectory(config).columns(ParameterCounts(1, 2), "sampled actions")["evaluation"]
+    assert sampled == protocol.replace("deterministic policy", "sampled actions")
 
 
 @pytest.mark.parametrize(("script", "expected"), [("echo 12.3", "12.3"), ("exit 1", "none")])
