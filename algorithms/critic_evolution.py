@@ -156,9 +156,7 @@ class BredCritics:
         trained = elites = self.elites[:, None]
         if purpose == "update":
             random = self.generators["critic genotypes"]
-            trained = torch.randint(
-                s.population, (self.tasks, 1), generator=random, device=device
-            )
+            trained = torch.randint(s.population, (self.tasks, 1), generator=random, device=device)
         return {
             "critic_individual": trained,
             "critic_table": of_individuals(self.tables, trained),

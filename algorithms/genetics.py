@@ -74,9 +74,23 @@ def segment_weights(genes: NDArray[np.int64], decoding: str) -> NDArray[np.float
     """Mixing weights of one segment's genes d: HalfSoftmax (e^d − 0.99) / Σ(e^d − 0.99), or
     softmax.
     """
-    strength = np.exp(genes.astype(np.float64)) - (0.99 if decoding == "halfsoftmax" else 0.0)
+    strength = gene_strengths(genes, decoding)
     weights: NDArray[np.float64] = strength / strength.sum()
     return weights
+
+
+def gene_strengths(genes: NDArray[np.int64], decoding: str) -> NDArray[np.float64]:
+    """What mixing weights are proportional to: e^d − 0.99 or, for softmax, e^d."""
+    return np.exp(genes.astype(np.float64)) - (0.99 if decoding == "halfsoftmax" else 0.0)
+
+
+def genes_of(bits: Bits, gene_bits: int, bit_order: str) -> NDArray[np.int64]:
+    """The whole numbers that bits stand for, one per gene."""
+    powers = 2 ** np.arange(gene_bits)
+    if bit_order == "msb_first":
+        powers = powers[::-1]
+    genes: NDArray[np.int64] = bits.reshape(-1, gene_bits).astype(np.int64) @ powers
+    return genes
 
 
 def decode(
@@ -91,10 +105,7 @@ def decode(
     Row j feeds module j + 2 and the last row the head, so a genotype of a stage below `depth`
     leaves the rows between empty: modules above its stage reach nothing.
     """
-    powers = 2 ** np.arange(gene_bits)
-    if bit_order == "msb_first":
-        powers = powers[::-1]
-    genes = bits.reshape(-1, gene_bits).astype(np.int64) @ powers
+    genes = genes_of(bits, gene_bits, bit_order)
     stage = round((np.sqrt(8 * len(genes) + 1) - 1) / 2)
     table = np.zeros((depth, depth))
     for k in range(1, stage + 1):
