@@ -143,7 +143,8 @@ def nearest(logarithms: Floats, levels: Floats) -> NDArray[np.int64]:
     turns = np.unique(middles[:, None] - logarithms)
     constants = np.concatenate([[turns[0] - 1], (turns[1:] + turns[:-1]) / 2, [turns[-1] + 1]])
     choices = np.searchsorted(middles, logarithms + constants[:, None])
-    return choices[np.argmin(distance(levels[choices], logarithms))]
+    best: NDArray[np.int64] = choices[np.argmin(distance(levels[choices], logarithms))]
+    return best
 
 
 def distance(levels: Floats, logarithms: Floats) -> Floats:
