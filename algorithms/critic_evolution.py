@@ -144,13 +144,13 @@ class BredCritics:
         fold = [[p.generation % self.settings.critic_folds] for p in populations]
         keep(self, "held_fold", torch.tensor(fold, dtype=torch.uint8), device)
 
-    def given(self, purpose: Purpose) -> dict[str, Tensor]:
+    def given(self, purpose: Purpose, samples: int) -> dict[str, Tensor]:
         """What the critics need, [T, ...]: tables, and who is trained; exploring draws folds."""
         s, device = self.settings, self.problem.device
         if purpose == "evaluate":
             return {}
         if purpose == "explore":
-            shape, random = (self.tasks, self.problem.envs_per_task), self.generators["folds"]
+            shape, random = (self.tasks, samples), self.generators["folds"]
             fold = torch.randint(s.critic_folds, shape, generator=random, device=device)
             return {"fold": fold.to(torch.uint8)}
         trained = elites = self.elites[:, None]

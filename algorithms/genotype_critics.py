@@ -52,7 +52,8 @@ class GenotypeCritics(RoutedCritics):
         if self.critics is None:
             return super().given(purpose, samples, random)
         # Not those of critics with a router: there are no routes to draw.
-        return MultiTaskSAC.given(self, purpose, samples, random) | self.critics.given(purpose)
+        given = MultiTaskSAC.given(self, purpose, samples, random)
+        return given | self.critics.given(purpose, samples)
 
     def decide(
         self, state: State, observations: Tensor, given: Given, phase: Phase
