@@ -14,13 +14,14 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from algorithms.fields import Count, NotNegative, Range, Share
+from algorithms.fields import Count, Range, Share
+from algorithms.triggers import TriggerSettings, fires
 
 Bits = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class GeneticSettings:
+class GeneticSettings(TriggerSettings):
     """How genotypes are read, judged, bred and grown."""
 
     gene_bits: Annotated[int, Range(1, 8)] = 2
@@ -57,17 +58,6 @@ class GeneticSettings:
     """Share of its bits that a mutating child flips; at least one [choice]."""
     cross_population_rate: Share = 0.1
     """Probability τ_cp that the second parent is another task's elite [MEGA; value: choice]."""
-    window: Count = 10
-    """Generations between two looks at whether a task stagnates [choice]."""
-    cooldown_windows: Annotated[int, Range(0, 1_000_000)] = 1
-    """Windows after growth in which a task does not grow again [choice]."""
-    success_threshold: Share = 0.8
-    """A task with at least this success counts as mastered and does not grow [choice]."""
-    improvement_threshold: NotNegative = 0.02
-    """Relative gain of the best fitness over a window below which a task stagnates [choice]."""
-    growth: Literal["reinitialise", "extend"] = "reinitialise"
-    """New genotypes after a stage grows: fresh coin flips [MEGA], or the old bits and a new
-    segment [choice]."""
     evaluate_genotype: Literal["best", "oldest"] = "best"
     """Whose genotype is evaluated: the fittest, ties to the older, or the oldest [choice]."""
     train_genotype: Literal["uniform", "best"] = "uniform"
@@ -84,9 +74,23 @@ def segment_weights(genes: NDArray[np.int64], decoding: str) -> NDArray[np.float
     """Mixing weights of one segment's genes d: HalfSoftmax (e^d − 0.99) / Σ(e^d − 0.99), or
     softmax.
     """
-    strength = np.exp(genes.astype(np.float64)) - (0.99 if decoding == "halfsoftmax" else 0.0)
+    strength = gene_strengths(genes, decoding)
     weights: NDArray[np.float64] = strength / strength.sum()
     return weights
+
+
+def gene_strengths(genes: NDArray[np.int64], decoding: str) -> NDArray[np.float64]:
+    """What mixing weights are proportional to: e^d − 0.99 or, for softmax, e^d."""
+    return np.exp(genes.astype(np.float64)) - (0.99 if decoding == "halfsoftmax" else 0.0)
+
+
+def genes_of(bits: Bits, gene_bits: int, bit_order: str) -> NDArray[np.int64]:
+    """The whole numbers that bits stand for, one per gene."""
+    powers = 2 ** np.arange(gene_bits)
+    if bit_order == "msb_first":
+        powers = powers[::-1]
+    genes: NDArray[np.int64] = bits.reshape(-1, gene_bits).astype(np.int64) @ powers
+    return genes
 
 
 def decode(
@@ -101,10 +105,7 @@ def decode(
     Row j feeds module j + 2 and the last row the head, so a genotype of a stage below `depth`
     leaves the rows between empty: modules above its stage reach nothing.
     """
-    powers = 2 ** np.arange(gene_bits)
-    if bit_order == "msb_first":
-        powers = powers[::-1]
-    genes = bits.reshape(-1, gene_bits).astype(np.int64) @ powers
+    genes = genes_of(bits, gene_bits, bit_order)
     stage = round((np.sqrt(8 * len(genes) + 1) - 1) / 2)
     table = np.zeros((depth, depth))
     for k in range(1, stage + 1):
@@ -188,10 +189,26 @@ class Evolution:
     def individual(self, bits: Bits) -> Individual:
         """A newborn."""
         self.births += 1
-        return Individual(bits, self.births, deque(maxlen=self.settings.episodes_per_individual))
+        return Individual(bits, self.births, deque(maxlen=self.scores_kept))
+
+    @property
+    def generation_episodes(self) -> int:
+        """Episodes of a task in a generation."""
+        return self.settings.population * self.settings.episodes_per_individual
+
+    @property
+    def scores_kept(self) -> int:
+        """Scores whose mean is an individual's fitness."""
+        return self.settings.episodes_per_individual
 
     def end_episodes(self, returns: NDArray[np.float64], successes: NDArray[np.float64]) -> bool:
         """Records returns and successes [T, N]; True where any population has changed."""
+        due = self.record(returns, successes)
+        self.next_generation(due)
+        return bool(due)
+
+    def record(self, returns: NDArray[np.float64], successes: NDArray[np.float64]) -> list[int]:
+        """Records returns and successes [T, N]; the tasks whose generation has ended."""
         s, turn = self.settings, self.turn
         if s.individual == "round_robin":
             self.turn = (turn + self.envs_per_task) % s.population
@@ -205,40 +222,22 @@ class Evolution:
                 if s.evolution:
                     population.window_successes.append(float(successes[task, env]))
             population.episodes += self.envs_per_task
-            if population.episodes >= s.population * s.episodes_per_individual:
+            if s.evolution and population.episodes >= self.generation_episodes:
                 due.append(task)
-        if not due or not s.evolution:
-            return False
+        return due
+
+    def next_generation(self, due: list[int]) -> None:
+        """Breeds the next generation of these tasks, and grows the stage of those that stagnate."""
         # Elites are fixed before any task breeds, so that the order of tasks does not matter.
         elites = [(p.stage, p.elite.bits) for p in self.populations]
         for task in due:
-            self.end_generation(task, elites)
-        return True
-
-    def end_generation(self, task: int, elites: list[tuple[int, Bits]]) -> None:
-        """Breeds the task's next generation, and grows its stage where it stagnates."""
-        s, population = self.settings, self.populations[task]
-        population.generation += 1
-        population.episodes = 0
-        best = population.elite.fitness
-        if population.window_start == -np.inf:
-            population.window_start = best
-        if population.generation % s.window == 0:
-            gain = best - population.window_start
-            stagnates = (
-                not population.cooling
-                and population.stage < self.largest_stage
-                and np.mean(population.window_successes) < s.success_threshold
-                # A fitness that stays at 0 has no relative gain, and stagnates all the same.
-                and (gain <= 0 or gain < s.improvement_threshold * abs(population.window_start))
-            )
-            population.window_start = best
-            population.window_successes = []
-            population.cooling = max(0, population.cooling - 1)
-            if stagnates:
+            population = self.populations[task]
+            population.generation += 1
+            population.episodes = 0
+            if fires(self.settings, population, self.largest_stage):
                 self.grow(task)
-                return
-        self.breed(task, elites)
+            else:
+                self.breed(task, elites)
 
     def grow(self, task: int) -> None:
         """One more module: fresh genotypes, or the old ones with a new random segment."""
@@ -325,12 +324,13 @@ class Evolution:
         loaded = json.loads(state["json"])
         self.random.bit_generator.state = loaded["random"]
         self.births, self.turn = loaded["births"], np.array(loaded["turn"], np.int64)
-        length = self.settings.episodes_per_individual
         self.populations = []
         for entry in loaded["populations"]:
             entry["individuals"] = [
                 Individual(
-                    np.array(i["bits"], np.uint8), i["birth"], deque(i["scores"], maxlen=length)
+                    np.array(i["bits"], np.uint8),
+                    i["birth"],
+                    deque(i["scores"], maxlen=self.scores_kept),
                 )
                 for i in entry["individuals"]
             ]

@@ -3,6 +3,11 @@
 SAC trains the modules of the actor; which modules feed which is not routed but bred: every task
 has a population of binary genotypes that decode to mixing weights (`algorithms.genetics`). The
 critics are D2R's, static, with a learned router.
+
+Off unless asked for, each in a module of its own, are the questions that the paper leaves open:
+critics that are bred too (`algorithms.critic_evolution`), genotypes that learn by gradient
+(`algorithms.genotype_gradient`), other triggers of growth (`algorithms.triggers`). Reports watch
+over diversity and growth (`algorithms.diversity`).
 """
 
 from __future__ import annotations
@@ -15,12 +20,25 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from algorithms.algorithm import Batch, Outcomes, Problem
-from algorithms.d2r import RoutedCritics
-from algorithms.genetics import Evolution, GeneticSettings, Population, decode
-from algorithms.modules.routing import Base, ModuleSettings
-from algorithms.modules.stack import ModuleStack, by_operator, modules_in_use
-from algorithms.parts.layers import constant, fan_out_uniform, linear, scaled, uniform
+from algorithms.algorithm import Batch, Outcomes, ParameterCounts, Problem
+from algorithms.critic_evolution import CriticSettings
+from algorithms.diversity import Watch, WatchSettings
+from algorithms.genetics import Evolution, GeneticSettings, Population
+from algorithms.genotype_critics import GenotypeCritics
+from algorithms.genotype_gradient import (
+    GradientSettings,
+    LearnedMixing,
+    PlainStep,
+    encode,
+    log_weights,
+    segments_of_rows,
+)
+from algorithms.genotype_tables import decoded, fittest, keep, of_individuals
+from algorithms.modules.genotype_network import GenotypeNetwork
+from algorithms.modules.routing import ModuleSettings
+from algorithms.modules.stack import modules_in_use
+from algorithms.parts.adam import Adam
+from algorithms.parts.network import Network
 from algorithms.parts.randomness import generator, seed_of
 from algorithms.sac import AllWeights, Given, Phase, Purpose
 
@@ -31,7 +49,9 @@ def gene_bits(tasks: int) -> int:
 
 
 @dataclass(frozen=True)
-class MEGASettings(GeneticSettings, ModuleSettings):
+class MEGASettings(
+    CriticSettings, GradientSettings, WatchSettings, GeneticSettings, ModuleSettings
+):
     """Genetic model evolution: binary genotypes, one population per task, wire the modules
     [MEGA: arXiv 2502.13569].
     """
@@ -45,27 +65,14 @@ class MEGASettings(GeneticSettings, ModuleSettings):
             raise ValueError(
                 f"first_stage {self.first_stage} is more than modules ({self.modules})"
             )
+        if self.critic_genotypes and self.critic_first_stage > self.modules:
+            raise ValueError(
+                f"critic_first_stage {self.critic_first_stage} is more than modules "
+                f"({self.modules})"
+            )
 
 
-class GenotypeNetwork(nn.Module):
-    """The actor: D2R's base, modules and head, wired by a table instead of a router."""
-
-    def __init__(self, tasks: int, inputs: int, outputs: int, s: MEGASettings) -> None:
-        super().__init__()
-        module_width = scaled(s.module_ratio, s.actor_width)
-        self.base = Base(inputs, s.actor_width, s.base_depth, tasks if s.append_task_id else 0)
-        self.stack = ModuleStack(
-            s.actor_width, s.modules, module_width, fan_out_uniform, constant(0.1)
-        )
-        self.head = linear(module_width, outputs, uniform(3e-3), uniform(3e-3))
-
-    def forward(self, x: Tensor, table: Tensor) -> Tensor:
-        """[T, B, in] and a table [T, B or 1, d, d] → [T, B, out]."""
-        result: Tensor = self.head(self.stack(torch.relu(self.base(x)), table))
-        return result
-
-
-class MEGA(RoutedCritics):
+class MEGA(GenotypeCritics):
     """SAC on a module stack that genotypes wire, one population per task."""
 
     Settings = MEGASettings
@@ -84,6 +91,8 @@ class MEGA(RoutedCritics):
     """The one to evaluate, [T]."""
     turns: Tensor
     """Those that act in the running episode, [T, N]."""
+    segments: Tensor
+    """The segment of the genotype that fills each row of a task's tables, [T, d]."""
 
     def __init__(self, settings: MEGASettings, problem: Problem) -> None:
         super().__init__(settings, problem)
@@ -92,13 +101,47 @@ class MEGA(RoutedCritics):
             settings, settings.modules, self.tasks, problem.envs_per_task, start
         )
         self.stateful["evolution"] = self.evolution
+        self.watch = Watch(settings, self.tasks)
+        self.stateful["watch"] = self.watch
         self.generators["genotypes"] = generator(problem.seed, "training genotypes", problem.device)
         self.decode_populations()
         self.look_up()
 
+    # Networks ----------------------------------------------------------------------------------
+
     def build_actor(self) -> nn.Module:
-        p = self.problem
-        return GenotypeNetwork(self.tasks, p.observation_size, 2 * p.action_size, self.settings)
+        s, p = self.settings, self.problem
+        tasks = self.tasks if s.append_task_id else 0
+        return GenotypeNetwork(tasks, p.observation_size, 2 * p.action_size, s.actor_width, s)
+
+    def build_networks(self) -> dict[str, Network]:
+        s, networks = self.settings, super().build_networks()
+        if s.genotype_gradient != "none":
+            networks["mixing"] = Network(
+                lambda: LearnedMixing(self.tasks, s.population, s.modules), self.problem.device
+            )
+        return networks
+
+    def build_optimisers(self) -> dict[str, Any]:
+        s = self.settings
+        optimisers: dict[str, Adam | PlainStep] = {**super().build_optimisers()}
+        if s.genotype_gradient != "none":
+            # Gradients are those of the mean over tasks.
+            optimisers["mixing"] = PlainStep(s.genotype_learning_rate * self.tasks)
+        return optimisers
+
+    def trained_by(self, name: str) -> tuple[str, ...]:
+        if name == "actor" and "mixing" in self.networks:
+            return ("actor", "mixing")
+        return (name,)
+
+    def parameter_counts(self) -> ParameterCounts:
+        """Those of the networks; mixing weights that learn are, like genes, not counted."""
+        counts = super().parameter_counts()
+        mixing = self.networks["mixing"].count if "mixing" in self.networks else 0
+        return ParameterCounts(counts.actor, counts.critic - mixing)
+
+    # Populations -------------------------------------------------------------------------------
 
     @property
     def populations(self) -> list[Population]:
@@ -106,50 +149,30 @@ class MEGA(RoutedCritics):
         return self.evolution.populations
 
     def decode_populations(self) -> None:
-        """Decodes all genotypes.
-
-        On a GPU, and where unread modules cost nothing, d is the number of modules and the tables
-        keep their place, so that a recorded or compiled step stays right when populations grow.
-        """
-        s, device = self.settings, self.problem.device.type
-        fixed = device != "cpu" or by_operator(s.modules, device, torch.float32)
-        depth = s.modules if fixed else max(p.stage for p in self.populations)
-        tables = np.stack(
-            [
-                np.stack(
-                    [
-                        decode(i.bits, s.gene_bits, depth, s.decoding, s.bit_order)
-                        for i in population.individuals
-                    ]
-                )
-                for population in self.populations
-            ]
-        )
-        self.keep("tables", torch.from_numpy(tables).float())
+        """Decodes all genotypes."""
+        device = self.problem.device
+        tables = decoded(self.populations, self.settings, device)
+        keep(self, "tables", tables, device)
+        stages = [p.stage for p in self.populations]
+        keep(self, "segments", segments_of_rows(stages, tables.shape[-1]), device)
 
     def look_up(self) -> None:
         """Who is fittest, who is evaluated and whose turn it is."""
-        populations = self.populations
-        elites = evaluated = [p.individuals.index(p.elite) for p in populations]
+        populations, device = self.populations, self.problem.device
+        elites = evaluated = fittest(populations)
         if self.settings.evaluate_genotype == "oldest":
             births = [[i.birth for i in p.individuals] for p in populations]
-            evaluated = np.argmin(births, axis=1).tolist()
-        self.keep("elites", torch.tensor(elites))
-        self.keep("evaluated", torch.tensor(evaluated))
-        self.keep("turns", torch.from_numpy(np.tile(self.evolution.turn, (self.tasks, 1))))
-
-    def keep(self, name: str, value: Tensor) -> None:
-        """Sets an attribute on the device, in its place if it has one of this shape."""
-        before = getattr(self, name, None)
-        if before is not None and before.shape == value.shape:
-            before.copy_(value)
-        else:
-            setattr(self, name, value.to(self.problem.device))
+            evaluated = torch.tensor(np.argmin(births, axis=1).tolist())
+        turns = torch.from_numpy(np.tile(self.evolution.turn, (self.tasks, 1)))
+        keep(self, "elites", elites, device)
+        keep(self, "evaluated", evaluated, device)
+        keep(self, "turns", turns, device)
 
     def table(self, individuals: Tensor) -> Tensor:
-        """Tables of individuals of each task: [T, B] → [T, B, d, d]."""
-        tasks = torch.arange(self.tasks, device=individuals.device)
-        return self.tables[tasks[:, None], individuals]
+        """Decoded tables of individuals of each task: [T, B] → [T, B, d, d]."""
+        return of_individuals(self.tables, individuals)
+
+    # Acting and learning -----------------------------------------------------------------------
 
     def given(self, purpose: Purpose, samples: int, random: torch.Generator) -> dict[str, Tensor]:
         """Who acts, is evaluated or trained is the settings' choice; one genotype per task serves a
@@ -170,28 +193,61 @@ class MEGA(RoutedCritics):
                 device=self.problem.device,
             )
         given["table"] = self.table(individuals)
+        if "mixing" in self.networks:
+            given |= {"individuals": individuals, "segments": self.segments}
         return given
+
+    def wiring(self, weights: AllWeights, given: Given) -> Tensor:
+        """The actor's tables, [T, B or 1, d, d]: decoded, and with what has been learned since."""
+        if "mixing" not in self.networks:
+            return given["table"]
+        table, individuals, segments = (given[k] for k in ("table", "individuals", "segments"))
+        learned: Tensor = self.networks["mixing"](weights["mixing"], table, individuals, segments)
+        return learned
 
     def policy(
         self, weights: AllWeights, observations: Tensor, phase: Phase, given: Given
     ) -> tuple[Tensor, Tensor]:
-        actor = self.networks["actor"]
-        return self.mean_and_log_std(actor(weights["actor"], observations, given["table"]))
+        actor, table = self.networks["actor"], self.wiring(weights, given)
+        return self.mean_and_log_std(actor(weights["actor"], observations, table))
 
+    @torch.no_grad()
     def end_episodes(self, outcomes: Outcomes) -> None:
         """Fitness, and evolution where a generation has ended."""
         returns, successes = outcomes.returns.cpu().numpy(), outcomes.successes.cpu().numpy()
-        if self.evolution.end_episodes(returns, successes):
+        self.watch.record(successes)
+        due = self.evolution.record(returns, successes)
+        if due:
+            if "mixing" in self.networks:
+                self.end_lifetimes(due)
+            stages = [p.stage for p in self.populations]
+            self.evolution.next_generation(due)
+            self.watch.end_generation(due, stages, [p.stage for p in self.populations])
             self.decode_populations()
         self.look_up()
+        super().end_episodes(outcomes)
 
+    def end_lifetimes(self, due: list[int]) -> None:
+        """Forgets what individuals of these tasks have learned, or encodes it into their genes."""
+        s, shift = self.settings, self.networks["mixing"].views(self.state["mixing"])["shift"]
+        learned = shift.double().cpu().numpy()
+        for task in due:
+            for index, own in enumerate(self.populations[task].individuals):
+                if s.genotype_gradient == "lamarck":
+                    logarithms = log_weights(own.bits, learned[task, index], s)
+                    own.bits = encode(logarithms, own.bits, s)
+            shift[task] = 0
+
+    @torch.no_grad()
     def report(self, batch: Batch) -> dict[str, list[float]]:
-        """Per task: stage, modules in use, diversity, fitness, the evaluated genotype's weights.
+        """Per task: stage, modules in use, diversity, fitness, the evaluated genotype's weights,
+        warnings, and of what is switched on its own.
 
         `weight/j/i` weighs module i as a source of module j + 1; j = stage is the head.
         """
         populations, nan = self.populations, float("nan")
-        table = self.table(self.evaluated[:, None])[:, 0]
+        given = self.given("evaluate", 1, self.generators["genotypes"])  # which draws nothing
+        table = self.wiring(self.weights(self.state), given)[:, 0]
         report = {
             "stage": [float(p.stage) for p in populations],
             "modules_in_use": modules_in_use(table, self.settings.use_threshold).tolist(),
@@ -208,6 +264,10 @@ class MEGA(RoutedCritics):
                     else nan
                     for task, p in enumerate(populations)
                 ]
+        report |= self.watch.report(populations) | super().report(batch)
+        if "mixing" in self.networks:
+            shift = self.networks["mixing"].views(self.state["mixing"])["shift"]
+            report["genotype_shift"] = shift.square().mean((1, 2)).sqrt().tolist()
         return report
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

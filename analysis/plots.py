@@ -18,7 +18,15 @@ import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.figures import comparison, curves, evolution, plasticity, scaling
+from analysis.figures import (
+    comparison,
+    curves,
+    evolution,
+    extensions,
+    plasticity,
+    scaling,
+    trigger,
+)
 from analysis.figures.captions import caption
 from analysis.figures.selection import of_algorithm
 from analysis.figures.style import Look, Unsupported, as_drawn, looks, named, theme
@@ -43,6 +51,10 @@ FIGURES: dict[str, Draw] = {
     "mega_modules": evolution.mega_modules,
     "mega_weights": evolution.mega_weights,
     "mega_diversity": evolution.mega_diversity,
+    "mega_trigger": trigger.mega_trigger,
+    "mega_critics": extensions.mega_critics,
+    "mega_gradients": extensions.mega_gradients,
+    "mega_collapse": extensions.mega_collapse,
     "d2r_routes": evolution.d2r_routes,
 }
 """By name, those of one benchmark."""
@@ -70,8 +82,8 @@ BENCHMARK = ("task_set", "goals", "reward_version", "horizon", "version_metaworl
 """Columns whose values say what was solved; runs that only differ in length share a figure."""
 DPI = 220
 METRICS = (
-    *("success", "plasticity/", "stage", "modules_in_use", "population_diversity"),
-    *("weight/", "route_entropy"),
+    *("success", "plasticity/", "stage", "modules_in_use", "population_", "elite_clusters"),
+    *("weight/", "warning/", "critic_", "genotype_shift", "route_entropy"),
 )
 """What of the rows the figures are drawn from."""
 

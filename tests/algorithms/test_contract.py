@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from broken import BROKEN, Plain
+from extensions import EXTENSIONS
 
 from algorithms import ALGORITHMS, load
 from algorithms.algorithm import Algorithm, Batch
@@ -27,6 +28,11 @@ def failed(kind: type[Algorithm]) -> dict[str, str]:
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_the_registry_keeps_it(name: str) -> None:
     assert failed(load(name)) == {}
+
+
+@pytest.mark.parametrize("kind", EXTENSIONS, ids=[kind.__name__ for kind in EXTENSIONS])
+def test_mega_keeps_it_with_each_extension(kind: type[Algorithm]) -> None:
+    assert failed(kind) == {}
 
 
 def test_a_plain_method_keeps_it() -> None:

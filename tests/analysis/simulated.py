@@ -108,6 +108,17 @@ def evolution(
         rows.append((task, "stage", step, float(stage)))
         rows.append((task, "modules_in_use", step, max(2.0, stage - 1.0)))
         rows.append((task, "population_diversity", step, 0.5 - 0.3 * share))
+        tau = settings.get("cross_population_rate", 0.1)
+        rows.append((task, "population_distance", step, 0.5 - tau * share))
+        rows.append((task, "elite_clusters", step, max(1.0, round(10 - 10 * tau * share))))
+        rows.append((task, "warning/collapse", step, float(10 - 10 * tau * share < 1.5)))
+        if settings.get("genotype_gradient", "none") != "none":
+            rows.append((task, "genotype_shift", step, 10 * settings["genotype_learning_rate"]))
+        if settings.get("critic_genotypes"):
+            rows.append((task, "critic_stage", step, 3 + int(2 * share)))
+            rows.append((task, "critic_modules_in_use", step, 3.0))
+            rows.append((task, "critic_fitness", step, -1 + 0.8 * share))
+            rows.append((task, "critic_target_jump", step, 2 - share))
         for module in range(1, stage + 1):
             genes = generator.integers(2**bits, size=module)
             scores = np.exp(genes) - (0.99 if half else 0)
@@ -169,4 +180,36 @@ def study(folder: Path, seeds: int = 3) -> Path:
         for decoding in ("halfsoftmax", "softmax"):
             settings = (("decoding", decoding), ("gene_bits", 2))
             write(folder, Simulated("mega", seed, 512, 512, skill=0.8, settings=settings))
+    return folder
+
+
+def questions(folder: Path, seeds: int = 2) -> Path:
+    """MEGA's extensions in small: one setting at a time."""
+    changes: list[dict[str, Any]] = [
+        {},
+        {"trigger": "none"},
+        {"trigger": "success"},
+        {"window": 5},
+        {"window": 20},
+        {"trigger": "success", "trigger_episodes": 50},
+        {"success_threshold": 0.6},
+        {"growth": "extend"},
+        {"genotype_gradient": "baldwin"},
+        {"genotype_gradient": "lamarck"},
+        {"genotype_gradient": "lamarck", "genotype_learning_rate": 0.1},
+        {"critic_genotypes": True},
+        {"critic_genotypes": True, "critic_fitness": "correlation"},
+        {"cross_population_rate": 0.5},
+        {"cross_population_rate": 1.0},
+    ]
+    base: dict[str, Any] = {
+        "modules": 4, "population": 4, "episodes_per_individual": 5, "trigger": "return",
+        "window": 10, "trigger_episodes": 100, "success_threshold": 0.8, "trigger_success": 0.2,
+        "growth": "reinitialise", "genotype_gradient": "none", "genotype_learning_rate": 0.01,
+        "critic_genotypes": False, "critic_fitness": "bellman", "cross_population_rate": 0.1,
+    }  # fmt: skip
+    for index, change in enumerate(changes):
+        for seed in range(seeds):
+            settings = tuple((base | change).items())
+            write(folder, Simulated("mega", seed, skill=0.4 + 0.03 * index, settings=settings))
     return folder

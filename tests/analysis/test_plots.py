@@ -20,7 +20,7 @@ from analysis.rows import load
 from analysis.scores import success_matrix
 from analysis.statistics import iqm_of_runs
 from tests.analysis.own_evidence import write_study
-from tests.analysis.simulated import Simulated, study, write
+from tests.analysis.simulated import Simulated, questions, study, write
 
 RELEASED = Path(__file__).parents[2] / "results" / "release" / "easy3"
 
@@ -202,7 +202,10 @@ def test_one_file_cannot_hold_several_figures(
 
 
 def test_all_figures_of_a_study_are_drawn(rows: pd.DataFrame, tmp_path: Path) -> None:
-    made = {p.name.rpartition("-MT")[0] or p.stem for p in plots.draw_all(rows, tmp_path, dpi=40)}
+    asked = ["mega_trigger", "mega_critics", "mega_gradients", "mega_collapse"]
+    paths = plots.draw_all(rows, tmp_path, dpi=40)
+    paths += plots.draw_all(load([questions(tmp_path / "rows")]), tmp_path, asked, dpi=40)
+    made = {p.name.rpartition("-MT")[0] or p.stem for p in paths}
     assert made == set(plots.FIGURES | plots.ACROSS)
 
 

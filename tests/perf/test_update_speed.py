@@ -73,7 +73,7 @@ def in_turns(work: Callable[[], Any], bound: Callable[[], Any], turns: int) -> A
     return np.median(times[2:], axis=0)
 
 
-def learner(name: str, tasks: str, batch: int, **sizes: int) -> tuple[Algorithm, Replay]:
+def learner(name: str, tasks: str, batch: int, **sizes: Any) -> tuple[Algorithm, Replay]:
     """A compiled algorithm on a replay of made-up transitions."""
     kind, names = load(name), task_names(tasks)
     known = {f.name for f in fields(kind.Settings)}
@@ -130,3 +130,29 @@ def test_update_beside_mtsac(benchmark: Any, name: str) -> None:
     step, floor = benchmark.pedantic(measure, rounds=1)
     benchmark.extra_info.update(over_mtsac=step / floor)
     print(f"\n{name}, quick sizes: {step * 1e3:.2f} ms, {step / floor:.2f}x MT-SAC's step")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"critic_genotypes": True},
+        {"critic_genotypes": True, "critic_first_stage": 4},  # its largest at these sizes
+        {"genotype_gradient": "baldwin"},
+    ],
+    ids=lambda fields: "-".join(fields),
+)
+def test_update_of_megas_extensions_beside_mega(benchmark: Any, fields: dict[str, Any]) -> None:
+    """At the sizes of preset quick. With critics that are bred it may take 1.2 times as long."""
+    (own, rows), (plain, others) = (
+        learner("mega", "MT10", 32, **QUICK, **extra) for extra in (fields, {})
+    )
+
+    def measure() -> Any:
+        return in_turns(
+            lambda: own.update(rows.sample(32)), lambda: plain.update(others.sample(32)), 60
+        )
+
+    step, floor = benchmark.pedantic(measure, rounds=1)
+    benchmark.extra_info.update(over_mega=step / floor)
+    print(f"\nmega with {fields}: {step * 1e3:.2f} ms, {step / floor:.2f}x mega's step")
+    assert "critic_genotypes" not in fields or step <= 1.2 * floor

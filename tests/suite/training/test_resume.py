@@ -24,7 +24,8 @@ from suite.options import parse
 SCRIPT = Path(__file__).parents[1] / "run_and_die.py"
 
 
-# So short a run breeds and grows only with small numbers; MEGA's state is what resumes here.
+# So short a run breeds and grows only with small numbers; MEGA's state is what resumes here, with
+# that of all its extensions.
 EVOLVING = {
     "population": "2",
     "episodes-per-individual": "1",
@@ -32,6 +33,11 @@ EVOLVING = {
     "first-stage": "1",
     "success-threshold": "1",
     "improvement-threshold": "10",
+    "critic-genotypes": "True",
+    "critic-first-stage": "1",
+    "critic-folds": "2",
+    "genotype-gradient": "lamarck",
+    "genotype-learning-rate": "1",
 }
 
 
@@ -132,6 +138,9 @@ def test_killed_at_any_moment_and_resumed_equals_uninterrupted_to_the_bit(
     if algorithm == "mega":
         stages = pc.filter(rows["value"], pc.equal(rows["metric"].cast("string"), "stage"))
         assert len(pc.unique(stages)) > 1, "a run whose stages do not grow shows too little"
+        for metric in ("critic_generation", "genotype_shift", "critic_target_jump"):
+            own = pc.filter(rows["value"], pc.equal(rows["metric"].cast("string"), metric))
+            assert pc.max(own).as_py() > 0, f"nor one whose {metric} stays 0"
     assert rows.equals(pq.read_table(one / "rows.parquet"), check_metadata=True)
     assert (other / "rows.parquet").read_bytes() == (one / "rows.parquet").read_bytes()
     assert_same(newest_state(one), newest_state(other))

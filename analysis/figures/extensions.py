@@ -1,0 +1,155 @@
+"""MEGA beyond its paper: critics that are bred, genotypes that learn, diversity against τ_cp."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.figures.selection import of_algorithm
+from analysis.figures.style import (
+    DASHES,
+    MARKERS,
+    PAGE,
+    Look,
+    Unsupported,
+    legend_below,
+    panels,
+    steps_axis,
+)
+from analysis.figures.trigger import bars, final, settings_of
+from analysis.statistics import estimate, iqm_of_runs
+
+Settings = Mapping[str, Any]
+
+
+def mega_critics(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str]:
+    """Stage, modules, fitness and target jumps of critics that are bred."""
+    rows = of_algorithm(frame, "mega")
+    known = {k: s for k, s in settings_of(rows).items() if s.get("critic_genotypes")}
+    metrics = {
+        "critic_stage": "critics' stage", "critic_modules_in_use": "critics' modules in use",
+        "critic_fitness": "fitness of the fittest", "critic_target_jump": "jump of the targets",
+    }  # fmt: skip
+    return over_time(
+        rows[rows["label"].isin(known)], metrics, lambda s: str(s.get("critic_fitness")), known,
+        "needs mega runs with critic genotypes",
+    ), (
+        "MEGA with critics that are bred, by what judges them, over training, mean over tasks and "
+        "runs: stage, modules that reach the head, fitness of the fittest genotype on held-out "
+        "transitions (bellman: minus the error over the variance of the targets; correlation: of "
+        "values and targets), and mean |Q(new) − Q(old)| of the target critics at the last change "
+        "of a task's fittest genotype."
+    )  # fmt: skip
+
+
+def mega_collapse(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str]:
+    """Diversity within and between populations, and clusters of elites, against τ_cp."""
+    rows = of_algorithm(frame, "mega")
+    metrics = {
+        "population_diversity": "diversity of a population",
+        "population_distance": "distance between tasks",
+        "elite_clusters": "clusters of elites",
+        "warning/collapse": "runs with a collapse",
+    }
+    return over_time(
+        rows, metrics, lambda s: f"τ_cp = {s.get('cross_population_rate', 0.1):g}",
+        settings_of(rows), "needs rows of population_distance, which mega runs have",
+    ), (
+        "Diversity of MEGA's populations over training, by the probability τ_cp of a parent from "
+        "another task, mean over tasks and runs: share of bits in which two individuals of a task, "
+        "and of two tasks, differ (0.5: chance); clusters of the tasks' elites by single linkage; "
+        "share of runs whose elites are one cluster."
+    )  # fmt: skip
+
+
+def over_time(
+    rows: pd.DataFrame,
+    metrics: Mapping[str, str],
+    name_of: Callable[[Settings], str],
+    known: Mapping[str, Settings],
+    needs: str,
+) -> Figure:
+    """A panel per metric, a line per name that settings have: means over tasks and runs."""
+    rows = rows[rows["metric"].isin(list(metrics)) & rows["label"].isin(list(known))]
+    if not set(list(metrics)[:3]) <= {str(name) for name in rows["metric"].unique()}:
+        raise Unsupported(needs)
+    names = rows["label"].astype(str).map({k: name_of(s) for k, s in known.items()})
+    shades = sns.color_palette("viridis", names.nunique())
+    figure, axes = panels(len(metrics), 2, PAGE, 2.0)
+    for panel, (metric, label) in zip(axes, metrics.items(), strict=True):
+        own = rows[rows["metric"] == metric]
+        for index, name in enumerate(sorted(names.unique(), key=by_number)):
+            values = own[names[own.index] == name].groupby("env_step")["value"].mean()
+            panel.plot(
+                values.index, values, color=shades[index], label=name,
+                marker=MARKERS[index % len(MARKERS)], markersize=3,
+                linestyle=DASHES[index % len(DASHES)],
+            )  # fmt: skip
+        panel.set_ylabel(label)
+        steps_axis(panel)
+    legend_below(figure, axes[0], 5)
+    return figure
+
+
+def by_number(name: str) -> tuple[float, str]:
+    """Orders names that end in a number by it."""
+    last = name.rpartition(" ")[2]
+    return (float(last), name) if last.replace(".", "", 1).isdigit() else (0.0, name)
+
+
+def mega_gradients(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str]:
+    """Final success and learned shifts of genotypes that learn, against their rate."""
+    rows = of_algorithm(frame, "mega")
+    known = settings_of(rows)
+    kinds = {label: str(s.get("genotype_gradient", "none")) for label, s in known.items()}
+    shown = [kind for kind in ("none", "baldwin", "lamarck") if kind in kinds.values()]
+    if len(shown) < 2:
+        raise Unsupported("needs mega runs with and without genotype gradient")
+    figure, axes = panels(3, 3, PAGE, 2.2)
+    colours = sns.color_palette("colorblind")
+    for panel, (metric, label) in zip(
+        axes, {"success": "final mean success", "modules_in_use": "modules in use",
+               "genotype_shift": "learned shift of log weights"}.items(), strict=True,
+    ):  # fmt: skip
+        found = final(rows, metric)
+        for index, kind in enumerate(shown):
+            labels = [k for k in found if kinds.get(k) == kind]
+            against_rate(panel, labels, found, known, kind, colours[index], index)
+        panel.set(ylabel=label, xscale="log", xlabel="rate")
+    axes[0].set_ylim(-0.02, 1.02)
+    legend_below(figure, axes[0])
+    return figure, (
+        "MEGA whose mixing weights learn by gradient within a generation, against the rate: final "
+        "success and modules in use, and the root mean square of what the logarithms of the mixing "
+        "weights have learned in the running generation. Lamarck: encoded into the genes at its "
+        "end; Baldwin: lost. IQM over seeds, bars: intervals; lines: without gradient."
+    )
+
+
+def against_rate(
+    axes: Axes,
+    labels: Sequence[str],
+    found: Mapping[str, Any],
+    known: Mapping[str, Settings],
+    kind: str,
+    colour: Any,
+    index: int,
+) -> None:
+    """Points of each label at its rate; without gradient, horizontal lines."""
+    labels = sorted(labels, key=lambda k: float(known[k].get("genotype_learning_rate", 0)))
+    values = [estimate(iqm_of_runs, found[label]) for label in labels]
+    if kind == "none":
+        for number, e in enumerate(values):
+            axes.axhline(e.value, color=colour, ls=":", label=kind if number == 0 else None)
+        return
+    rates = [float(known[label]["genotype_learning_rate"]) for label in labels]
+    axes.errorbar(
+        rates, [e.value for e in values], yerr=np.nan_to_num(bars(values)), color=colour,
+        linestyle="", marker=MARKERS[index], capsize=2, label=kind,
+    )  # fmt: skip

@@ -1,0 +1,169 @@
+"""How sensitive MEGA is to the trigger of growth: what runs end with, against each of its settings.
+
+A line joins configurations that differ in that setting alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.figures.selection import of_algorithm
+from analysis.figures.style import (
+    DASHES,
+    MARKERS,
+    PAGE,
+    PALETTE,
+    Look,
+    Unsupported,
+    legend_below,
+    panels,
+)
+from analysis.frame import runs
+from analysis.parquet_rows import configuration
+from analysis.statistics import Estimate, estimate, iqm_of_runs
+
+Array = npt.NDArray[np.float64]
+Settings = Mapping[str, Any]
+
+FIELDS: dict[str, dict[str, str]] = {
+    "criterion": dict.fromkeys(("return", "success", "none"), "trigger"),
+    "window, episodes of a task": {"return": "window", "success": "trigger_episodes"},
+    "threshold of success": {"return": "success_threshold", "success": "trigger_success"},
+    "growth": dict.fromkeys(("return", "success"), "growth"),
+}
+"""By panel the field that it varies, for each criterion that has one."""
+TRIGGER = ("trigger", "window", "trigger_episodes", "success_threshold", "trigger_success")
+ENDS = {
+    "success": "final mean success",
+    "modules_in_use": "modules in use",
+    "largest": "share of tasks at\nthe largest stage",
+}
+COLOURS = {"return": PALETTE[2], "success": PALETTE[3], "none": PALETTE[7]}
+
+
+def mega_trigger(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str]:
+    """Final success, modules in use and tasks at the largest stage against each setting."""
+    rows = of_algorithm(frame, "mega")
+    known = settings_of(rows)
+    axes_of = {name: varied(known, fields) for name, fields in FIELDS.items()}
+    axes_of = {name: groups for name, groups in axes_of.items() if groups}
+    if not axes_of:
+        raise Unsupported("needs mega runs that differ in one setting of the trigger")
+    found = {name: ends(rows, name, known) for name in ENDS}
+    figure, axes = panels(len(ENDS) * len(axes_of), len(axes_of), PAGE, 1.7)
+    for index, panel in enumerate(axes):
+        metric = list(ENDS)[index // len(axes_of)]
+        name = list(axes_of)[index % len(axes_of)]
+        draw(panel, axes_of[name], found[metric], FIELDS[name], known)
+        if index % len(axes_of) == 0:
+            panel.set_ylabel(ENDS[metric])
+        if metric != "modules_in_use":
+            panel.set_ylim(-0.04, 1.04)
+        if metric == "largest":
+            panel.set_xlabel(name)
+    legend_below(figure, axes[min(1, len(axes_of) - 1)])
+    return figure, (
+        "What MEGA's runs end with against each setting of the trigger of growth, others alike: "
+        "success averaged over tasks, modules in use of the evaluated genotypes, and the share of "
+        "tasks whose stage is the number of modules. IQM over seeds, bars: intervals."
+    )
+
+
+def settings_of(frame: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """The settings of each label, from the configuration in its rows file; empty where unknown."""
+    table = runs(frame).drop_duplicates("label")
+    found = {
+        str(label): configuration(str(source)).get("settings", {})
+        for label, source in zip(table["label"], table["source"], strict=True)
+    }
+    return {label: {"trigger": "return"} | own for label, own in found.items() if own}
+
+
+def varied(known: Mapping[str, Settings], fields: Mapping[str, str]) -> list[list[str]]:
+    """Groups of labels whose settings differ in the field alone, in the order of its values."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for label, settings in known.items():
+        field = fields.get(settings["trigger"])
+        if field is not None and field in settings:
+            rest = {k: v for k, v in settings.items() if k != field}
+            groups[json.dumps([field, rest], sort_keys=True, default=str)].append(label)
+    return [
+        sorted(labels, key=lambda label: place(known[label], fields))
+        for labels in groups.values()
+        if len({place(known[label], fields) for label in labels}) > 1
+    ]
+
+
+def place(settings: Settings, fields: Mapping[str, str]) -> Any:
+    """Where a configuration stands on an axis; a window of generations counts its episodes."""
+    field = fields[settings["trigger"]]
+    if field == "window":
+        episodes = settings.get("population", 4) * settings.get("episodes_per_individual", 5)
+        return settings[field] * episodes
+    return settings[field]
+
+
+def ends(frame: pd.DataFrame, metric: str, known: Mapping[str, Settings]) -> dict[str, Estimate]:
+    """By label what its runs ended with, averaged over tasks: IQM over seeds."""
+    found = {}
+    for label, values in final(frame, "stage" if metric == "largest" else metric).items():
+        if metric == "largest":
+            if "modules" not in known.get(label, {}):
+                continue
+            values = (values == known[label]["modules"]).astype(np.float64)
+        found[label] = estimate(iqm_of_runs, values)
+    return found
+
+
+def final(frame: pd.DataFrame, metric: str) -> dict[str, Array]:
+    """By label the metric at the last evaluation of each run, [runs, tasks]."""
+    rows = frame[(frame["metric"] == metric) & (frame["task"] != "")]
+    last = rows["env_step"] == rows.groupby("run", observed=True)["env_step"].transform("max")
+    found = {}
+    for label, own in rows[last].groupby("label", observed=True):
+        table = own.pivot_table(index="run", columns="task", values="value", observed=True)
+        found[str(label)] = table.to_numpy(dtype=np.float64)
+    return found
+
+
+def draw(
+    axes: Axes,
+    groups: list[list[str]],
+    found: Mapping[str, Estimate],
+    fields: Mapping[str, str],
+    known: Mapping[str, Settings],
+) -> None:
+    """One line per group, coloured by its criterion; names stand at even distances."""
+    places = [place(known[label], fields) for group in groups for label in group]
+    named = any(isinstance(value, str) for value in places)
+    names = list(dict.fromkeys(places))
+    for index, group in enumerate(groups):
+        labels = [label for label in group if label in found]
+        values = [found[label] for label in labels]
+        x = [place(known[label], fields) for label in labels]
+        criteria = {known[label]["trigger"] for label in labels}
+        own = criteria.pop() if len(criteria) == 1 else "none"
+        axes.errorbar(
+            [names.index(value) for value in x] if named else x,
+            [e.value for e in values], yerr=np.nan_to_num(bars(values)),
+            color=COLOURS.get(own, PALETTE[7]), marker=MARKERS[index % len(MARKERS)], capsize=2,
+            linestyle="" if named else DASHES[index % len(DASHES)],
+            label=f"trigger {own}",
+        )  # fmt: skip
+    if named:
+        axes.set_xticks(range(len(names)), [str(name) for name in names])
+        axes.set_xlim(-0.5, len(names) - 0.5)
+
+
+def bars(values: list[Estimate]) -> Array:
+    """Intervals as the distances that error bars want, [2, points]; NaN where unknown."""
+    return np.array([[e.value - e.low, e.high - e.value] for e in values]).reshape(-1, 2).T
