@@ -25,7 +25,7 @@ PUBLISHED = "published"
 PRESETS = {
     "smoke": "seconds: shows that everything runs, learns nothing",
     "quick": "about 10 minutes on MT10 with 2 CPU cores",
-    "small": "the size of this project's own evidence: ten times quick's gradient steps",
+    "small": "the size of this project's own evidence: six times quick's gradient steps",
     "scaling": "the scaling study's protocol (arXiv 2503.05126)",
     PUBLISHED: "the protocol that the algorithm itself was published with",
 }
@@ -65,7 +65,7 @@ SUITE: dict[str, dict[str, Any]] = {
         "actor_width": 163,
         "critic_width": 163,
         "horizon": 200,
-        "steps": lambda tasks: tasks * 100_000,
+        "steps": lambda tasks: tasks * 50_000,
         "updates_per_step": 2,
         "batch_per_task": 32,
         "buffer_per_task": 50_000,
