@@ -22,7 +22,7 @@ from typing import IO, Any
 from gpu_parts import PARTS
 
 MOST_COMPILING = 2
-"""Parts that may still compile while others, which need the host, measure."""
+"""Parts that may still compile, on a core each, while others measure."""
 COLUMNS = ("part", "measured", "value", "unit", "over", "note")
 
 
@@ -106,6 +106,7 @@ def main() -> int:
         part.start()
         waiting.append(part)
     late: list[Part] = []
+    """Those that are ready."""
 
     def left() -> float:
         return given.seconds - (time.monotonic() - start)
@@ -115,12 +116,8 @@ def main() -> int:
             waiting.remove(part)
             late.append(part)
             print(f"{time.monotonic() - start:5.0f} s {part.name} is ready", file=sys.stderr)
-        # A recorded step does not notice what the host is doing. What is host-bound waits until
-        # next to nothing compiles any more.
-        quiet = len(waiting) <= MOST_COMPILING
-        for part in [part for part in late if quiet or part.name.startswith("update")][:1]:
-            late.remove(part)
-            part.measure(left())
+        if len(waiting) <= MOST_COMPILING and late:
+            late.pop(0).measure(left())
         time.sleep(0.02)
     for part in waiting:
         part.kill()

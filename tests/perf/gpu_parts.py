@@ -42,7 +42,7 @@ Steps = Iterator[list[Row]]
 """A part: what it yields first is nothing, once it is ready; then come its rows."""
 REHEARSAL = "--rehearse" in sys.argv
 DEVICE = torch.device("cpu" if REHEARSAL else "cuda")
-SIZES = "smoke" if REHEARSAL else "scaling"
+SIZES, QUICK = ("smoke", "smoke") if REHEARSAL else ("scaling", "quick")
 TURNS = 2 if REHEARSAL else 5
 PRECISION = {"float32": "highest", "tf32": "high"}
 
@@ -97,28 +97,29 @@ def learner(
     return one
 
 
-def layers(rows: int, sizes: list[int]) -> tuple[list[Any], list[Any], list[Any]]:
-    """An MLP's products: forward pass, weight gradients, input gradients."""
+def layers(copies: int, rows: int, sizes: list[int]) -> tuple[list[Any], list[Any], list[Any]]:
+    """Products of MLPs side by side: forward pass, weight gradients, input gradients."""
     pairs = list(itertools.pairwise(sizes))
-    forward = [(rows, a, b) for a, b in pairs]
-    return forward, [(a, rows, b) for a, b in pairs], [(rows, b, a) for a, b in pairs]
+    forward = [(copies, rows, a, b) for a, b in pairs]
+    weights = [(copies, a, rows, b) for a, b in pairs]
+    return forward, weights, [(copies, rows, b, a) for a, b in pairs]
 
 
 def products(width: int, rows: int) -> Callable[[], Any]:
     """The matrix products of a step of MT-SAC, and nothing else; on a GPU as one graph."""
-    forward, weights, inputs = layers(rows, [39, width, width, width, 8])
-    q_forward, q_weights, q_inputs = layers(rows, [43, width, width, width, 1])
-    step = forward + 2 * q_forward + 2 * (q_forward + q_weights + q_inputs[1:])
-    step += forward + 2 * (q_forward + q_inputs) + weights + inputs[1:]
+    forward, weights, inputs = layers(1, rows, [39, width, width, width, 8])
+    q_forward, q_weights, q_inputs = layers(2, rows, [43, width, width, width, 1])
+    step = forward + q_forward + q_forward + q_weights + q_inputs[1:]
+    step += forward + q_forward + q_inputs + weights + inputs[1:]
     buffers = {
-        (a, b, c): [torch.randn(s, device=DEVICE) for s in ((a, b), (b, c), (a, c))]
-        for a, b, c in set(step)
+        (n, a, b, c): [torch.randn(n, *s, device=DEVICE) for s in ((a, b), (b, c), (a, c))]
+        for n, a, b, c in set(step)
     }
 
     def run() -> None:
         for shape in step:
             left, right, out = buffers[shape]
-            torch.mm(left, right, out=out)
+            torch.bmm(left, right, out=out)
 
     run()
     if REHEARSAL:
@@ -166,12 +167,12 @@ def agreement(name: str, one: Learner, **fields: Any) -> list[Row]:
     return [row("compiled and recorded against plain, 5 steps", apart, "relative", "", graph)]
 
 
-def update(name: str, precision: str, width: int = 0) -> Steps:
+def update(name: str, precision: str, width: int = 0, compiled: bool = True) -> Steps:
     """One gradient step, over its own matrix products where it is MT-SAC's."""
     torch.set_float32_matmul_precision(PRECISION[precision])
     fields = {"actor_width": width, "critic_width": width} if width else {}
     start = time.perf_counter()
-    one = learner(name, **fields)
+    one = learner(name, compiled=compiled, **fields)
     compiling = time.perf_counter() - start
     agree = agreement(name, one, **fields)
     calls = 100 if width < 2048 else 30
@@ -185,23 +186,28 @@ def update(name: str, precision: str, width: int = 0) -> Steps:
         row("its kernels", float(len(found)), "", "", f"{busy:.3f} ms busy"),
         row("built and compiled", compiling, "s", "", "beside the other parts"),
         *agree,
-        *(heaviest(found) if width == 400 or not width else []),
+        *heaviest(found),
     ]
 
 
 def trainer(
-    name: str, sizes: str, seeds: int = 1, compiled: bool = True, **fields: Any
+    name: str,
+    sizes: str,
+    seeds: int = 1,
+    compiled: bool = True,
+    tasks: str = "MT10",
+    **execution: Any,
 ) -> tuple[Trainer, Path]:
     """A run of a preset's sizes with rounds of 200 steps, in a folder that is to be removed."""
     torch.set_float32_matmul_precision(PRECISION["tf32"])
     folder = Path(tempfile.mkdtemp())
-    config = preset(sizes, name, "MT10")
+    config = preset(sizes, name, tasks)
     config = replace(
         config,
         device=str(DEVICE),
         task=replace(config.task, horizon=20 if REHEARSAL else 200),
         training=replace(config.training, random_steps=20, buffer_per_task=5000),
-        execution=replace(config.execution, results=str(folder), seeds=str(seeds), **fields),
+        execution=replace(config.execution, results=str(folder), seeds=str(seeds), **execution),
     )
     runs = config.each_seed()
     made = build(runs, [RunDirectory(run) for run in runs], Progress("", 10**9))
@@ -328,8 +334,7 @@ def siblings() -> str:
 def seeds() -> Steps:
     """Five seeds side by side against five one after the other."""
     torch.set_float32_matmul_precision(PRECISION["tf32"])
-    sizes = "smoke" if REHEARSAL else "quick"
-    several = [learner("mtsac", seed, sizes) for seed in range(5)]
+    several = [learner("mtsac", seed, QUICK) for seed in range(5)]
     yield []
 
     def together() -> None:
@@ -342,25 +347,21 @@ def seeds() -> Steps:
 
 
 def train() -> Steps:
-    """Every method, for three seconds, not compiled: does it learn there, and recorded?"""
+    """Every method on two tasks, not compiled: does it learn there, and recorded?"""
     yield []
-    rows = []
     for name in ALGORITHMS:
         try:
-            made, folder = trainer(name, "smoke" if REHEARSAL else "quick", compiled=False)
-            for _ in range(2):
+            made, folder = trainer(name, QUICK, compiled=False, tasks="reach,push", workers=2)
+            for _ in range(3):
                 made.train_round()
-            start, begun = time.perf_counter(), made.env_step
-            while time.perf_counter() - start < (0.1 if REHEARSAL else 3):
-                made.train_round()
-            speed = (made.env_step - begun) / (time.perf_counter() - start)
-            recorded = made.runs[0].learner.learning.graph is not None
+            start, one = time.perf_counter(), made.runs[0]
+            made.train_round()
+            taken = time.perf_counter() - start
+            note = "recorded" if one.learner.learning.graph is not None else "not recorded"
             close(made, folder)
-            note = "recorded" if recorded else "not recorded"
-            rows.append(row(f"{name}, quick, not compiled", speed, "env steps/s", "", note))
+            yield [row(f"{name}, quick", made.config.task.horizon / taken, "steps/s", "", note)]
         except Exception as error:  # one method's failure is a row, not the end
-            rows.append({"measured": f"{name} FAILED", "note": str(error).splitlines()[0][:160]})
-    yield rows
+            yield [{"measured": f"{name} FAILED", "note": str(error).splitlines()[0][:160]}]
 
 
 PARTS: dict[str, Callable[[], Steps]] = {
@@ -371,8 +372,10 @@ PARTS: dict[str, Callable[[], Steps]] = {
     },
     "update d2r tf32": partial(update, "d2r", "tf32"),
     "update mega tf32": partial(update, "mega", "tf32"),
+    "update d2r tf32 uncompiled": partial(update, "d2r", "tf32", compiled=False),
+    "update mega tf32 uncompiled": partial(update, "mega", "tf32", compiled=False),
     "loop mtsac": partial(loop, "mtsac", SIZES),
-    "loop five seeds": partial(loop, "mtsac", "smoke" if REHEARSAL else "quick", 5),
+    "loop five seeds": partial(loop, "mtsac", QUICK, 5),
     "pool": pool,
     "seeds": seeds,
     "train": train,
