@@ -70,6 +70,11 @@ def runs(frame: pd.DataFrame) -> pd.DataFrame:
     return table.set_index(first["run"].astype(str))
 
 
+def algorithms(table: pd.DataFrame) -> dict[str, str]:
+    """Each label of a table of runs with its algorithm."""
+    return dict(zip(table["label"].astype(str), table["algorithm"].astype(str), strict=True))
+
+
 def spelled(run: Run) -> dict[str, Any]:
     """A run's columns with one spelling of a list of tasks: early runs wrote reach for reach-v3."""
     tasks = str(run.columns.get("task_set", ""))

@@ -7,7 +7,7 @@ rounds differently): they are the sample that statistics are computed over.
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -58,6 +58,22 @@ def unnamed(runs: Sequence[Run]) -> dict[str, list[str]]:
         rest = [name for name in differing(identities) if name not in named]
         if rest:
             found[algorithm] = [name.replace("_", "-") for name in rest]
+    return found
+
+
+def short_names(algorithms: Mapping[str, str]) -> dict[str, str]:
+    """Labels, each with its algorithm, without the values that more than half of the algorithm's
+    configurations have, which go without saying.
+    """
+    own: dict[str, dict[str, list[str]]] = defaultdict(dict)
+    for label, algorithm in algorithms.items():
+        own[algorithm][label] = label.removeprefix(algorithm).split()
+    found = {}
+    for algorithm, parts in own.items():
+        count = Counter(part for part_of in parts.values() for part in part_of)
+        usual = {part for part, times in count.items() if times > len(parts) / 2}
+        for label, part_of in parts.items():
+            found[label] = " ".join([algorithm, *(part for part in part_of if part not in usual)])
     return found
 
 

@@ -6,13 +6,15 @@ differ are shown, and comparisons stay within one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
 from analysis.columns import PROTOCOL
 from analysis.comparisons import FEW_SEEDS
 from analysis.file_names import file_names, task_set_name
+from analysis.frame import algorithms, runs
+from analysis.labels import short_names
 from analysis.messages import AnalysisError, choose, sentence
 from analysis.plasticity_table import plasticity
 from analysis.protocol import NAMES, differing, display, shared, text
@@ -49,21 +51,55 @@ AGGREGATE_NOTES = (
 
 
 def tables(frame: pd.DataFrame, literature: pd.DataFrame, against: str = "") -> list[Table]:
-    """Every table that the rows have something for; `against` is the label that all others are
-    compared with, empty for every pair.
+    """Every table that the rows have something for; `against` is the label, or the short name,
+    that all others are compared with, empty for every pair.
 
     Raises RowsError where the rows have no success, AnalysisError for a label that none has.
     """
     found = study(frame)
     if not found.configurations:
         raise no_rows(frame, "success")
-    labels = [one.label for one in found.configurations]
-    if against and against not in labels:
-        raise AnalysisError(choose("against", against, labels))
-    made = [aggregate(found, literature), *per_task(found), comparisons(found, against)]
+    names = short_names(algorithms(runs(frame)))
+    labels = {names[one.label]: one.label for one in found.configurations}
+    if against and against not in labels.values():
+        if against not in labels:
+            raise AnalysisError(choose("against", against, labels))
+        against = labels[against]
+    made = [against_control(found, against, names) if against else None]
+    made += [aggregate(found, literature), *per_task(found), comparisons(found, against)]
     made += [plasticity(frame)]
     made += [published_table(literature)] if len(literature) else []
     return [table for table in made if table]
+
+
+def against_control(found: Study, control: str, names: Mapping[str, str]) -> Table | None:
+    """The short table of a paper's first page: each configuration beside the control."""
+    (group,) = [g for g in found.groups if control in [one.label for one in g]]
+    result = {c.b: c for c in compared([group], control)}
+    rows: list[tuple[Cell, ...]] = []
+    for one in sorted(group, key=lambda one: one.label != control):
+        cells: list[Cell] = [None, None, None]
+        if one.label in result:
+            c = result[one.label]
+            d = c.difference
+            less = Estimate(-d.value, -d.high, -d.low, d.runs)
+            cells = [less, c.p_value, "yes" if c.significant else "no"]
+        total = count(one.sizes["total_parameters"])
+        score = estimate(iqm_of_runs, one.final.values)
+        rows.append((names[one.label], total, len(one.final.runs), score, *cells))
+    columns = ("method", "parameters", "seeds", f"success, {HEADLINE}",
+               f"less {names[control]}", "p", f"told apart at {LEVEL:.0%}")  # fmt: skip
+    notes = (
+        AGGREGATE_NOTES[0],
+        f"p: permutation test of whole runs, of the difference of means, corrected for "
+        f"{len(result)} comparisons (Holm). Told apart: p is below {1 - LEVEL:.2f} and the "
+        "interval of the difference of IQMs leaves out 0.",
+        *few(found),
+        *ended(found, group),
+    )
+    same = shared([one.protocol for one in group])
+    caption = sentence(f"Final success beside {names[control]}", same)
+    return without_empty(Table("against_control", caption, columns, tuple(rows), notes))
 
 
 def aggregate(found: Study, literature: pd.DataFrame) -> Table:

@@ -5,7 +5,6 @@ An algorithm has one colour in all figures; its configurations differ in lightne
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,7 +18,8 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 
-from analysis.frame import runs
+from analysis.frame import algorithms, runs
+from analysis.labels import short_names
 from analysis.messages import AnalysisError, one_line
 
 matplotlib.use("Agg")
@@ -88,7 +88,7 @@ def looks(frame: pd.DataFrame) -> dict[str, Look]:
     """A look for each label of the frame."""
     table = runs(frame).drop_duplicates("label")
     of = colours([str(name) for name in table["algorithm"]])
-    names = short_names(table)
+    names = short_names(algorithms(table))
     # Of one size the plainest first: its name is the shortest.
     table = table.assign(length=[len(names[str(label)]) for label in table["label"]])
     found: dict[str, Look] = {}
@@ -109,24 +109,8 @@ def looks(frame: pd.DataFrame) -> dict[str, Look]:
 
 def named(look: Mapping[str, Look], frame: pd.DataFrame) -> dict[str, Look]:
     """The looks of the labels in a frame, named as shortly as that frame allows."""
-    names = short_names(runs(frame).drop_duplicates("label"))
+    names = short_names(algorithms(runs(frame)))
     return {label: replace(own, name=names[label]) for label, own in look.items() if label in names}
-
-
-def short_names(table: pd.DataFrame) -> dict[str, str]:
-    """Each label without the values that more than half of its algorithm's configurations have,
-    which go without saying.
-    """
-    found: dict[str, str] = {}
-    for algorithm, rows in table.groupby("algorithm", observed=True, sort=False):
-        parts = {
-            str(label): str(label).removeprefix(str(algorithm)).split() for label in rows["label"]
-        }
-        count = Counter(part for own in parts.values() for part in own)
-        usual = {part for part, times in count.items() if times > len(parts) / 2}
-        for label, own in parts.items():
-            found[label] = " ".join([str(algorithm), *(part for part in own if part not in usual)])
-    return found
 
 
 def lighter(colour: str, share: float) -> str:

@@ -301,6 +301,14 @@ def test_against_one_label_fewer_comparisons_are_corrected_for(
     assert [row["p, difference of means"] for row in rows] == pytest.approx([3 * 2 / 252] * 3)
     assert {row["at 95%"] for row in rows} == {"significant"}
     assert len(by_name(tmp_path)["comparisons"].rows) == 6
+    made = {t.name: t for t in tables(load([tmp_path]), published(), "mtsac")}["against_control"]
+    first, *others = records(made)
+    assert (first["method"], first["p"], first["seeds"]) == ("mtsac", None, 5)
+    for row, pair in zip(others, rows, strict=True):
+        mine, theirs = row["less mtsac"], pair["difference, IQM over seeds"]
+        assert isinstance(mine, Estimate) and isinstance(theirs, Estimate)
+        assert (mine.value, mine.low, mine.high) == (-theirs.value, -theirs.high, -theirs.low)
+        assert row["told apart at 95%"] == "yes" and mine.low > 0
 
 
 def test_a_label_that_is_not_there_is_refused(
