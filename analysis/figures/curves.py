@@ -105,10 +105,10 @@ def alike(axes: Sequence[Axes], label: str) -> None:
     """The same vertical axis for panels of a grid; axes are named at its left and at its foot."""
     for panel in axes:
         share_axis(panel, "")
-    top = max(panel.get_ylim()[1] for panel in axes)
+    ends = max((panel.get_ylim() for panel in axes), key=lambda ends: ends[1])
     columns = axes[0].get_gridspec().ncols  # type: ignore[union-attr]
     for index, panel in enumerate(axes):
-        panel.set_ylim(0, top)
+        panel.set_ylim(*ends)
         panel.yaxis.set_major_locator(MaxNLocator(4))
         steps_axis(panel, "environment steps" if index + columns >= len(axes) else "")
         panel.xaxis.set_major_locator(MaxNLocator(3))

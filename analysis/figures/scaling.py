@@ -23,6 +23,7 @@ from analysis.figures.style import (
     lighter,
     panels,
     share_axis,
+    share_limits,
     size_axis,
 )
 from analysis.frame import runs
@@ -83,8 +84,13 @@ def scaling(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str
     even = together(table)
     family = table["label"].map(lambda label: looks[label].family)
     colour = colours(list(table["algorithm"]))
-    single = [str(name) for name, rows in table[even].groupby(family, sort=False) if len(rows) == 1]
-    for index, (name, rows) in enumerate(table[even].groupby(family, sort=False)):
+    # The plainest of an algorithm first.
+    groups = sorted(
+        table[even].groupby(family, sort=False),
+        key=lambda g: (g[1]["algorithm"].iloc[0], len(g[0])),
+    )
+    single = [str(name) for name, rows in groups if len(rows) == 1]
+    for index, (name, rows) in enumerate(groups):
         own = colour[rows["algorithm"].iloc[0]]
         if str(name) in single:  # of equal sizes side by side, so that none hides another
             side = single.index(str(name)) - (len(single) - 1) / 2
@@ -132,7 +138,7 @@ def scaling_apart(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figur
         if not groups:
             panel.text(0.5, 0.5, "no such runs", ha="center", transform=panel.transAxes)
     for panel in axes:
-        panel.set_ylim(0, max(own.get_ylim()[1] for own in axes))
+        panel.set_ylim(*max((own.get_ylim() for own in axes), key=lambda ends: ends[1]))
     legend_below(figure, axes, 2)
     return figure, (
         "Final success (IQM over seeds, bars: intervals) against the parameters of one network "
@@ -153,10 +159,8 @@ def matched(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str
             f"needs an mtsac run within {MATCH:.0%} of the parameters of another algorithm"
         )
     count = len(groups) + sum(map(len, groups.values()))
-    longest = max(len(name_and_size(by_label[k], looks)) for k in by_label if k in looks)
-    width = COLUMN if longest < 24 else PAGE
-    figure, (axes,) = panels(1, 1, width, 0.6 + 0.21 * count)
-    ticks, right, sentences, y = [], [], [], 0
+    figure, (axes,) = panels(1, 1, COLUMN if count < 5 else PAGE, 0.6 + 0.21 * count)
+    ticks, right, beside, y = [], [], [], 0
     for plain, labels in groups.items():
         row = by_label[plain]
         axes.fill_betweenx(
@@ -165,6 +169,9 @@ def matched(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str
         )  # fmt: skip
         pairs = {label: found[label].values for label in (plain, *labels)}
         result = {c.b: c for c in compare_all(pairs, against=plain)}
+        size = row["total_parameters"]
+        worst = max(abs(by_label[label]["total_parameters"] / size - 1) for label in labels)
+        beside.append(f"{looks[plain].name} has {size:,.0f} parameters, the others {worst:.1%}")
         for label in (plain, *labels):
             row, look = by_label[label], looks[label]
             axes.errorbar(
@@ -173,22 +180,18 @@ def matched(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str
             ticks.append((y, name_and_size(row, looks)))
             if label in result:
                 right.append((y, verdict(result[label])))
-                sentences.append(
-                    f"{label} ({row['total_parameters']:,.0f} parameters) against {plain} "
-                    f"({by_label[plain]['total_parameters']:,.0f})"
-                )
             y += 1
     axes.set_yticks([at for at, _ in ticks], [name for _, name in ticks])
     axes.grid(axis="y", visible=False)
     axes.set(ylim=(count - 0.5, -0.5), xlabel="final mean success")
-    axes.set_xlim(0, min(1.02, 0.1 * np.ceil(10 * axes.dataLim.x1 + 0.2)))
+    axes.set_xlim(*share_limits(axes.dataLim.x1))
     for at, text in right:
         axes.text(1.02, at, text, va="center", transform=axes.get_yaxis_transform())
     return figure, (
         "Methods against plain MT-SAC of nearly as many parameters: final success averaged over "
         "tasks, IQM over seeds, bars and band: intervals. At the right the difference of IQMs from "
         "MT-SAC, and p of a permutation test of whole runs, corrected for the number of methods "
-        f"(Holm). {'; '.join(sentences)}."
+        f"(Holm). {'; '.join(beside)} more or less at the most."
     )
 
 
@@ -201,7 +204,7 @@ def verdict(found: Comparison) -> str:
     """The difference of a method from its control, and how likely chance is to make one so large:
     `found` is the control's less the method's.
     """
-    p = "p < 0.001" if found.p_value < 0.001 else f"p = {found.p_value:.2g}"
+    p = "p < 0.001" if found.p_value < 0.001 else f"p = {found.p_value:.3f}"
     difference = f"{-found.difference.value:+.2f}".replace("-", "−")
     return f"{difference}, {p}" if min(found.seeds) > 1 else "one seed"
 

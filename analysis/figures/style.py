@@ -151,8 +151,14 @@ def size_axis(axes: Axes, label: str) -> None:
 
 def share_axis(axes: Axes, label: str) -> None:
     """A share from 0 to no more than is needed, at most 1, of what has been drawn."""
-    axes.set_ylim(0, min(1.02, 0.1 * np.ceil(10 * axes.dataLim.y1 + 0.2)))
+    axes.set_ylim(*share_limits(axes.dataLim.y1))
     axes.set_ylabel(label)
+
+
+def share_limits(largest: float) -> tuple[float, float]:
+    """Ends of an axis that shows shares from 0 to the largest, with room for their markers."""
+    top = min(1.02, 0.1 * float(np.ceil(10 * largest + 0.2)))
+    return -0.02 * top, top
 
 
 def legend_below(figure: Figure, axes: Axes | Sequence[Axes], columns: int = 3) -> None:
