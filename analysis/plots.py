@@ -74,6 +74,10 @@ TITLES = {
     "mega_modules": "Modules that MEGA uses",
     "mega_weights": "Mixing weights of MEGA's genotypes",
     "mega_diversity": "Diversity of MEGA's populations",
+    "mega_trigger": "The trigger of MEGA's growth",
+    "mega_critics": "MEGA with bred critics",
+    "mega_gradients": "MEGA with genotypes that learn",
+    "mega_collapse": "Collapse of MEGA's populations",
     "d2r_routes": "Routes of D2R",
     "plasticity_by_tasks": "Dormant units and ranks against the number of tasks",
 }
