@@ -34,7 +34,7 @@ from algorithms.genotype_gradient import (
 )
 from algorithms.genotype_tables import decoded, fittest, keep, of_individuals
 from algorithms.modules.genotype_network import GenotypeNetwork
-from algorithms.modules.routing import ModuleSettings
+from algorithms.modules.routing import ModuleSettings, routes
 from algorithms.modules.stack import modules_in_use
 from algorithms.parts.adam import Adam
 from algorithms.parts.network import Network
@@ -266,7 +266,9 @@ class MEGA(GenotypeCritics):
         report |= self.watch.report(populations) | super().report(batch)
         if "mixing" in self.networks:
             shift = self.networks["mixing"].views(self.state["mixing"])["shift"]
-            report["genotype_shift"] = shift.square().mean((1, 2)).sqrt().tolist()
+            genes = torch.tensor([self.settings.population * routes(p.stage) for p in populations])
+            squares = shift.square().sum((1, 2)).cpu()
+            report["genotype_shift"] = (squares / genes).sqrt().tolist()
         return report
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
