@@ -3,7 +3,9 @@ open question (arXiv 2502.13569).
 
 An individual starts from what its genes decode to, w. The actor's gradient steps also move a shift
 s of the logarithms of its weights, w·eˢ / Σ w·eˢ in each segment, and it acts, is evaluated and is
-judged with the shifted weights. As a generation ends, every shift is 0 again. What had been learned
+judged with the shifted weights. The steps are Adam's, for gradients by wiring are thousands of
+times smaller than a change of a gene. As a generation ends, every shift is 0 again, and Adam
+begins anew. What had been learned
 
 - is forgotten with `baldwin`: it has shown in the fitness alone (Baldwin, 1896; Hinton & Nowlan,
   1987);
@@ -24,11 +26,10 @@ from torch import Tensor, nn
 from algorithms.fields import Share
 from algorithms.genetics import Bits, gene_strengths, genes_of
 from algorithms.modules.routing import as_table, routes
-from algorithms.parts.adam import State
 
 Floats = NDArray[np.float64]
 LARGEST = 20.0
-"""Of a shift, either way: further on a weight is 0 or 1 in float32."""
+"""A shift counts up to here, either way: further on a weight is 0 or 1 in float32."""
 STRICTLY = 1e-9
 """Genes change for a squared distance that is smaller by more than this."""
 
@@ -42,9 +43,9 @@ class GradientSettings:
     they learn is encoded back into the genes (lamarck) or lost (baldwin); the T·N_p·n(n+1)/2
     numbers that learn are, like genes, not counted as parameters [choice: an open question of
     MEGA]."""
-    genotype_learning_rate: Share = 0.01
-    """Step of the logarithms of the mixing weights per unit of the gradient of a task's actor
-    loss [choice]."""
+    genotype_learning_rate: Share = 3e-3
+    """Adam's learning rate of the logarithms of the mixing weights, of which a gene's next value is
+    about 1 away [choice]."""
 
 
 class LearnedMixing(nn.Module):
@@ -65,7 +66,7 @@ class LearnedMixing(nn.Module):
         own = self.shift.gather(1, individuals[..., None].expand(-1, -1, self.shift.shape[-1]))
         depth = table.shape[-1]
         rows = segments[:, None, :, None].expand(*table.shape)
-        shift = as_table(own, 0.0)[..., :depth].gather(-2, rows)
+        shift = as_table(own.clamp(-LARGEST, LARGEST), 0.0)[..., :depth].gather(-2, rows)
         mixed, empty = table * shift.exp(), table.sum(-1, keepdim=True) == 0
         gained = (mixed.sum(-1, keepdim=True) + empty) / (table.sum(-1, keepdim=True) + empty)
         result: Tensor = mixed / gained
@@ -80,21 +81,6 @@ def segments_of_rows(stages: list[int], depth: int) -> Tensor:
     rows = torch.arange(depth).repeat(len(stages), 1)
     rows[:, -1] = torch.tensor(stages) - 1
     return rows
-
-
-@dataclass(frozen=True)
-class PlainStep:
-    """Steps straight down the gradient: a shift of 0 stays 0 where nobody has learned."""
-
-    learning_rate: float
-
-    def start(self, state: State, name: str) -> None:
-        """Needs no state."""
-
-    def step(self, state: State, name: str, gradient: Tensor) -> None:
-        """One step of `state[name]` against the gradient, in place."""
-        moved = state[name] - self.learning_rate * gradient
-        state[name].copy_(moved.clamp(-LARGEST, LARGEST))
 
 
 # Back to genes ----------------------------------------------------------------------------------

@@ -28,14 +28,13 @@ from algorithms.genotype_critics import GenotypeCritics
 from algorithms.genotype_gradient import (
     GradientSettings,
     LearnedMixing,
-    PlainStep,
     encode,
     log_weights,
     segments_of_rows,
 )
 from algorithms.genotype_tables import decoded, fittest, keep, of_individuals
 from algorithms.modules.genotype_network import GenotypeNetwork
-from algorithms.modules.routing import ModuleSettings
+from algorithms.modules.routing import ModuleSettings, routes
 from algorithms.modules.stack import modules_in_use
 from algorithms.parts.adam import Adam
 from algorithms.parts.network import Network
@@ -122,12 +121,10 @@ class MEGA(GenotypeCritics):
             )
         return networks
 
-    def build_optimisers(self) -> dict[str, Any]:
-        s = self.settings
-        optimisers: dict[str, Adam | PlainStep] = {**super().build_optimisers()}
+    def build_optimisers(self) -> dict[str, Adam]:
+        s, optimisers = self.settings, super().build_optimisers()
         if s.genotype_gradient != "none":
-            # Gradients are those of the mean over tasks.
-            optimisers["mixing"] = PlainStep(s.genotype_learning_rate * self.tasks)
+            optimisers["mixing"] = Adam(s.genotype_learning_rate, s.adam_epsilon)
         return optimisers
 
     def trained_by(self, name: str) -> tuple[str, ...]:
@@ -229,14 +226,16 @@ class MEGA(GenotypeCritics):
 
     def end_lifetimes(self, due: list[int]) -> None:
         """Forgets what individuals of these tasks have learned, or encodes it into their genes."""
-        s, shift = self.settings, self.networks["mixing"].views(self.state["mixing"])["shift"]
-        learned = shift.double().cpu().numpy()
-        for task in due:
-            for index, own in enumerate(self.populations[task].individuals):
-                if s.genotype_gradient == "lamarck":
-                    logarithms = log_weights(own.bits, learned[task, index], s)
-                    own.bits = encode(logarithms, own.bits, s)
-            shift[task] = 0
+        s, views = self.settings, self.networks["mixing"].views
+        learned = views(self.state["mixing"])["shift"].double().cpu().numpy()
+        if s.genotype_gradient == "lamarck":
+            for task in due:
+                population = self.populations[task].individuals
+                for own, shift in zip(population, learned[task], strict=True):
+                    own.bits = encode(log_weights(own.bits, shift, s), own.bits, s)
+        for part in ("mixing", "mixing.first_moment", "mixing.second_moment"):
+            views(self.state[part])["shift"][due] = 0
+        self.state["mixing.steps"].zero_()  # generations of all tasks end together
 
     @torch.no_grad()
     def report(self, batch: Batch) -> dict[str, list[float]]:
@@ -267,7 +266,9 @@ class MEGA(GenotypeCritics):
         report |= self.watch.report(populations) | super().report(batch)
         if "mixing" in self.networks:
             shift = self.networks["mixing"].views(self.state["mixing"])["shift"]
-            report["genotype_shift"] = shift.square().mean((1, 2)).sqrt().tolist()
+            genes = torch.tensor([self.settings.population * routes(p.stage) for p in populations])
+            squares = shift.square().sum((1, 2)).cpu()
+            report["genotype_shift"] = (squares / genes).sqrt().tolist()
         return report
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -22,29 +22,30 @@ from analysis.figures.style import (
     panels,
     steps_axis,
 )
-from analysis.figures.trigger import bars, final, settings_of
+from analysis.figures.trigger import alike_but_for, bars, final, settings_of
 from analysis.statistics import estimate, iqm_of_runs
 
 Settings = Mapping[str, Any]
+ALIKE = "Configurations that differ in this alone; of several such groups the largest."
 
 
 def mega_critics(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str]:
     """Stage, modules, fitness and target jumps of critics that are bred."""
     rows = of_algorithm(frame, "mega")
-    known = {k: s for k, s in settings_of(rows).items() if s.get("critic_genotypes")}
+    bred = {k: s for k, s in settings_of(rows).items() if s.get("critic_genotypes")}
     metrics = {
         "critic_stage": "critics' stage", "critic_modules_in_use": "critics' modules in use",
         "critic_fitness": "fitness of the fittest", "critic_target_jump": "jump of the targets",
     }  # fmt: skip
-    return over_time(
-        rows[rows["label"].isin(known)], metrics, lambda s: str(s.get("critic_fitness")), known,
-        "needs mega runs with critic genotypes",
-    ), (
+    if not bred:
+        raise Unsupported("needs mega runs with critic genotypes")
+    names = largest_group(bred, "critic_fitness", lambda value: str(value))
+    return over_time(rows, metrics, names), (
         "MEGA with critics that are bred, by what judges them, over training, mean over tasks and "
         "runs: stage, modules that reach the head, fitness of the fittest genotype on held-out "
         "transitions (bellman: minus the error over the variance of the targets; correlation: of "
         "values and targets), and mean |Q(new) − Q(old)| of the target critics at the last change "
-        "of a task's fittest genotype."
+        f"of a task's fittest genotype. {ALIKE}"
     )  # fmt: skip
 
 
@@ -57,29 +58,33 @@ def mega_collapse(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figur
         "elite_clusters": "clusters of elites",
         "warning/collapse": "runs with a collapse",
     }
-    return over_time(
-        rows, metrics, lambda s: f"τ_cp = {s.get('cross_population_rate', 0.1):g}",
-        settings_of(rows), "needs rows of population_distance, which mega runs have",
-    ), (
+    if not (rows["metric"] == "population_distance").any():
+        raise Unsupported("needs rows of population_distance, which mega runs have")
+    known = settings_of(rows[rows["metric"] == "population_distance"])
+    names = largest_group(known, "cross_population_rate", lambda value: f"τ_cp = {value:g}")
+    return over_time(rows, metrics, names), (
         "Diversity of MEGA's populations over training, by the probability τ_cp of a parent from "
         "another task, mean over tasks and runs: share of bits in which two individuals of a task, "
         "and of two tasks, differ (0.5: chance); clusters of the tasks' elites by single linkage; "
-        "share of runs whose elites are one cluster."
+        f"share of runs whose elites are one cluster. {ALIKE}"
     )  # fmt: skip
 
 
-def over_time(
-    rows: pd.DataFrame,
-    metrics: Mapping[str, str],
-    name_of: Callable[[Settings], str],
-    known: Mapping[str, Settings],
-    needs: str,
-) -> Figure:
-    """A panel per metric, a line per name that settings have: means over tasks and runs."""
-    rows = rows[rows["metric"].isin(list(metrics)) & rows["label"].isin(list(known))]
-    if not set(list(metrics)[:3]) <= {str(name) for name in rows["metric"].unique()}:
-        raise Unsupported(needs)
-    names = rows["label"].astype(str).map({k: name_of(s) for k, s in known.items()})
+def largest_group(
+    known: Mapping[str, Settings], field: str, name_of: Callable[[Any], str]
+) -> dict[str, str]:
+    """Names of labels that differ in the field alone, of the largest of several such groups."""
+    able = {label: settings for label, settings in known.items() if field in settings}
+    if not able:
+        raise Unsupported(f"needs mega runs whose configuration says {field}")
+    (labels, *_) = alike_but_for(able, (field,))
+    return {label: name_of(able[label][field]) for label in labels}
+
+
+def over_time(rows: pd.DataFrame, metrics: Mapping[str, str], name_of: Mapping[str, str]) -> Figure:
+    """A panel per metric, a line per name of a label: means over tasks and runs."""
+    rows = rows[rows["metric"].isin(list(metrics)) & rows["label"].isin(list(name_of))]
+    names = rows["label"].astype(str).map(name_of)
     shades = sns.color_palette("viridis", names.nunique())
     figure, axes = panels(len(metrics), 2, PAGE, 2.0)
     for panel, (metric, label) in zip(axes, metrics.items(), strict=True):
@@ -106,8 +111,9 @@ def by_number(name: str) -> tuple[float, str]:
 def mega_gradients(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str]:
     """Final success and learned shifts of genotypes that learn, against their rate."""
     rows = of_algorithm(frame, "mega")
-    known = settings_of(rows)
-    kinds = {label: str(s.get("genotype_gradient", "none")) for label, s in known.items()}
+    known = {k: s for k, s in settings_of(rows).items() if "genotype_gradient" in s}
+    groups = alike_but_for(known, ("genotype_gradient", "genotype_learning_rate"))
+    kinds = {label: str(known[label]["genotype_gradient"]) for label in groups[0]} if groups else {}
     shown = [kind for kind in ("none", "baldwin", "lamarck") if kind in kinds.values()]
     if len(shown) < 2:
         raise Unsupported("needs mega runs with and without genotype gradient")
@@ -128,7 +134,7 @@ def mega_gradients(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figu
         "MEGA whose mixing weights learn by gradient within a generation, against the rate: final "
         "success and modules in use, and the root mean square of what the logarithms of the mixing "
         "weights have learned in the running generation. Lamarck: encoded into the genes at its "
-        "end; Baldwin: lost. IQM over seeds, bars: intervals; lines: without gradient."
+        f"end; Baldwin: lost. IQM over seeds, bars: intervals; lines: without gradient. {ALIKE}"
     )
 
 

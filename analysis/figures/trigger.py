@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,6 @@ FIELDS: dict[str, dict[str, str]] = {
     "growth": dict.fromkeys(("return", "success"), "growth"),
 }
 """By panel the field that it varies, for each criterion that has one."""
-TRIGGER = ("trigger", "window", "trigger_episodes", "success_threshold", "trigger_success")
 ENDS = {
     "success": "final mean success",
     "modules_in_use": "modules in use",
@@ -79,28 +78,38 @@ def mega_trigger(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure
 
 
 def settings_of(frame: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """The settings of each label, from the configuration in its rows file; empty where unknown."""
+    """The settings of each label and how it was trained, from the configuration in its rows file;
+    labels without one are missing.
+    """
     table = runs(frame).drop_duplicates("label")
-    found = {
-        str(label): configuration(str(source)).get("settings", {})
-        for label, source in zip(table["label"], table["source"], strict=True)
-    }
-    return {label: {"trigger": "return"} | own for label, own in found.items() if own}
+    found = {}
+    for label, source in zip(table["label"], table["source"], strict=True):
+        config = configuration(str(source))
+        own = {**config.get("task", {}), **config.get("training", {}), **config.get("settings", {})}
+        if "settings" in config:
+            found[str(label)] = {"trigger": "return"} | own
+            found[str(label)].pop("goal_seed", None)  # the run's own
+    return found
 
 
 def varied(known: Mapping[str, Settings], fields: Mapping[str, str]) -> list[list[str]]:
     """Groups of labels whose settings differ in the field alone, in the order of its values."""
+    found = []
+    for field in dict.fromkeys(fields.values()):
+        able = {k: s for k, s in known.items() if fields.get(s["trigger"]) == field and field in s}
+        for labels in alike_but_for(able, (field,)):
+            if len({place(known[label], fields) for label in labels}) > 1:
+                found.append(sorted(labels, key=lambda label: place(known[label], fields)))
+    return found
+
+
+def alike_but_for(known: Mapping[str, Settings], fields: Collection[str]) -> list[list[str]]:
+    """Labels in groups whose settings are the same but for these fields, the largest first."""
     groups: dict[str, list[str]] = defaultdict(list)
     for label, settings in known.items():
-        field = fields.get(settings["trigger"])
-        if field is not None and field in settings:
-            rest = {k: v for k, v in settings.items() if k != field}
-            groups[json.dumps([field, rest], sort_keys=True, default=str)].append(label)
-    return [
-        sorted(labels, key=lambda label: place(known[label], fields))
-        for labels in groups.values()
-        if len({place(known[label], fields) for label in labels}) > 1
-    ]
+        rest = {k: v for k, v in settings.items() if k not in fields}
+        groups[json.dumps(rest, sort_keys=True, default=str)].append(label)
+    return sorted(groups.values(), key=len, reverse=True)
 
 
 def place(settings: Settings, fields: Mapping[str, str]) -> Any:

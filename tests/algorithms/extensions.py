@@ -64,7 +64,34 @@ class Everything(Critics):
     combine: Literal["mean", "pcgrad", "cagrad", "gradnorm"] = "pcgrad"
 
 
-EXTENSIONS = [
-    type(f"With{own.__name__}", (MEGA,), {"Settings": own, "__module__": __name__})
-    for own in (Critics, Baldwin, Lamarck, Trigger, Everything)
-]
+class WithCritics(MEGA):
+    """MEGA with these settings."""
+
+    Settings = Critics
+
+
+class WithBaldwin(MEGA):
+    """MEGA with these settings."""
+
+    Settings = Baldwin
+
+
+class WithLamarck(MEGA):
+    """MEGA with these settings."""
+
+    Settings = Lamarck
+
+
+class WithTrigger(MEGA):
+    """MEGA with these settings."""
+
+    Settings = Trigger
+
+
+class WithEverything(MEGA):
+    """MEGA with these settings."""
+
+    Settings = Everything
+
+
+EXTENSIONS = [WithCritics, WithBaldwin, WithLamarck, WithTrigger, WithEverything]

@@ -101,3 +101,5 @@ def test_learning_genotypes_stand_at_their_rate(rows: pd.DataFrame) -> None:
     )
     assert rates == [0.01, 0.1]
     assert np.allclose(shifts, [0.1, 1.0])
+    level = [line for line in figure.axes[0].get_lines() if line.get_linestyle() == ":"]
+    assert len(level) == 1, "without gradient, what differs from these in nothing else"
