@@ -79,16 +79,25 @@ class ScaledAndReset(MultiTaskSAC):
     def rewards(self, state: State, batch: Batch) -> Tensor:
         return super().rewards(state, batch) * state["reward_factors"][:, None]
 
+    def end_random_episodes(self, outcomes: Outcomes) -> None:
+        """Factors for when learning begins."""
+        super().end_random_episodes(outcomes)
+        self.schedule.rounds += 1
+        if self.settings.scale_rewards:
+            factors = reward_factors(outcomes.mean_rewards, self.settings.reward_floor)
+            self.state["reward_factors"].copy_(factors)
+
     def end_episodes(self, outcomes: Outcomes) -> None:
         """Resets what is due, and says how many updates follow it."""
         super().end_episodes(outcomes)
+        first = self.schedule.rounds == 0
         self.schedule.rounds += 1
         newest = [*self.schedule.successes, float(outcomes.successes.mean())]
         self.schedule.successes = newest[-JUDGED:]
         learning = bool(self.state["actor.steps"] > 0)
         due = learning and self.due()
         factors = self.state["reward_factors"].clone()
-        if self.settings.scale_rewards and (due or not learning):
+        if self.settings.scale_rewards and (due or first or not learning):
             factors.copy_(reward_factors(outcomes.mean_rewards, self.settings.reward_floor))
         if due:
             self.schedule.resets += 1

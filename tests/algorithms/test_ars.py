@@ -103,6 +103,20 @@ def test_factors_change_before_learning_and_at_resets_alone(collect: Collect) ->
     assert factors.tolist() == [10.0, 1.0, 10.0] and algorithm.due_updates == 1000
 
 
+@pytest.mark.parametrize("random", [True, False])
+def test_the_first_factors_come_before_learning_or_after_the_first_episode(
+    random: bool, collect: Collect
+) -> None:
+    algorithm = made(resets=1)
+    factors = algorithm.state["reward_factors"]
+    if random:
+        algorithm.end_random_episodes(outcomes([1.0, 2.0, 4.0]))
+        assert factors.tolist() == [4.0, 2.0, 1.0] and algorithm.schedule.rounds == 1
+    algorithm.update(collect(algorithm))
+    algorithm.end_episodes(outcomes([1.0, 1.0, 2.0]))
+    assert factors.tolist() == ([4.0, 2.0, 1.0] if random else [2.0, 2.0, 1.0])
+
+
 def test_reset_starts_all_again(collect: Collect) -> None:
     """Networks, targets, temperatures and moments; each reset draws other weights."""
     algorithm = made(resets=4)  # every 2 rounds
