@@ -153,6 +153,11 @@ class Algorithm(ABC):
     def compile(self) -> None:  # noqa: B027 - an algorithm may have nothing to compile
         """Replaces what is worth it by its compiled self (`torch.compile`)."""
 
+    def end_random_episodes(self, outcomes: Outcomes) -> None:  # noqa: B027 - as below
+        """Called when a round has ended in which actions were random: what its rewards tell is to
+        be used, how it went is no deed of the algorithm.
+        """
+
     def end_episodes(self, outcomes: Outcomes) -> None:  # noqa: B027 - most algorithms need nothing
         """Called when a round of training episodes has ended."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -17,11 +17,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from algorithms.algorithm import Batch, Decision, Outcomes, Problem
-from algorithms.fields import Depth, NotNegative, Positive, Range, Rate, Width
-from algorithms.parts.adam import State
+from algorithms.fields import Depth, NotNegative, Positive, Range, Rate, Share, Width
+from algorithms.parts.adam import Adam, State
+from algorithms.parts.adapters import Adapted, AdaptingAdam, of_modules
 from algorithms.parts.layers import TaskLinear, linear, xavier_normal, zero
 from algorithms.parts.randomness import generator
 from algorithms.sac import AllWeights, Given, MultiTaskSAC, Phase, Purpose, SACSettings
+
+JUDGED = 10
+"""Rounds whose success decides whether a reset is one: the authors judge ten episodes a task."""
 
 
 @dataclass(frozen=True)
@@ -48,14 +52,17 @@ class Schedule:
     """Episodes that each environment has ended."""
     resets: int = 0
     """Resets so far."""
+    successes: list[float] = field(default_factory=list)
+    """Mean success of the newest rounds."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Both numbers."""
+        """All three."""
         return asdict(self)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Inverse of `state_dict`."""
         self.rounds, self.resets = state["rounds"], state["resets"]
+        self.successes = list(state["successes"])
 
 
 class ScaledAndReset(MultiTaskSAC):
@@ -72,19 +79,35 @@ class ScaledAndReset(MultiTaskSAC):
     def rewards(self, state: State, batch: Batch) -> Tensor:
         return super().rewards(state, batch) * state["reward_factors"][:, None]
 
+    def end_random_episodes(self, outcomes: Outcomes) -> None:
+        """Factors for when learning begins."""
+        super().end_random_episodes(outcomes)
+        self.schedule.rounds += 1
+        if self.settings.scale_rewards:
+            factors = reward_factors(outcomes.mean_rewards, self.settings.reward_floor)
+            self.state["reward_factors"].copy_(factors)
+
     def end_episodes(self, outcomes: Outcomes) -> None:
         """Resets what is due, and says how many updates follow it."""
         super().end_episodes(outcomes)
+        first = self.schedule.rounds == 0
         self.schedule.rounds += 1
+        newest = [*self.schedule.successes, float(outcomes.successes.mean())]
+        self.schedule.successes = newest[-JUDGED:]
         learning = bool(self.state["actor.steps"] > 0)
         due = learning and self.due()
-        if self.settings.scale_rewards and (due or not learning):
-            factors = reward_factors(outcomes.mean_rewards, self.settings.reward_floor)
-            self.state["reward_factors"].copy_(factors)
+        factors = self.state["reward_factors"].clone()
+        if self.settings.scale_rewards and (due or first or not learning):
+            factors.copy_(reward_factors(outcomes.mean_rewards, self.settings.reward_floor))
         if due:
             self.schedule.resets += 1
-            self.reset(f"reset {self.schedule.resets}")
+            self.begin_again(f"reset {self.schedule.resets}", factors)
             self.due_updates = self.settings.updates_after_reset
+        self.state["reward_factors"].copy_(factors)
+
+    def begin_again(self, purpose: str, factors: Tensor) -> None:
+        """A due reset, after which rewards have these factors [T]."""
+        self.reset(purpose)
 
     def due(self) -> bool:
         """Whether a reset stands at the end of this round: there are `resets` in the run, and none
@@ -132,6 +155,16 @@ class ARSSettings(ScaleAndResetSettings):
     policy_critics: Literal["reduced", "first"] = "first"
     """Whose value the policy climbs: the critics' as reduced in targets, or the first one's
     [ARS]."""
+    lora_rank: Annotated[int, Range(0, 1024)] = 0
+    """Rank of the tasks' adapters on every layer that replace late resets: 0 for none [ARS], 8 on
+    MT10 and 16 on MT50 [ARS-LoRA]. The actor's output has one adapter, its first layer reads the
+    observation alone [choice]."""
+    lora_from: Share = 0.75
+    """Share of the run after which a reset freezes the networks and begins adapters instead
+    [ARS-LoRA]."""
+    lora_success: Share = 0.8
+    """Mean success below which it is a reset all the same: 0.8 on MT10, 0.65 on MT50 [ARS-LoRA],
+    here of the last ten training episodes per task [choice]."""
     evaluated_actions: Literal["mode", "sample"] = "mode"
     """How evaluation acts: by the policy's mode, as the suite evaluates others [choice], or by
     sampling [ARS]."""
@@ -148,6 +181,7 @@ class ARS(ScaledAndReset):
         "scaling": {"resets": lambda tasks: 4 if tasks <= 10 else 6},
         "published": {
             "resets": lambda tasks: 4 if tasks <= 10 else 6,
+            "lora_success": lambda tasks: 0.8 if tasks <= 10 else 0.65,
             "evaluated_actions": "sample",
             "horizon": 500,
             "goals": "random",
@@ -168,6 +202,9 @@ class ARS(ScaledAndReset):
             self.evaluated_by = "sampled actions"
             # Of its own, so that evaluating leaves training as it is.
             self.generators["evaluation"] = generator(problem.seed, "evaluation", problem.device)
+        if settings.lora_rank:
+            self.state["adapting"] = torch.zeros((), device=problem.device)
+            self.state["value_factors"] = torch.ones(self.tasks, device=problem.device)
 
     @torch.no_grad()
     def act(self, observations: Tensor, explore: bool) -> Decision:
@@ -176,33 +213,51 @@ class ARS(ScaledAndReset):
         given = self.given("explore", observations.shape[1], self.generators["evaluation"])
         return Decision(*self.decide(self.state, observations, given, "explore"))
 
+    # Networks --------------------------------------------------------------------------------
+
     def build_actor(self) -> nn.Module:
         s, p = self.settings, self.problem
-        width, init = s.actor_width, (xavier_normal, zero)
-        layers: list[nn.Module] = [TaskLinear(p.observation_size, self.tasks, width, *init)]
-        for _ in range(s.actor_depth - 1):
-            layers += [nn.ReLU(), linear(width, width, *init)]
-        return nn.Sequential(*layers, nn.ReLU(), linear(width, 2 * p.action_size, *init))
+        width, inputs = s.actor_width, p.observation_size
+        first = TaskLinear(inputs, self.tasks, width, xavier_normal, zero)
+        layers = [self.adapted(first, inputs, width)]
+        for size in [width] * (s.actor_depth - 1) + [2 * p.action_size]:
+            layers += [nn.ReLU(), self.layer(width, size)]
+        return nn.Sequential(*layers)
 
     def build_critic(self) -> nn.Module:
         s, p = self.settings, self.problem
         inputs = p.observation_size + p.action_size + self.tasks
         layers: list[nn.Module] = [nn.LayerNorm(inputs, eps=1e-6)] if s.critic_norm else []
         for size in [inputs, *[s.critic_width] * (s.critic_depth - 1)]:
-            layers.append(linear(size, s.critic_width, xavier_normal, zero))
+            layers.append(self.layer(size, s.critic_width))
             if s.critic_norm:
                 layers.append(nn.LayerNorm(s.critic_width, eps=1e-6))
             layers.append(nn.Tanh())
-        return nn.Sequential(*layers, linear(s.critic_width, 1, xavier_normal, zero))
+        return nn.Sequential(*layers, self.layer(s.critic_width, 1))
+
+    def layer(self, inputs: int, outputs: int) -> nn.Module:
+        """A linear layer, with adapters where there are any."""
+        return self.adapted(linear(inputs, outputs, xavier_normal, zero), inputs, outputs)
+
+    def adapted(self, layer: nn.Module, inputs: int, outputs: int) -> nn.Module:
+        """The layer, with adapters where there are any."""
+        rank = self.settings.lora_rank
+        return Adapted(layer, self.tasks, inputs, outputs, rank) if rank else layer
 
     def given(self, purpose: Purpose, samples: int, random: torch.Generator) -> dict[str, Tensor]:
         """The tasks' one-hots too: normalised with the rest of the input, they are no table."""
         given = super().given(purpose, samples, random)
-        return {**given, "task": torch.eye(self.tasks, device=self.problem.device)}
+        given["task"] = torch.eye(self.tasks, device=self.problem.device)
+        if self.settings.lora_rank:
+            given["value_factors"] = self.state["value_factors"]
+        return given
 
     def values(self, weights: AllWeights, inputs: Tensor, phase: Phase, given: Given) -> Tensor:
         task = given["task"][:, None].expand(-1, inputs.shape[1], -1)
-        return super().values(weights, torch.cat([inputs, task], -1), phase, given)
+        outputs = super().values(weights, torch.cat([inputs, task], -1), phase, given)
+        return (
+            outputs * given["value_factors"][:, None, None] if self.settings.lora_rank else outputs
+        )
 
     def policy_value(self, outputs: Tensor) -> Tensor:
         if self.settings.policy_critics == "first":
@@ -213,3 +268,36 @@ class ARS(ScaledAndReset):
         """A standard deviation of softplus + 1e-5, which nothing clamps."""
         mean, raw = output.chunk(2, -1)
         return mean, (functional.softplus(raw) + 1e-5).log()
+
+    # Adapters instead of a reset ---------------------------------------------------------------
+
+    def build_optimisers(self) -> dict[str, Adam]:
+        optimisers = super().build_optimisers()
+        for name in ("actor", "critic") if self.settings.lora_rank else ():
+            mine, norms = (
+                of_modules(self.networks[name], kind) for kind in (Adapted, nn.LayerNorm)
+            )
+            optimisers[name] = AdaptingAdam(
+                **vars(optimisers[name]), before=~mine, after=mine | norms
+            )
+        return optimisers
+
+    def begin_again(self, purpose: str, factors: Tensor) -> None:
+        """Late in a run that goes well, adapters on what has been learned instead of a reset."""
+        s, state = self.settings, self.state
+        late = self.schedule.rounds * self.problem.horizon > s.lora_from * self.problem.locksteps
+        success = sum(self.schedule.successes) / len(self.schedule.successes)
+        if not (s.lora_rank and late and (state["adapting"] > 0 or success >= s.lora_success)):
+            super().begin_again(purpose, factors)
+            return
+        # What the critics say is worth as much more as the rewards will be.
+        state["value_factors"].mul_(factors / state["reward_factors"])
+        fresh = self.initial_state(purpose)
+        for name in ("actor", "critic"):
+            mine = of_modules(self.networks[name], Adapted)
+            fresh[name] = torch.where(mine, fresh[name], state[name])
+            for key in fresh:
+                if key == name or key.startswith(f"{name}."):
+                    state[key].copy_(fresh[key])
+        state["critic.target"].copy_(state["critic"])
+        state["adapting"].fill_(1.0)

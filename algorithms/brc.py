@@ -256,9 +256,16 @@ class BRC(MultiTaskSAC):
         scale = torch.where(bound > 0, s.value_limit / (bound + entropy), 0.0)
         return rewards * scale[:, None]
 
+    def end_random_episodes(self, outcomes: Outcomes) -> None:
+        super().end_random_episodes(outcomes)
+        self.raise_bounds(outcomes)
+
     def end_episodes(self, outcomes: Outcomes) -> None:
-        """Raises each task's bound to the largest |return to go| of the episodes that ended."""
         super().end_episodes(outcomes)
+        self.raise_bounds(outcomes)
+
+    def raise_bounds(self, outcomes: Outcomes) -> None:
+        """Raises each task's bound to the largest |return to go| of the episodes that ended."""
         terminal = self.settings.timeout_is_terminal
         returns = returns_to_go(outcomes.rewards.double().cpu(), self.settings.discount, terminal)
         largest = returns.abs().amax((1, 2)).to(self.state["return_bound"])

@@ -282,9 +282,16 @@ class Encoded(MultiTaskSAC):
             return rewards
         return rewards / (state["reward_variance"].sqrt() + 1e-8)[:, None]
 
+    def end_random_episodes(self, outcomes: Outcomes) -> None:
+        super().end_random_episodes(outcomes)
+        self.follow_rewards(outcomes)
+
     def end_episodes(self, outcomes: Outcomes) -> None:
-        """Carries mean and variance of rewards over the episodes that ended, step by step."""
         super().end_episodes(outcomes)
+        self.follow_rewards(outcomes)
+
+    def follow_rewards(self, outcomes: Outcomes) -> None:
+        """Carries mean and variance of rewards over the episodes that ended, step by step."""
         mean, variance = (self.state[f"reward_{name}"] for name in ("mean", "variance"))
         found = running(mean.double().cpu(), variance.double().cpu(), outcomes.rewards.cpu())
         mean.copy_(found[0])

@@ -10,13 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from algorithms.algorithm import Batch
-from algorithms.fields import Depth, Range, Rate, Width
+from algorithms.fields import Depth, LogStd, Rate, Width
 from algorithms.parts.adam import Adam, State
 from algorithms.parts.layers import Init, TaskTable, he_uniform, uniform, zero
 from algorithms.parts.network import Network
@@ -48,8 +48,8 @@ class PaCoSettings(SACSettings):
     copy [PaCo]; or one in each network [scaling]."""
     w_learning_rate: Rate = 3e-4
     """Adam's learning rate of a shared w [PaCo]."""
-    min_log_temperature: Annotated[float, Range(-math.inf, 1e9, infinite=True)] = -math.inf
-    """Lower bound of log α: none [scaling], −10 [PaCo]."""
+    min_log_temperature: LogStd = -50.0
+    """Lower bound of log α: −50, which is as good as none [scaling], or −10 [PaCo]."""
     identical_init: bool = False
     """Whether all sets begin equal, so that w alone tells them apart [PaCo], or are drawn each
     [scaling]."""
@@ -231,8 +231,7 @@ class PaCo(MultiTaskSAC):
 
     def step_temperature(self, state: State, gradient: Tensor) -> None:
         super().step_temperature(state, gradient)
-        if self.settings.min_log_temperature > -math.inf:
-            state["log_temperature"].clamp_(min=self.settings.min_log_temperature)
+        state["log_temperature"].clamp_(min=self.settings.min_log_temperature)
 
     def given(self, purpose: Purpose, samples: int, random: torch.Generator) -> dict[str, Tensor]:
         given = super().given(purpose, samples, random)

@@ -21,6 +21,7 @@ from suite.presets import PRESETS
 from suite.process import prepare
 
 Arguments = Sequence[str]
+FILM_USAGE = "usage: python -m suite film RUN_DIRECTORY [RUN_DIRECTORY ...]"
 
 
 def bench(arguments: Arguments) -> int:
@@ -84,12 +85,16 @@ def check_algorithm(arguments: Arguments) -> int:
 
 def film(arguments: Arguments) -> int:
     """Pictures of what a run's policy does."""
+    if not arguments or any(a.startswith("-") for a in arguments):
+        asked = bool(set(HELP) & set(arguments))
+        print(FILM_USAGE, file=sys.stdout if asked else sys.stderr)
+        return 0 if asked else 2
     for folder in arguments:
-        if not folder.startswith("-") and not (Path(folder) / "config.json").is_file():
+        if not (Path(folder) / "config.json").is_file():
             raise UserError(f"film: {folder} is not the directory of a run (no config.json)")
-    from suite.film import main
+    from suite.film import film_all
 
-    return main(arguments)
+    return film_all(arguments)
 
 
 COMMANDS: dict[str, tuple[Callable[[Arguments], int], str]] = {

@@ -48,21 +48,13 @@ MILLISECONDS = 100
 CAMERA = {"distance": 1.35, "azimuth": 140.0, "elevation": -25.0}
 LOOK_AT = (0.0, 0.65, 0.13)
 """Where the camera looks, metres in the env's frame: over the middle of the table."""
-USAGE = "usage: python -m suite film RUN_DIRECTORY [RUN_DIRECTORY ...]"
 
 
-def main(arguments: Sequence[str]) -> int:
+def film_all(folders: Sequence[str]) -> int:
     """Films every run named; returns the exit status. Raises UserError before any work."""
-    if not arguments or any(a.startswith("-") for a in arguments):
-        asked = any(a in ("-h", "--help") for a in arguments)
-        print(USAGE, file=sys.stdout if asked else sys.stderr)
-        return 0 if asked else 2
-    for folder in arguments:
-        if not (Path(folder) / "config.json").is_file():
-            raise UserError(f"film: {folder} is not the directory of a run (no config.json)")
     # Read once, when MuJoCo is loaded.
     os.environ["MUJOCO_GL"] = backend()
-    for folder in arguments:
+    for folder in folders:
         made = film(Path(folder))
         print(f"{made} films: {Path(folder) / 'film'}")
     return 0

@@ -121,9 +121,11 @@ class Trainer:
                     evaluations = self.evaluate()
                 # After the evaluation, which must see what has been trained and not, say, a
                 # genotype that is bred only now; and never after the last one.
-                if self.learned_in(self.round - 1) and self.round < c.rounds:
+                if self.round < c.rounds:
+                    learned = self.learned_in(self.round - 1)
                     for run, own in zip(self.runs, outcomes, strict=True):
-                        run.algorithm.end_episodes(own)
+                        to = run.algorithm
+                        (to.end_episodes if learned else to.end_random_episodes)(own)
                 minutes = (time.monotonic() - saved) / 60
                 last = self.round == c.rounds
                 if last or interrupt.requested or minutes >= c.execution.checkpoint_minutes:

@@ -38,10 +38,11 @@ def made(kind: Any = ScaledMTSAC, locksteps: int = 100, **fields: Any) -> Any:
     return kind(settings, Problem(names, horizon=HORIZON, locksteps=locksteps))
 
 
-def outcomes(means: list[float]) -> Outcomes:
+def outcomes(means: list[float], success: float = 0.0) -> Outcomes:
     """A round's, where the replay has these mean rewards."""
     nothing = torch.zeros(TASKS, 1, dtype=torch.float64)
-    return Outcomes(nothing, nothing, torch.zeros(TASKS, 1, HORIZON), torch.tensor(means).double())
+    rewards = torch.zeros(TASKS, 1, HORIZON)
+    return Outcomes(nothing, nothing + success, rewards, torch.tensor(means).double())
 
 
 @pytest.mark.parametrize(
@@ -100,6 +101,20 @@ def test_factors_change_before_learning_and_at_resets_alone(collect: Collect) ->
         assert factors.tolist() == [4.0, 2.0, 1.0] and algorithm.due_updates == 0
     algorithm.end_episodes(outcomes([1.0, 10.0, 1.0]))
     assert factors.tolist() == [10.0, 1.0, 10.0] and algorithm.due_updates == 1000
+
+
+@pytest.mark.parametrize("random", [True, False])
+def test_the_first_factors_come_before_learning_or_after_the_first_episode(
+    random: bool, collect: Collect
+) -> None:
+    algorithm = made(resets=1)
+    factors = algorithm.state["reward_factors"]
+    if random:
+        algorithm.end_random_episodes(outcomes([1.0, 2.0, 4.0]))
+        assert factors.tolist() == [4.0, 2.0, 1.0] and algorithm.schedule.rounds == 1
+    algorithm.update(collect(algorithm))
+    algorithm.end_episodes(outcomes([1.0, 1.0, 2.0]))
+    assert factors.tolist() == ([4.0, 2.0, 1.0] if random else [2.0, 2.0, 1.0])
 
 
 def test_reset_starts_all_again(collect: Collect) -> None:
@@ -218,3 +233,77 @@ def test_evaluation_samples_where_it_is_asked_to_and_leaves_training_alone(
     again = made(ARS, evaluated_actions="sample")
     again.load_state_dict(copy.deepcopy(sampled.state_dict()))
     assert torch.equal(again.act(seen, False).actions, sampled.act(seen, False).actions)
+
+
+def adapting(collect: Collect, success: float = 1.0, **fields: Any) -> tuple[Any, Batch]:
+    """One that has learned, and whose reset at nine tenths of the run is just due."""
+    algorithm = made(ARS, resets=9, lora_rank=2, critic_depth=2, actor_depth=2, **fields)
+    batch = collect(algorithm)
+    algorithm.schedule.rounds = 8
+    algorithm.end_episodes(outcomes([2.0, 1.0, 1.0], success))  # learns nothing yet: factors alone
+    algorithm.schedule.rounds = 8
+    for _ in range(3):
+        algorithm.update(batch)
+    return algorithm, batch
+
+
+def test_adapters_are_nothing_until_they_are_trained(collect: Collect) -> None:
+    algorithm, _ = adapting(collect)
+    plain = made(ARS, resets=9, critic_depth=2, actor_depth=2)
+    for name in ("actor", "critic"):
+        own = algorithm.networks[name].views(algorithm.state[name])
+        assert all(value.eq(0).all() for key, value in own.items() if key.endswith(".up"))
+        base = {key.replace(".layer.", "."): value for key, value in own.items()}
+        network = plain.networks[name]
+        lead = algorithm.lead(name)
+        plain.state[name].copy_(network.flat({e.name: base[e.name] for e in network.layout}, lead))
+    seen = torch.randn(TASKS, 4, 39)
+    found = [a.act(seen, explore=False).actions for a in (plain, algorithm)]
+    torch.testing.assert_close(*found)
+    # a_t b_t of every layer: 39 → 16 → 16 → 8 and, twice, 46 → 16 → 16 → 1
+    actor = TASKS * 2 * (39 + 16 + 16 + 16 + 16 + 8)
+    critic = TASKS * 2 * (46 + 16 + 16 + 16 + 16 + 1)
+    counts, less = algorithm.parameter_counts(), plain.parameter_counts()
+    assert (counts.actor - less.actor, counts.critic - less.critic) == (actor, 2 * critic)
+
+
+def test_late_and_with_success_a_reset_begins_adapters_instead(collect: Collect) -> None:
+    algorithm, batch = adapting(collect)
+    state = algorithm.state
+    before = {name: value.clone() for name, value in state.items()}
+    algorithm.end_episodes(outcomes([1.0, 1.0, 4.0], 1.0))
+    assert state["adapting"] == 1 and algorithm.due_updates == 1000
+    assert state["reward_factors"].tolist() == [4.0, 4.0, 1.0]
+    assert state["value_factors"].tolist() == [4.0, 2.0, 0.5]
+    assert torch.equal(state["critic.target"], state["critic"])
+    assert torch.equal(state["log_temperature"], before["log_temperature"])
+    assert state["actor.steps"] == state["critic.steps"] == 0
+    networks = {name: algorithm.networks[name] for name in ("actor", "critic")}
+    start = {name: network.views(state[name].clone()) for name, network in networks.items()}
+    for name, views in start.items():
+        old = algorithm.networks[name].views(before[name])
+        for key, value in views.items():
+            assert torch.equal(value, old[key]) is not key.endswith(".down"), key
+    for _ in range(2):
+        algorithm.update(batch)
+    for name, views in start.items():
+        now = algorithm.networks[name].views(state[name])
+        norms = {f"{i}.{part}" for i in (0, 2, 5) for part in ("weight", "bias")}
+        for key, value in views.items():
+            trained = key.endswith((".up", ".down")) or (name == "critic" and key in norms)
+            assert torch.equal(value, now[key]) is not trained, key
+    other = made(ARS, resets=9, lora_rank=2, critic_depth=2, actor_depth=2)
+    other.load_state_dict(copy.deepcopy(algorithm.state_dict()))
+    for each in (algorithm, other):
+        each.update(batch)
+    assert all(torch.equal(value, other.state[name]) for name, value in state.items())
+
+
+@pytest.mark.parametrize("fields", [{"success": 0.7}, {"lora_from": 0.95}])
+def test_early_or_without_success_a_reset_is_one(fields: Any, collect: Collect) -> None:
+    algorithm, _ = adapting(collect, **fields)
+    before = algorithm.state["actor"].clone()
+    algorithm.end_episodes(outcomes([1.0, 1.0, 4.0], fields.get("success", 1.0)))
+    assert algorithm.state["adapting"] == 0 and algorithm.state["value_factors"].eq(1).all()
+    assert not torch.equal(algorithm.state["actor"], before)
+    assert algorithm.state["reward_factors"].tolist() == [4.0, 4.0, 1.0]

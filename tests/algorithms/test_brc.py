@@ -134,7 +134,7 @@ def test_rewards_fill_the_range(build: Build, collect: Callable[..., Batch]) -> 
     rewards = torch.rand(3, 2, 20) * torch.tensor([0.1, 10.0, -10.0])[:, None, None]
     given = outcomes(rewards)
     kept = [x.clone() for x in given]
-    algorithm.end_episodes(given)
+    algorithm.end_random_episodes(given)  # these count, too
     assert all(torch.equal(x, y) for x, y in zip(given, kept, strict=True))
     bound = algorithm.state["return_bound"].clone()
     largest = returns_to_go(rewards.double(), 0.99).abs().amax((1, 2)).float()

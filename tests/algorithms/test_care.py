@@ -164,7 +164,7 @@ def test_rewards_are_divided_by_their_running_deviation(batch: Batch) -> None:
     returns = rewards.sum(-1).double()
     whole = Outcomes(returns, torch.zeros(T, 1), rewards, rewards.double().mean((1, 2)))
     assert torch.equal(algorithm.rewards(algorithm.state, batch), batch.rewards)
-    algorithm.end_episodes(whole)
+    algorithm.end_random_episodes(whole)  # these count, too
     expected = []
     for task in rewards[:, 0].double().tolist():
         mean, variance = 0.0, 1.0

@@ -67,12 +67,7 @@ OTHER_STRINGS = {
     "run_dir": "c",
     "device": "cuda:0",
 }
-OTHER_NUMBERS = {
-    "goal_seed": 7,
-    "target_entropy": -2.5,
-    "max_log_temperature": 0.5,
-    "min_log_temperature": -5.0,
-}
+OTHER_NUMBERS = {"goal_seed": 7, "target_entropy": -2.5, "max_log_temperature": 0.5}
 
 
 def other_value(option: Option, current: Any) -> Any:
@@ -375,6 +370,7 @@ OTHER_MISTAKES = [
     ["sweep", "--horizon", "20,501"],
     ["status", "--preset", "d2d"],
     ["film", "tests"],
+    ["film", "--size", "9"],
     *(["bench", "--alg", name, "--log-std-min", "5"] for name in ALGORITHMS),
 ]
 

@@ -42,7 +42,8 @@ def strategy(kind: Any) -> st.SearchStrategy[Any]:
 # Their combinations exclude one another, or must be valid names.
 LEFT_OUT = {
     *("modules", "first_stage", "task_loss_threshold", "update_order", "initial_temperature"),
-    *("log_std_min", "log_std_max", "max_log_temperature", "tasks", "seeds", "buffer_per_task"),
+    *("log_std_min", "log_std_max", "max_log_temperature", "min_log_temperature"),
+    *("tasks", "seeds", "buffer_per_task"),
     *("batch_per_task", "random_steps", "precision", "probe_size", "steps", "update_every"),
 }
 

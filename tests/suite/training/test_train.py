@@ -119,6 +119,9 @@ class WritingAlgorithm(Algorithm):
     def report(self, batch: Batch) -> dict[str, list[float]]:
         return {"stage": [3.0, math.nan]}
 
+    def end_random_episodes(self, outcomes: Outcomes) -> None:
+        self.diary.append("end_random_episodes")
+
     def end_episodes(self, outcomes: Outcomes) -> None:
         self.diary.append("end_episodes")
         self.outcomes.append(outcomes)
@@ -322,6 +325,13 @@ def test_the_algorithm_hears_returns_and_success_at_any_step(make: Make) -> None
         outcome.returns, torch.tensor([[total], [total + HORIZON]], dtype=torch.float64)
     )
     assert outcome.successes.tolist() == [[0.0], [1.0]]
+
+
+def test_the_algorithm_is_told_random_episodes_from_its_own(make: Make) -> None:
+    trainer = make(rounds=5, training={"random_steps": HORIZON + 1})  # the second one is mixed
+    trainer.run()
+    heard = [entry for entry in written(trainer).diary if str(entry).startswith("end_")]
+    assert heard == [*["end_random_episodes"] * 2, *["end_episodes"] * 2], "none after the last"
 
 
 # Evaluation, rows and checkpoints ------------------------------------------------------------
