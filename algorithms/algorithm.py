@@ -121,6 +121,10 @@ class Algorithm(ABC):
     generators: Mapping[str, torch.Generator] = {}
     """Those on the device that `act` and `update` draw from, by purpose."""
 
+    kernels: str = "torch"
+    """Whose code carries out `act` and `update`, where another than torch's may: sums round
+    otherwise in each, so provenance records it."""
+
     due_updates: int = 0
     """Gradient steps that the suite makes before the next action, as after a reset."""
 

@@ -71,11 +71,6 @@ class Router(Struct):
     )
 
 
-def kernels(device: str = "cpu") -> str:
-    """What runs large module stacks on this type of device: "c", or "plain" torch operations."""
-    return "c" if device == "cpu" and library(torch.float32) is not None else "plain"
-
-
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def has_operators(device: str, dtype: torch.dtype) -> bool:
     """Whether there is compiled code for such tensors; code that torch.compile makes asks once."""

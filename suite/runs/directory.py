@@ -213,17 +213,18 @@ class RunDirectory:
         sessions = self.sessions()
         return sessions[0].get("rounding", {}).get("learner") if sessions else None
 
-    def begin_session(self, seeds: Sequence[int], learner: str) -> None:
+    def begin_session(self, seeds: Sequence[int], learner: str, kernels: str = "torch") -> None:
         """Adds what runs now to provenance.json, and says where it rounds otherwise than at first.
 
-        `learner` is how gradient steps are carried out, `seeds` are those trained together.
+        `learner` is how gradient steps are carried out, by whose `kernels`, `seeds` are those
+        trained together.
         """
         path, sessions = self.path / PROVENANCE, self.sessions()
         try:
             read_sessions(path)
         except ValueError as error:
             warn(f"{error}; it is kept as {set_aside(path).name}, and a new one begun")
-        now = session(self.config, self.threads(), seeds, learner)
+        now = session(self.config, self.threads(), seeds, learner, kernels)
         sessions.append(now)
         line = rounds_otherwise(sessions[0], now)
         if line:

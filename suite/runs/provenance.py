@@ -33,8 +33,12 @@ def read_sessions(path: Path) -> list[Session]:
     raise ValueError(f"{path} is damaged")
 
 
-def session(config: RunConfig, threads: int, seeds: Sequence[int], learner: str) -> Session:
-    """Where and with what a session runs; `learner` is how it carries out a gradient step."""
+def session(
+    config: RunConfig, threads: int, seeds: Sequence[int], learner: str, kernels: str = "torch"
+) -> Session:
+    """Where and with what a session runs; `learner` is how it carries out a gradient step, and
+    `kernels` whose code it has for that.
+    """
     versions = {name: version(name) for name in PACKAGES}
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -46,6 +50,7 @@ def session(config: RunConfig, threads: int, seeds: Sequence[int], learner: str)
             "precision": config.precision,
             "threads": threads,
             "learner": learner,
+            "kernels": kernels,
             "seeds together": len(seeds),
         },
         "python": platform.python_version(),

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, grad, vjp, vmap
 
-from algorithms.d2r import D2RSettings
+from algorithms.algorithm import Problem
+from algorithms.d2r import D2R, D2RSettings
 from algorithms.modules import native, stack
-from algorithms.modules.native import kernels, library
+from algorithms.modules.native import library
 from algorithms.modules.routes import NONE, Routes, choose
 from algorithms.modules.routing import RoutedNetwork, as_flat, as_table, largest, trust
 from algorithms.modules.stack import ModuleStack
@@ -322,21 +323,21 @@ def test_without_a_compiler_torch_does_it_with_one_warning(
         torch.rand(T, 1, 4, 4),
     )
     expected = ours(x, table)
-    assert kernels() == "c"
+    large = D2R(D2RSettings(modules=8, actor_width=16, critic_width=16), Problem(("a", "b")))
+    assert large.kernels == "C"
     library.cache_clear()
     capsys.readouterr()
     monkeypatch.setattr("shutil.which", lambda name: compiler)
     for _ in range(2):
         torch.testing.assert_close(ours(x, table), expected)
         assert not ours.takes_routes(x, 2)
-        assert kernels() == "plain"
+        assert large.kernels == "torch"
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("warning: modules run without compiled C")
     assert ("install gcc" if compiler is None else "/bin/false: no reason given") in line
 
 
 def test_on_other_devices_stacks_are_plain() -> None:
-    assert kernels("cuda") == "plain"
     assert not native.has_operators("cuda", torch.float32)
     assert not native.has_operators("cpu", torch.bfloat16)
 
@@ -357,7 +358,11 @@ def test_a_compilation_that_is_killed_leaves_nothing_behind(
         "TMPDIR": str(tmp_path / "temporary"),
     }
     run = subprocess.Popen(
-        [sys.executable, "-c", "from algorithms.modules.native import kernels; kernels()"],
+        [
+            sys.executable,
+            "-c",
+            "import torch; from algorithms.modules.native import library; library(torch.float32)",
+        ],
         env=environment,
         cwd=ROOT,
         start_new_session=True,

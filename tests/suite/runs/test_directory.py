@@ -439,22 +439,24 @@ def test_a_run_that_resumes_with_another_compiler_says_so(
 
 
 @pytest.mark.parametrize(
-    ("learner", "seeds", "expected"),
+    ("learner", "seeds", "kernels", "expected"),
     [
-        ("compiled", [0], "began with learner eager, now compiled"),
-        ("eager", [0, 1], "began with seeds together 1, now 2"),
-        ("eager", [0], ""),
+        ("compiled", [0], "torch", "began with learner eager, now compiled"),
+        ("eager", [0], "C", "began with kernels torch, now C"),
+        ("eager", [0, 1], "torch", "began with seeds together 1, now 2"),
+        ("eager", [0], "torch", ""),
     ],
 )
 def test_a_run_that_would_round_otherwise_says_so_before_it_goes_on(
     learner: str,
     seeds: list[int],
+    kernels: str,
     expected: str,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     started(tmp_path / "run")
-    opened(tmp_path / "run").begin_session(seeds, learner)
+    opened(tmp_path / "run").begin_session(seeds, learner, kernels)
     shown = capsys.readouterr().err
     assert expected in shown and shown.count("\n") == bool(expected)
 
