@@ -342,6 +342,9 @@ def test_on_other_devices_stacks_are_plain() -> None:
     assert not native.has_operators("cpu", torch.bfloat16)
 
 
+SCRIPT = "import torch; from algorithms.modules.native import library; library(torch.float32)"
+
+
 def test_a_compilation_that_is_killed_leaves_nothing_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -361,7 +364,7 @@ def test_a_compilation_that_is_killed_leaves_nothing_behind(
         [
             sys.executable,
             "-c",
-            "import torch; from algorithms.modules.native import library; library(torch.float32)",
+            SCRIPT,
         ],
         env=environment,
         cwd=ROOT,

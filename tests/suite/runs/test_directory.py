@@ -92,7 +92,7 @@ def test_the_same_run_opens_its_directory_again_and_nothing_is_lost(tmp_path: Pa
         ({"task": TaskConfig("reach", horizon=20)}, ["tasks 'reach-v3,push-v3', not 'reach-v3'"]),
         ({"task": TaskConfig("reach,push", horizon=30)}, ["horizon 20, not 30"]),
         ({"algorithm": "d2r"}, ["algorithm 'mtsac', not 'd2r'"]),
-        ({"seed": 5, "device": "cuda"}, ["seed 0, not 5", "2 other differences"]),
+        ({"seed": 5, "device": "cuda"}, ["seed 0, not 5", "3 other differences"]),
     ],
 )
 def test_a_directory_of_another_configuration_is_refused_naming_the_field(
