@@ -123,7 +123,11 @@ def lived(algorithm: Algorithm, steps: range, isolated: bool = True) -> list[Any
 
 
 def one_step(algorithm: Algorithm, step: int) -> list[Any]:
-    """A round of a run: due updates, exploring, a gradient step, the end of the episodes."""
+    """A round of a run: due updates, exploring, a gradient step, the end of the episodes; random
+    ones have ended before the first.
+    """
+    if step == 0:
+        algorithm.end_random_episodes(outcomes(step))
     batch = transitions(algorithm, step)
     due, algorithm.due_updates = min(algorithm.due_updates, 3), 0
     for _ in range(due):

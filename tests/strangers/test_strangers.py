@@ -78,7 +78,6 @@ def test_they_are_swept_at_one_size_and_plotted(tmp_path: Path) -> None:
     runs = str(tmp_path / "runs")
     sweep = ["sweep", "--alg", ",".join(LINES), "--match", "60k", "--seed", "0,1"]
     sweep += ["--preset", "smoke", "--tasks", "reach,push", "--batched", "--track", "none"]
-    sweep += ["--evaluations", "1"]
     sweep += ["--results", runs]
     done = python("-m", "suite", *sweep)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -6,6 +6,7 @@ import pickle
 
 import numpy as np
 import pytest
+from metaworld import env_dict
 
 from suite.envs.tasks import PRESET_GOALS, Goal, Goals, all_tasks, task_names, task_sets
 from suite.messages import UserError
@@ -19,6 +20,12 @@ MT10 = (
 
 def test_mt10_is_meta_worlds_in_its_order() -> None:
     assert task_names("MT10") == tuple(f"{name}-v3" for name in MT10)
+
+
+def test_names_are_those_that_meta_world_has_when_it_is_imported() -> None:
+    assert all_tasks() == tuple(env_dict.ALL_V3_ENVIRONMENTS)
+    expected = {"MT10": env_dict.MT10_V3, "MT25": env_dict.MT25_V3, "MT50": env_dict.MT50_V3}
+    assert task_sets() == {name: tuple(tasks) for name, tasks in expected.items()}
 
 
 @pytest.mark.parametrize(("name", "count"), [("MT10", 10), ("MT25", 25), ("MT50", 50)])
