@@ -91,11 +91,12 @@ class Growth:
         """Moves on by a generation, after which the task has `grown` or not."""
         success = float(np.mean(self.successes))
         self.successes = []
-        if grown:
-            self.before, self.best, self.generations = success, float("nan"), 0
-        elif not np.isnan(self.before):
+        if not np.isnan(self.before):
             self.best = float(np.fmax(self.best, success))
             self.generations += 1
+        # Growth on growth that is not won back yet is one fall.
+        if grown and (np.isnan(self.before) or self.best >= self.before):
+            self.before, self.best, self.generations = success, float("nan"), 0
 
     @property
     def cost(self) -> float:

@@ -48,6 +48,11 @@ class GradientSettings:
     about 1 away [choice]."""
 
 
+def learning(settings: GradientSettings) -> bool:
+    """Whether mixing weights learn: at a rate of 0 there is nothing that does."""
+    return settings.genotype_gradient != "none" and settings.genotype_learning_rate > 0
+
+
 class LearnedMixing(nn.Module):
     """Shifts of the logarithms of all individuals' mixing weights, 0 at birth."""
 

@@ -29,6 +29,7 @@ from algorithms.genotype_gradient import (
     GradientSettings,
     LearnedMixing,
     encode,
+    learning,
     log_weights,
     segments_of_rows,
 )
@@ -115,7 +116,7 @@ class MEGA(GenotypeCritics):
 
     def build_networks(self) -> dict[str, Network]:
         s, networks = self.settings, super().build_networks()
-        if s.genotype_gradient != "none":
+        if learning(s):
             networks["mixing"] = Network(
                 lambda: LearnedMixing(self.tasks, s.population, s.modules), self.problem.device
             )
@@ -123,7 +124,7 @@ class MEGA(GenotypeCritics):
 
     def build_optimisers(self) -> dict[str, Adam]:
         s, optimisers = self.settings, super().build_optimisers()
-        if s.genotype_gradient != "none":
+        if learning(s):
             optimisers["mixing"] = Adam(s.genotype_learning_rate, s.adam_epsilon)
         return optimisers
 

@@ -1,6 +1,6 @@
 /* The passes of a module stack, a few rows at a time.
 
-   The recursion is that of stack.py; operators.py calls this. Rows do not depend on each other, so a
+   The recursion is that of stack.py; stack_operator.py calls this. Rows do not depend on each other, so a
    chunk of them goes through all modules while what it reads is still in the cache. REAL is float or
    double. */
 

@@ -218,7 +218,7 @@ def described(
 def chunk_rows(rows: int, row_bytes: int, threads: int) -> int:
     """Rows of a chunk: as many as the cache holds, and as many chunks for one thread as for all."""
     most = max(FEWEST_ROWS, CHUNK_BYTES // row_bytes)
-    share = math.ceil(rows / threads)
+    share = max(1, math.ceil(rows / threads))
     # Of so many rows, so that all threads find their memory aligned alike: products depend on it.
     even = math.ceil(share / math.ceil(share / most))
     return math.ceil(even / FEWEST_ROWS) * FEWEST_ROWS

@@ -104,6 +104,17 @@ def record(
     return graph, results
 
 
+def positions(generators: Sequence[torch.Generator]) -> list[Tensor]:
+    """How far each generator is."""
+    return [generator.get_state() for generator in generators]
+
+
+def put_back(generators: Sequence[torch.Generator], states: Sequence[Tensor]) -> None:
+    """Sets the generators to such positions."""
+    for generator, state in zip(generators, states, strict=True):
+        generator.set_state(state)
+
+
 def renew(generators: Sequence[torch.Generator]) -> None:
     """Frees generators of a recording that failed, which some versions of torch take as going on.
 

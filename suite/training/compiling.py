@@ -14,6 +14,7 @@ from algorithms.algorithm import Algorithm, Batch
 from suite.config import RunConfig
 from suite.messages import UserError
 from suite.training.evaluate import EVALUATION_ENVS
+from suite.training.replay import NEXT, OBSERVATION, WIDTH, unpack
 from suite.training.train import SeedRun, Trainer
 
 Mode = Literal["compiled", "eager"]
@@ -101,13 +102,16 @@ def compile_and_compare(run: SeedRun, first: Algorithm) -> str | None:
     before = copy.deepcopy(algorithm.state_dict())
     batch = batch_like(run)
     few, many = config.task.envs_per_task, EVALUATION_ENVS
-    observations = run.probe.observations
+    # As they come in training: views of packed rows.
+    packed = batch.observations.new_zeros(len(config.tasks), few, WIDTH)
+    packed[..., NEXT] = run.probe.observations[:, :few]
+    shown = run.probe.observations[:, :many].contiguous()
 
     def results() -> dict[str, Any]:
         algorithm.load_state_dict(copy.deepcopy(before))
         found: dict[str, Any] = {
-            "explore": algorithm.act(observations[:, :few].contiguous(), explore=True).actions,
-            "evaluate": algorithm.act(observations[:, :many].contiguous(), explore=False).actions,
+            "explore": algorithm.act(packed[..., NEXT], explore=True).actions,
+            "evaluate": algorithm.act(shown, explore=False).actions,
             **algorithm.update(batch),
         }
         found = {name: value.clone() for name, value in found.items()}
@@ -140,15 +144,15 @@ def apart(mine: Tensor, plain_result: Tensor) -> float:
 
 
 def batch_like(run: SeedRun) -> Batch:
-    """Transitions of the probe in the shape of a training batch."""
+    """Transitions of the probe in the shape and the layout of a training batch."""
     samples, probe = run.config.training.batch_per_task, run.probe
     index = torch.arange(samples, device=probe.rewards.device) % probe.rewards.shape[1]
-    observations, actions, rewards, following, timeouts = (
-        part[:, index].contiguous() for part in probe[:5]
-    )
-    extras = run.algorithm.act(observations, explore=True).extras
+    rows = probe.rewards.new_zeros(len(probe.rewards), samples, WIDTH)
+    for place, part in zip(unpack(rows, {})[:5], probe[:5], strict=True):
+        place.copy_(part[:, index])
+    extras = run.algorithm.act(rows[..., OBSERVATION], explore=True).extras
     own = {name: extras[name].clone() for name in run.algorithm.extras}
-    return Batch(observations, actions, rewards, following, timeouts, own)
+    return unpack(rows, own)
 
 
 def first_line(error: Exception) -> str:

@@ -1,6 +1,7 @@
 """Evaluation: own envs, deterministic policy, each goal exactly once, success at any step.
 
-Nothing here touches the training envs or a generator of the algorithm. An episode is a success if
+Nothing here touches the training envs or what training draws from; a method that is evaluated by
+sampling (`Algorithm.evaluated_by`) has a generator for that alone. An episode is a success if
 any of its steps is, which is what `metaworld.evaluation` counts too: it stops at the first success,
 while this runs on, so that returns are those of whole episodes.
 """
@@ -8,6 +9,7 @@ while this runs on, so that returns are those of whole episodes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +20,7 @@ from algorithms.algorithm import Algorithm
 from suite.envs import ACTION_SIZE, OBSERVATION_SIZE
 from suite.envs.tasks import Goal
 from suite.envs.vector import VectorEnv
-from suite.training.capture import Captured, Results
+from suite.training.capture import Captured, Results, positions, put_back
 from suite.training.learner import able
 from suite.training.metrics import TrainingDiverged
 
@@ -27,7 +29,7 @@ EVALUATION_ENVS = 5
 
 
 class Policy:
-    """The deterministic policy of an algorithm, in N envs per task; on a GPU one CUDA graph."""
+    """What an algorithm is evaluated by, in N envs per task; on a GPU one CUDA graph."""
 
     def __init__(
         self,
@@ -44,9 +46,14 @@ class Policy:
         self.actions = torch.zeros(*shape, ACTION_SIZE, pin_memory=on_gpu)
         """What was decided, on the host."""
         self.stream = torch.cuda.current_stream(device) if on_gpu else None
-        captures = on_gpu and able(algorithm, "capturable")
+        drawn = [own for name, own in algorithm.generators.items() if name == "evaluation"]
         self.deciding = Captured(
-            "acting in evaluations", self.decide, [], lambda: None, lambda _: None, captures
+            "acting in evaluations",
+            self.decide,
+            drawn,
+            partial(positions, drawn),
+            partial(put_back, drawn),
+            on_gpu and able(algorithm, "capturable"),
         )
 
     def act(self) -> None:
@@ -119,11 +126,15 @@ def evaluate(
 
 
 def decide(policies: Sequence[Policy], observed: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Each policy's actions, together [E, 4], on what its envs show, [S, T, N, 39]."""
+    """Each policy's actions, together [E, 4], on what its envs show, [S, T, N, 39].
+
+    Of all envs, also where a part of them is sent: rows are so few that the other part's cost
+    little, and of one shape they round alike.
+    """
     for policy, own in zip(policies, observed, strict=True):
         policy.observations.numpy()[:] = own
         policy.act()
     actions = np.stack([policy.decided() for policy in policies])
     if not np.isfinite(actions).all():
-        raise TrainingDiverged("the deterministic policy's action is nan or infinite")
+        raise TrainingDiverged("the evaluated policy's action is nan or infinite")
     return actions.reshape(-1, ACTION_SIZE)

@@ -16,11 +16,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from algorithms.algorithm import Algorithm
 from suite.envs import ACTION_SIZE
-from suite.training.capture import Captured, Results
+from suite.training.capture import Captured, Results, positions, put_back
 from suite.training.replay import ACTION, NEXT, OBSERVATION, REWARD, TIMEOUT, WIDTH, Replay
 
 HISTORY = 1024
@@ -61,7 +60,8 @@ class Learner:
         self.captures = on_gpu and able(algorithm, "capturable")
         changed = partial(replay.window, envs_per_task), replay.restore_window
         learned = self.snapshot, self.restore
-        drawn, on = (self.drawn, self.draw_again), self.captures
+        drawn = partial(positions, self.generators), partial(put_back, self.generators)
+        on = self.captures
         self.acting = Captured("acting", self.decide, self.generators, *drawn, on)
         self.storing = Captured("remembering", self.store, [], *changed, on)
         self.learning = Captured("the gradient step", self.update, self.generators, *learned, on)
@@ -70,6 +70,7 @@ class Learner:
 
     def see(self, observations: NDArray[np.float32]) -> None:
         """The first observations of an episode, [T, N, 39]."""
+        self.wait()
         with self.alone():
             self.block[..., NEXT] = torch.from_numpy(observations)
             self.rows.copy_(self.block, non_blocking=True)
@@ -81,8 +82,7 @@ class Learner:
 
     def decided(self) -> NDArray[np.float32]:
         """The actions [T, N, 4] that `act` decided, as a view; waits for them."""
-        if self.stream is not None:
-            self.stream.synchronize()
+        self.wait()
         return self.actions.numpy()
 
     def remember(
@@ -93,6 +93,7 @@ class Learner:
         timeout: bool,
     ) -> None:
         """Adds what came of actions [T, N, 4] to the replay: [T, N] and [T, N, 39], seen next."""
+        self.wait()  # what was remembered before may be on its way out of the block
         row = self.block.numpy()
         row[..., OBSERVATION] = row[..., NEXT]
         row[..., ACTION] = actions
@@ -151,24 +152,16 @@ class Learner:
         self.index += 1
         return metrics
 
-    def drawn(self) -> list[Tensor]:
-        """How far each generator is."""
-        return [generator.get_state() for generator in self.generators]
-
-    def draw_again(self, states: list[Tensor]) -> None:
-        """Puts the generators back."""
-        for generator, state in zip(self.generators, states, strict=True):
-            generator.set_state(state)
-
     def snapshot(self) -> Any:
         """A copy of all that a gradient step changes."""
-        return copy.deepcopy(self.algorithm.state_dict()), self.drawn(), self.index.clone()
+        drawn = positions(self.generators)
+        return copy.deepcopy(self.algorithm.state_dict()), drawn, self.index.clone()
 
     def restore(self, state: Any) -> None:
         """Puts a snapshot back."""
         algorithm, drawn, index = state
         self.algorithm.load_state_dict(algorithm)
-        self.draw_again(drawn)
+        put_back(self.generators, drawn)
         self.index.copy_(index)
 
     # Between the host and the device -------------------------------------------------------------
@@ -178,8 +171,14 @@ class Learner:
         self.join()
         if self.kept:
             self.fetched.append(self.history[: self.kept].to("cpu", copy=True).numpy())
-            self.index.zero_()
+            with self.alone():
+                self.index.zero_()
             self.kept = 0
+
+    def wait(self) -> None:
+        """Waits until the learner's own stream has done all that was asked of it."""
+        if self.stream is not None:
+            self.stream.synchronize()
 
     def join(self) -> None:
         """Waits until the device has done all that was asked of it.

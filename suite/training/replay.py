@@ -150,6 +150,8 @@ class Replay:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Inverse of `state_dict`."""
         self.written = state["written"]
+        self.next.fill_(self.written % self.capacity)
+        self.held.fill_(self.size)
         self.generator.set_state(state["generator"])
 
 

@@ -79,12 +79,12 @@ def test_growth_to_the_largest_stage_everywhere_is_a_warning() -> None:
     assert start["warning/largest_stage"] == [0.0, 0.0], "nothing has grown"
 
 
-def after(successes: list[float], grown_after: int) -> Growth:
+def after(successes: list[float], *grown_after: int) -> Growth:
     """A task's growth after so many generations, each with this success."""
     growth = Growth()
     for index, success in enumerate(successes, 1):
         growth.successes = [success, success]
-        growth.end_generation(grown=index == grown_after)
+        growth.end_generation(grown=index in grown_after)
     return growth
 
 
@@ -94,6 +94,12 @@ def test_growth_costs_what_no_generation_since_has_won_back() -> None:
     assert math.isnan(after([0.5, 0.8], 2).cost)
     assert math.isnan(after([0.5, 0.0, 0.0], 2).cost), "there was nothing to lose"
     assert math.isnan(after([0.5, 0.8, 0.2], 9).cost), "nothing has grown"
+
+
+def test_growth_on_growth_that_is_not_won_back_is_one_fall() -> None:
+    fallen = after([0.15] * 5 + [0.0] * 10, 5, 10, 15)
+    assert fallen.cost == 1 and fallen.generations == 10
+    assert after([0.2, 0.1, 0.4, 0.3], 1, 3).cost == pytest.approx(0.25), "won back, and then more"
 
 
 def test_a_task_that_does_not_recover_in_time_is_a_warning() -> None:

@@ -1,0 +1,53 @@
+"""What is compared before training is what trains."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from suite.presets import preset
+from suite.runs.directory import RunDirectory
+from suite.runs.progress import Progress
+from suite.training.build import build
+from suite.training.compiling import compile_learners
+
+
+@pytest.mark.parametrize("name", ["mtsac", "d2r"])
+def test_nothing_is_compiled_once_training_has_begun(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not for other shapes or strides either: such a program would not have been compared."""
+    made: list[Any] = []
+
+    def backend(graph: Any, _: Any) -> Any:
+        made.append(graph)
+        return graph.forward
+
+    compiled = functools.partial(torch.compile, backend=backend)
+    monkeypatch.setattr(torch, "compile", compiled)
+    config = preset("smoke", name, "reach,push")
+    config = replace(
+        config,
+        task=replace(config.task, horizon=6),
+        training=replace(config.training, random_steps=6),
+        evaluation=replace(config.evaluation, eval_episodes=1, final_episodes=1),
+        execution=replace(config.execution, results=str(tmp_path), workers=1),
+    )
+    trainer = build([config], [RunDirectory(config)], Progress("", 10**9))
+    try:
+        assert compile_learners(trainer, "compiled") == "compiled"
+        compared = len(made)
+        assert compared >= 3, "exploring, evaluating and the gradient step"
+        for _ in range(3):
+            trainer.train_round()
+        trainer.evaluate()
+        assert trainer.runs[0].updates > 6
+        assert len(made) == compared
+    finally:
+        trainer.envs.close()
+        trainer.evaluation_envs.close()
