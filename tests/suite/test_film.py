@@ -23,7 +23,7 @@ from suite.envs.tasks import Goals
 from suite.envs.vector import VectorEnv
 from suite.messages import UserError
 from suite.runs.rebuild import stored_config, trained
-from suite.training.evaluate import evaluate
+from suite.training.evaluate import Policy, evaluate
 
 SmokeRun = Callable[[str], Run]
 
@@ -39,7 +39,8 @@ def test_a_film_shows_the_episode_that_evaluation_counts(run: Path) -> None:
     goals = Goals(config.task.tasks, config.task.goals, config.seed, config.goal_seed, "fast")
     first = goals.evaluation(1)
     with VectorEnv(config.tasks, 1, config.task.reward_version, "fast", 1) as envs:
-        (counted,) = evaluate([algorithm], envs, [first], config.task.horizon, torch.device("cpu"))
+        policy = Policy(algorithm, len(config.tasks), torch.device("cpu"), 1)
+        (counted,) = evaluate([policy], envs, [first], config.task.horizon)
     for index in range(len(config.tasks)):
         shown = film.played(config, algorithm, index, first[index][0])
         *_, last = shown

@@ -68,6 +68,7 @@ class GoalsInTurn(gym.Wrapper):  # type: ignore[type-arg]
 
 
 def policy(agent: Any, tasks: int, envs_per_task: int) -> Policy:
+    agent.generators = {}
     return Policy(agent, tasks, torch.device("cpu"), envs_per_task)
 
 
