@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+import torch
 from gpu_parts import PARTS
 
 MOST_COMPILING = 2
@@ -94,6 +95,9 @@ def main() -> int:
     parser.add_argument("--compiling", type=float, default=110, help="at most, of these seconds")
     parser.add_argument("--rehearse", action="store_true")
     given = parser.parse_args()
+    if not given.rehearse and not torch.cuda.is_available():
+        print("error: torch finds no GPU here; --rehearse runs the same lines on the CPU")
+        return 2
     out = given.out or Path(tempfile.mkdtemp(prefix="perf-gpu-"))
     out.mkdir(parents=True, exist_ok=True)
     chosen = tuple(given.parts.split(",")) if given.parts else ("",)
