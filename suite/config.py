@@ -122,9 +122,9 @@ class ExecutionConfig:
     """Further seeds, each a run of its own: how many, counted from the seed, or a list such as
     0,5,7."""
     batched: bool = False
-    """Train all seeds at once in this process, with batched networks, instead of one after the
-    other: faster where one seed leaves the device idle. Results equal those of single runs up to
-    rounding."""
+    """Train all seeds at once in this process, side by side on shared environment processes,
+    instead of one after the other: faster where one seed leaves the device idle. Results equal
+    those of single runs, on a CPU to the bit."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 It takes a second or so, and the code is for the very processor, so nothing of it is kept for the
 next process. Where it cannot be compiled one warning says so, and torch's operations go on.
 
-Operators that call it (`torch.library`) know nothing of gradients. The `torch.autograd.Function`s
+Operators that call it know nothing of gradients. The `torch.autograd.Function`s
 beside them say how they are differentiated and mapped, eagerly and in `torch.func`, where gradients
 registered with an operator are refused. torch.compile takes their calls as they are
 (`allow_in_graph`) and traces the operators within.
