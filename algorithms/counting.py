@@ -5,21 +5,32 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from algorithms.algorithm import Algorithm, Problem
 
+UNMOVED = {Tensor.to, Tensor.cpu, Tensor.cuda}
+UNDRAWN = {
+    *(Tensor.normal_, Tensor.uniform_, nn.init.normal_, nn.init.uniform_),
+    *(nn.init.kaiming_uniform_, nn.init.trunc_normal_),
+}
+
 
 class StayOnMeta(TorchFunctionMode):
-    """Leaves a tensor without data where it is when it is sent to another device."""
+    """Leaves a tensor without data where it is when it is sent to another device, and does not fill
+    it, for which torch would first import its compiler.
+    """
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if func in (Tensor.to, Tensor.cpu, Tensor.cuda) and args[0].is_meta:
-            return args[0]
-        return func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        if func in UNMOVED | UNDRAWN:
+            tensor: Tensor = args[0] if args else kwargs["tensor"]
+            if tensor.is_meta:
+                return tensor
+        return func(*args, **kwargs)
 
 
 def without_memory(kind: type[Algorithm], settings: Any, problem: Problem) -> Algorithm:

@@ -83,9 +83,7 @@ def segments_of_rows(stages: list[int], depth: int) -> Tensor:
 
     Rows that a genotype leaves empty name the segment that would be theirs.
     """
-    rows = torch.arange(depth).repeat(len(stages), 1)
-    rows[:, -1] = torch.tensor(stages) - 1
-    return rows
+    return torch.tensor([[*range(depth - 1), stage - 1] for stage in stages])
 
 
 # Back to genes ----------------------------------------------------------------------------------

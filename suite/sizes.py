@@ -1,7 +1,7 @@
 """Widths at which an algorithm has a given number of parameters: comparisons at equal size.
 
 Networks are counted as they are built, on torch's meta device, where tensors have shapes and no
-memory. A width is found by bisection, so counts must grow with it.
+memory. A width is searched for, so counts must grow with it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ TOLERANCE = 0.01
 """Largest relative difference at which two sizes count as equal."""
 WIDEST = 2**16
 """Widths beyond this are not searched."""
+FIRST_GUESS = 256
+"""The width at which the search begins."""
 
 Settings = Any
 """An algorithm's frozen dataclass of fields."""
@@ -135,14 +137,29 @@ def nearest_widths(config: RunConfig, net: str, aim: int) -> tuple[dict[str, int
 def nearest(count_at: Callable[[int], int], wanted: int) -> int:
     """The width, 1 to `WIDEST`, whose count is nearest; the smaller one of two.
 
-    `count_at` must not fall with the width.
+    `count_at` must not fall with the width. Counts are nearly quadratic in it, so that a line
+    through the roots of the last two finds it in a few steps; what is not takes halves.
     """
-    high = 1
-    while high < WIDEST and count_at(high) < wanted:
-        high *= 2
-    low = high // 2
-    # count_at(low) < wanted <= count_at(high), but at the ends of the range.
+    low, high = 0, WIDEST + 1
+    known: list[tuple[int, float]] = []
+    width = FIRST_GUESS
     while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if count_at(middle) < wanted else (low, middle)
-    return min((w for w in (low, high) if w), key=lambda w: (abs(count_at(w) - wanted), w))
+        count = count_at(width)
+        low, high = (width, high) if count < wanted else (low, width)
+        known.append((width, count**0.5))
+        if len(known) > 10:
+            width = (low + high) // 2 if high <= WIDEST else 2 * low
+        else:
+            width = crossing(known, wanted**0.5)
+        width = min(max(width, low + 1), high - 1)
+    return min(
+        (w for w in (low, high) if 1 <= w <= WIDEST), key=lambda w: (abs(count_at(w) - wanted), w)
+    )
+
+
+def crossing(known: list[tuple[int, float]], aim: float) -> int:
+    """Where the line through the last two of some points, or through 0 and the only one, has this
+    height.
+    """
+    (x0, y0), (x1, y1) = [(0, 0.0), *known][-2:]
+    return round(x1 + (aim - y1) * (x1 - x0) / (y1 - y0)) if y1 != y0 else x1

@@ -71,9 +71,8 @@ class Router(Struct):
     )
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def has_operators(device: str, dtype: torch.dtype) -> bool:
-    """Whether there is compiled code for such tensors; code that torch.compile makes asks once."""
+    """Whether there is compiled code for such tensors."""
     return device == "cpu" and library(dtype) is not None
 
 

@@ -69,7 +69,6 @@ class Choice(torch.autograd.Function):
         return folded(Choice.apply)(info, in_dims, *args)
 
 
-@torch.compiler.allow_in_graph  # type: ignore[untyped-decorator]
 def apply(*args: Any) -> Any:
     """Operator and gradient, members first; see `choose`."""
     return Choice.apply(*args)  # type: ignore[no-untyped-call]

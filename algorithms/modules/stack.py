@@ -17,7 +17,9 @@ from torch.overrides import has_torch_function_unary
 
 from algorithms.modules.native import has_operators
 from algorithms.modules.routes import Routes
+from algorithms.modules.routes import apply as apply_routes
 from algorithms.modules.stack_operator import MOST_MODULES, module_stack
+from algorithms.modules.stack_operator import apply as apply_stack
 from algorithms.parts.layers import Init, linear
 
 FEWEST_MODULES = 8
@@ -28,6 +30,15 @@ def by_operator(modules: int, device: str, dtype: torch.dtype) -> bool:
     """Whether stacks of so many modules are run by the operator."""
     fits = FEWEST_MODULES <= modules <= MOST_MODULES
     return fits and has_operators(device, dtype)
+
+
+def tell_compiler() -> None:
+    """Says which functions torch.compile need not look into; call it before compiling a stack.
+
+    It imports the compiler, which takes as long as torch itself.
+    """
+    torch.compiler.assume_constant_result(has_operators)  # type: ignore[no-untyped-call]
+    torch.compiler.allow_in_graph([apply_routes, apply_stack])  # type: ignore[no-untyped-call]
 
 
 class ModuleStack(nn.Module):

@@ -74,7 +74,6 @@ class Mixed(torch.autograd.Function):
         return folded(Mixed.apply)(info, in_dims, *args)
 
 
-@torch.compiler.allow_in_graph  # type: ignore[untyped-decorator]
 def apply(*args: Any) -> Tensor:
     """Operator and gradient, members first; see `module_stack`."""
     result: Tensor = Mixed.apply(*args)[0]  # type: ignore[no-untyped-call]

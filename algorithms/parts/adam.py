@@ -29,9 +29,10 @@ class Adam:
 
     def start(self, state: State, name: str) -> None:
         """Adds moments and step count of the vector `state[name]`, all zero."""
-        state[f"{name}.first_moment"] = torch.zeros_like(state[name])
-        state[f"{name}.second_moment"] = torch.zeros_like(state[name])
-        state[f"{name}.steps"] = torch.zeros((), device=state[name].device)
+        shape, device = state[name].shape, state[name].device
+        for moment in ("first_moment", "second_moment"):
+            state[f"{name}.{moment}"] = torch.zeros(shape, device=device)
+        state[f"{name}.steps"] = torch.zeros((), device=device)
 
     def step(self, state: State, name: str, gradient: Tensor) -> None:
         """One step of `state[name]` against the gradient, in place."""

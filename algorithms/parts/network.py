@@ -60,12 +60,13 @@ class Network:
 
     def fresh(self) -> Tensor:
         """New weights [C, P], or [P], drawn from torch's global generator: see `drawing`."""
-        vectors = []
-        for _ in range(self.copies or 1):
+        # Written piece by piece: joining would import torch's compiler where sizes are counted.
+        whole = torch.zeros(self.copies or 1, self.size)
+        for vector in whole:
             values = dict(self.build().named_parameters())
-            vectors.append(self.flat({e.name: values[e.name].detach() for e in self.layout}))
-        whole = torch.stack(vectors) if self.copies else vectors[0]
-        return whole.to(self.device)
+            for e in self.layout:
+                vector[e.start : e.start + prod(e.shape)] = values[e.name].detach().flatten()
+        return (whole if self.copies else whole[0]).to(self.device)
 
     def views(self, vector: Tensor) -> dict[str, Tensor]:
         """The parameters in a vector [..., P], as views [..., *shape]."""

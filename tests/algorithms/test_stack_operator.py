@@ -273,6 +273,7 @@ def test_transforms_and_compiled_code_do_what_plain_code_does(
     """Mapped over copies, differentiated, and mapped over tasks before or after that."""
     network, weights, x = critics()
     eager = gradients(network, weights, x)
+    stack.tell_compiler()
     whole = torch.compile(gradients, fullgraph=True, dynamic=False)
     compiled = whole(network, weights, x) if shutil.which("g++") else eager
     monkeypatch.setattr(stack, "FEWEST_MODULES", 99)

@@ -15,9 +15,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from suite.cli import main
-from suite.runs import checkpoint, directory, files, finished, manifest, provenance
-
+# The envs' processes import this file, too, so what it needs is imported where it is needed.
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -29,6 +27,8 @@ WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 def die_in_a_write(deadly: int, where: str) -> None:
     """Dies at the n-th call of `write_atomically`."""
+    from suite.runs import checkpoint, directory, files, finished, manifest
+
     write, calls = files.write_atomically, 0
 
     def counted(path: Path, data: bytes, durable: bool = True) -> str:
@@ -62,6 +62,8 @@ def die_learning(deadly: int) -> None:
 
 def die_before_an_event(deadly: int, results: str) -> None:
     """Dies before the n-th change of anything below the results folder."""
+    from suite.runs import provenance
+
     calls = 0
     # Rows carry the commit, which may change while a storm goes on.
     provenance.commit = lambda: ""
@@ -80,6 +82,8 @@ def die_before_an_event(deadly: int, results: str) -> None:
 
 
 if __name__ == "__main__":
+    from suite.cli import main
+
     number, moment, *arguments = sys.argv[1:]
     if moment == "event":
         die_before_an_event(int(number), arguments[arguments.index("--results") + 1])

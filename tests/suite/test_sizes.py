@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import textwrap
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +22,8 @@ from suite.options import parse
 from suite.presets import preset
 from suite.sizes import WIDEST, count, matched, nearest, target, without_memory
 from suite.targets import number
+
+HERE = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -238,3 +242,18 @@ def test_a_users_own_algorithm_is_matched_by_the_same_field_names() -> None:
 def test_an_algorithm_that_cannot_be_matched_says_why(name: str, expected: str) -> None:
     with pytest.raises(UserError, match=expected):
         parse(["--alg", name, "--match", "1M"])
+
+
+def test_counting_does_not_import_torchs_compiler() -> None:
+    """Which takes as long as all the rest of a dry run."""
+    lines = [
+        "import sys",
+        "from algorithms import ALGORITHMS",
+        "from suite.presets import preset",
+        "from suite.sizes import count",
+        "for name in ALGORITHMS:",
+        "    config = preset('quick', name, 'MT10')",
+        "    count(name, config.settings, config.tasks)",
+        "    assert 'torch._dynamo' not in sys.modules, name",
+    ]
+    subprocess.run([sys.executable, "-c", "\n".join(lines)], cwd=HERE, check=True)
