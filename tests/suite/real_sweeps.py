@@ -20,9 +20,9 @@ STEPS = "1600"
 
 
 def fields(results: Path, **others: str) -> dict[str, str]:
-    small = {"alg": "mtsac", "preset": "smoke", "tasks": "reach,push", "horizon": "10"}
+    small = {"alg": "mtsac", "preset": "smoke", "tasks": "reach,push", "horizon": "20"}
     same = {"steps": STEPS, "threads": "1", "workers": "1", "track": "none"}
-    same["update-every"] = "2"  # what is learned is not of interest
+    same["update-every"] = "10"  # what is learned is not of interest
     return {**small, **same, "results": str(results), **others}
 
 

@@ -34,6 +34,7 @@ def arguments(algorithm: str, results: Path, **others: str) -> list[str]:
         "buffer-per-task": "110",
         "threads": "1",
         "workers": "1",
+        "update-every": "4",
         "track": "none",
         "results": str(results),
         **{name.replace("_", "-"): value for name, value in others.items()},
