@@ -17,12 +17,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import torch
+from smoke_runs import Run, call
 
 from suite.cli import main
 from suite.options import parse
 
 SCRIPT = Path(__file__).parents[1] / "run_and_die.py"
-
+LOADED = 4.0
+"""About the seconds that a process takes to load what it needs."""
 
 # So short a run breeds and grows only with small numbers; MEGA's state is what resumes here, with
 # that of all its extensions.
@@ -73,6 +75,13 @@ def start(
     )
 
 
+def ended(algorithm: str, results: Path, **others: str) -> Run:
+    """What a run leaves that nobody kills; trained in this process, which has torch already."""
+    run = call(arguments(algorithm, results, **others), results)
+    assert run.status == 0, run
+    return run
+
+
 def directory(algorithm: str, results: Path, **others: str) -> Path:
     return results / parse(arguments(algorithm, results, **others)[1:]).name()
 
@@ -101,14 +110,14 @@ def assert_same(a: object, b: object, path: str = "") -> None:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, float]]:
-    """The directory of an algorithm's run that nobody disturbs, made once, and its seconds."""
+    """The directory of an algorithm's run that nobody disturbs, made once, and the seconds that it
+    trained.
+    """
 
     @functools.cache
     def run(algorithm: str) -> tuple[Path, float]:
         results, began = tmp_path_factory.mktemp("undisturbed"), time.monotonic()
-        process = start(algorithm, results)
-        assert process.wait() == 0, process.communicate()
-        return directory(algorithm, results), time.monotonic() - began
+        return ended(algorithm, results).path, time.monotonic() - began
 
     return run
 
@@ -128,13 +137,10 @@ def test_killed_at_any_moment_and_resumed_equals_uninterrupted_to_the_bit(
         assert victim.wait() == -signal.SIGKILL, victim.communicate()
     # At any other time: while it starts, steps, learns, evaluates or finishes.
     victim = start(algorithm, tmp_path / "killed")
-    time.sleep(random.uniform(0.3, 1) * whole)
+    time.sleep(random.uniform(0.3, 1) * (LOADED + whole))
     victim.send_signal(signal.SIGKILL)
     victim.communicate()
-    survivor = start(algorithm, tmp_path / "killed")
-    assert survivor.wait() == 0, survivor.communicate()
-
-    other = directory(algorithm, tmp_path / "killed")
+    other = ended(algorithm, tmp_path / "killed").path
     rows = pq.read_table(other / "rows.parquet")
     if algorithm == "mega":
         stages = pc.filter(rows["value"], pc.equal(rows["metric"].cast("string"), "stage"))
@@ -155,15 +161,12 @@ def test_killed_among_the_updates_after_a_reset_it_makes_them_again(tmp_path: Pa
     for name, die_at in (("whole", 0), ("killed", 130)):
         if die_at:
             victim = start("ars", tmp_path / name, die_at, "learning", **reset)
-            output, errors = victim.communicate()
-            assert victim.returncode == -signal.SIGKILL, (output, errors)
+            assert victim.wait() == -signal.SIGKILL, victim.communicate()
             saved = newest_state(directory("ars", tmp_path / name, **reset))
             assert saved["algorithm"]["due_updates"] == 100, "the checkpoint knows of what was due"
-        run = start("ars", tmp_path / name, **reset)
-        output, errors = run.communicate()
-        assert run.returncode == 0, errors
-        assert (b"resuming at env step 240\n" in output) == bool(die_at)
-        ends.append(directory("ars", tmp_path / name, **reset))
+        run = ended("ars", tmp_path / name, **reset)
+        assert ("resuming at env step 240\n" in run.output) == bool(die_at)
+        ends.append(run.path)
     assert (ends[0] / "rows.parquet").read_bytes() == (ends[1] / "rows.parquet").read_bytes()
     assert_same(newest_state(ends[0]), newest_state(ends[1]))
 

@@ -81,14 +81,15 @@ def test_done_seeds_are_shown_and_the_others_trained(tmp_path: Path) -> None:
     assert before.items() <= row_files(tmp_path).items()
 
 
-def start(results: Path, die_at: int = 0, where: str = "before") -> int:
-    """Two seeds together in a process that may kill itself; returns its exit status."""
+def killed(results: Path, die_at: int, where: str) -> bool:
+    """Whether two seeds together, in a process that kills itself, were killed."""
     command = arguments("mtsac", results, seeds="2", batched="True")
-    return subprocess.run(
+    done = subprocess.run(
         [sys.executable, str(SCRIPT), str(die_at), where, *command],
         env=os.environ | {"PYTHONPATH": "."},
         capture_output=True,
-    ).returncode
+    )
+    return done.returncode == -signal.SIGKILL
 
 
 def row_files(results: Path) -> dict[str, bytes]:
@@ -96,17 +97,17 @@ def row_files(results: Path) -> dict[str, bytes]:
 
 
 def test_killed_and_damaged_and_resumed_equals_uninterrupted_to_the_bit(tmp_path: Path) -> None:
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert start(whole) == 0
+    whole, other = tmp_path / "whole", tmp_path / "other"
+    assert call(arguments("mtsac", whole, seeds="2", batched="True"))[0] == 0
     assert len(row_files(whole)) == 2
     # Between the checkpoints of the two: each round writes eight files, half for each seed.
-    assert start(killed, 30, "during") == -signal.SIGKILL
+    assert killed(other, 30, "during")
     # Of the newest round that both have, one seed's is damaged and the other one's whole.
-    shared = max(path.name for path in killed.glob("*-s1-*/checkpoints/state-*.pt"))
-    (newest,) = killed.glob(f"*-s0-*/checkpoints/{shared}")
+    shared = max(path.name for path in other.glob("*-s1-*/checkpoints/state-*.pt"))
+    (newest,) = other.glob(f"*-s0-*/checkpoints/{shared}")
     newest.write_bytes(newest.read_bytes()[:-7] + b"garbage")
-    assert start(killed) == 0
-    assert row_files(killed) == row_files(whole)
+    assert call(arguments("mtsac", other, seeds="2", batched="True"))[0] == 0
+    assert row_files(other) == row_files(whole)
 
 
 def directory(results: Path, seed: int, rounds: list[int], threads: int = 1) -> RunDirectory:
