@@ -29,11 +29,10 @@ class Adam:
 
     def start(self, state: State, name: str) -> None:
         """Adds moments and step count of the vector `state[name]`, all zero."""
-        weights = state[name]
-        like = {"dtype": weights.dtype, "device": weights.device}
+        shape, dtype, device = state[name].shape, state[name].dtype, state[name].device
         for moment in ("first_moment", "second_moment"):
-            state[f"{name}.{moment}"] = torch.zeros(weights.shape, **like)
-        state[f"{name}.steps"] = torch.zeros((), device=weights.device)
+            state[f"{name}.{moment}"] = torch.zeros(shape, dtype=dtype, device=device)
+        state[f"{name}.steps"] = torch.zeros((), device=device)
 
     def step(self, state: State, name: str, gradient: Tensor) -> None:
         """One step of `state[name]` against the gradient, in place."""
