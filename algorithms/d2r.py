@@ -23,7 +23,7 @@ from algorithms.modules.routing import (
     routes,
     unpack,
 )
-from algorithms.modules.stack import by_operator, modules_in_use, tell_compiler
+from algorithms.modules.stack import by_operator, modules_in_use
 from algorithms.parts.adam import State
 from algorithms.parts.gaussian import tanh_gaussian
 from algorithms.sac import AllWeights, Given, MultiTaskSAC, Phase, Purpose
@@ -61,10 +61,6 @@ class RoutedCritics(MultiTaskSAC):
         """C for large stacks on the CPU, where it can be compiled."""
         modules, device = self.settings.modules, self.problem.device.type
         return "C" if by_operator(modules, device, torch.float32) else "torch"
-
-    def compile(self) -> None:
-        tell_compiler()
-        super().compile()
 
     def build_critic(self) -> nn.Module:
         s, p = self.settings, self.problem

@@ -558,7 +558,13 @@ class MultiTaskSAC(Algorithm):
             part.load_state_dict(state[name])
 
     def compile(self) -> None:
-        """Compiles acting and the gradient step: the same lines, fused."""
+        """Compiles acting and the gradient step: the same lines, fused.
+
+        A part of a network that has something to say first does so in `before_compiling`.
+        """
+        for network in self.networks.values():
+            for part in network.module.modules():
+                getattr(part, "before_compiling", lambda: None)()
         whole: Any = {"fullgraph": True, "dynamic": False}
         self.learn = torch.compile(self.learn, **whole)  # type: ignore[method-assign]
         self.decide = torch.compile(self.decide, **whole)  # type: ignore[method-assign]

@@ -32,15 +32,6 @@ def by_operator(modules: int, device: str, dtype: torch.dtype) -> bool:
     return fits and has_operators(device, dtype)
 
 
-def tell_compiler() -> None:
-    """Says which functions torch.compile need not look into; call it before compiling a stack.
-
-    It imports the compiler, which takes as long as torch itself.
-    """
-    torch.compiler.assume_constant_result(has_operators)  # type: ignore[no-untyped-call]
-    torch.compiler.allow_in_graph([apply_routes, apply_stack])  # type: ignore[no-untyped-call]
-
-
 class ModuleStack(nn.Module):
     """n modules of one width: M₁ = ReLU(Linear(in → H)), M₂ … Mₙ residual."""
 
@@ -48,6 +39,15 @@ class ModuleStack(nn.Module):
         super().__init__()
         self.first = linear(inputs, width, weight, bias)
         self.later = nn.ModuleList(linear(width, width, weight, bias) for _ in range(modules - 1))
+
+    @staticmethod
+    def before_compiling() -> None:
+        """Says which functions torch.compile need not look into.
+
+        It imports the compiler, which takes as long as torch itself.
+        """
+        torch.compiler.assume_constant_result(has_operators)  # type: ignore[no-untyped-call]
+        torch.compiler.allow_in_graph([apply_routes, apply_stack])  # type: ignore[no-untyped-call]
 
     def takes_routes(self, x: Tensor, top_k: int) -> bool:
         """Whether `forward` takes routes of k sources for this input."""

@@ -273,7 +273,7 @@ def test_transforms_and_compiled_code_do_what_plain_code_does(
     """Mapped over copies, differentiated, and mapped over tasks before or after that."""
     network, weights, x = critics()
     eager = gradients(network, weights, x)
-    stack.tell_compiler()
+    ModuleStack.before_compiling()
     # All of the compiler but its C++, which would take a minute.
     whole = torch.compile(gradients, fullgraph=True, dynamic=False, backend="aot_eager")
     compiled = whole(network, weights, x)
