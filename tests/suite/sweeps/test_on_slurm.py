@@ -174,7 +174,8 @@ def test_jobs_save_and_requeue_when_warned_and_go_on_without_the_sweep(
 
 
 def test_a_preempted_job_saves_and_comes_back(slurm: dict[str, str], tmp_path: Path) -> None:
-    given, options = on_slurm(tmp_path)
+    # Slurm takes seconds to preempt.
+    given, options = on_slurm(tmp_path, steps="4800")
     sweep = begin(options, **slurm)
     wait_for(given)
     cores = str(len(os.sched_getaffinity(0)))
