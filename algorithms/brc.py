@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from algorithms.algorithm import Batch, Outcomes, Problem
 from algorithms.fields import Depth, LogStd, NotNegative, Positive, Range, Rate, Share, Width
 from algorithms.parts.adam import Adam, State
-from algorithms.parts.layers import TaskTable, linear, orthogonal, zero
+from algorithms.parts.layers import TaskTable, linear, orthogonal, unit_normal, zero
 from algorithms.parts.network import Network
 from algorithms.sac import AllWeights, Given, MultiTaskSAC, Phase, SACSettings
 
@@ -137,12 +137,7 @@ class BRC(MultiTaskSAC):
 
     def build_embedding(self) -> nn.Module:
         """Rows with a norm of about 1."""
-        size = self.settings.embedding_size
-
-        def init(tensor: Tensor, fan_in: int, fan_out: int) -> None:
-            nn.init.normal_(tensor, std=size**-0.5)
-
-        return TaskTable(self.tasks, size, init)
+        return TaskTable(self.tasks, self.settings.embedding_size, unit_normal)
 
     def build_actor(self) -> nn.Module:
         s, actions = self.settings, self.problem.action_size

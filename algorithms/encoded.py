@@ -30,6 +30,7 @@ from algorithms.parts.layers import (
     stacked,
     standard_normal,
     uniform,
+    unit_normal,
     xavier_uniform,
     zero,
 )
@@ -74,9 +75,9 @@ class EncodedSettings(SACSettings):
     """How the log standard deviation is kept between its bounds: by a tanh [CARE], or clamped
     [RX]."""
     init: Literal["original", "scaling"] = "original"
-    """Initial weights. original: Xavier-uniform with biases of 0 everywhere [CARE]. scaling:
-    He-uniform with biases of 0, outputs U(±0.001) in the actor and U(±0.003) in the critics
-    [RX]."""
+    """Initial weights. original: Xavier-uniform with biases of 0 everywhere, a learned table from
+    N(0, 1) [CARE]. scaling: He-uniform with biases of 0, outputs U(±0.001) in the actor and
+    U(±0.003) in the critics, rows of a learned table of mean square length 1 [RX]."""
 
 
 class Context(nn.Module):
@@ -85,14 +86,20 @@ class Context(nn.Module):
     """
 
     def __init__(
-        self, tasks: int, size: int, init: Init, metadata: int = 0, trunk: tuple[int, ...] = ()
+        self,
+        tasks: int,
+        size: int,
+        init: Init,
+        row: Init,
+        metadata: int = 0,
+        trunk: tuple[int, ...] = (),
     ) -> None:
         super().__init__()
         dense = partial(linear, weight=init, bias=zero)
         if metadata:
             self.projection = stacked(dense, metadata, 2 * size, size)
         else:
-            self.table = TaskTable(tasks, size, standard_normal)
+            self.table = TaskTable(tasks, size, row)
         self.trunk = stacked(dense, size, *trunk) if trunk else nn.Identity()
 
     def forward(self, metadata: Tensor | None = None) -> Tensor:
@@ -207,7 +214,8 @@ class Encoded(MultiTaskSAC):
     def context_of(self, size: int) -> Context:
         """A context from tasks' vectors of this size."""
         metadata = 0 if self.metadata is None else self.metadata.shape[-1]
-        return Context(self.tasks, size, self.weight, metadata, self.trunk_of(size))
+        row = standard_normal if self.settings.init == "original" else unit_normal
+        return Context(self.tasks, size, self.weight, row, metadata, self.trunk_of(size))
 
     def size(self, width: int) -> int:
         """Width of encoder and context in front of layers of this width."""

@@ -39,6 +39,11 @@ def standard_normal(tensor: Tensor, fan_in: int, fan_out: int) -> None:
     nn.init.normal_(tensor)
 
 
+def unit_normal(tensor: Tensor, fan_in: int, fan_out: int) -> None:
+    """N(0, 1 / fan-out), rows of mean square length 1: flax's own initialisation of embeddings."""
+    nn.init.normal_(tensor, std=1 / math.sqrt(fan_out))
+
+
 def xavier_normal(tensor: Tensor, fan_in: int, fan_out: int) -> None:
     """N(0, 2 / (fan-in + fan-out))."""
     nn.init.normal_(tensor, std=math.sqrt(2 / (fan_in + fan_out)))

@@ -13,7 +13,7 @@ from oracle import Get, Numbers, actions_last, by_task, compare, equal, load, pe
 from algorithms.algorithm import Batch, Outcomes, Problem
 from algorithms.care import CARE, CARESettings, MixedEncoder
 from algorithms.encoded import Context, EncodedNetwork, Torso, described, with_context
-from algorithms.parts.layers import he_uniform, zero
+from algorithms.parts.layers import he_uniform, unit_normal, zero
 
 T, B = 3, 6
 RX: dict[str, Any] = {
@@ -47,7 +47,7 @@ def test_equals_the_public_network(case: str) -> None:
     data = load(f"care_{case}")
     settings = CARESettings(**RX, attention_temperature=data["in/temperature"].item())
     net = EncodedNetwork(
-        Context(3, 6, he_uniform, trunk=(6, 6, 6)),
+        Context(3, 6, he_uniform, unit_normal, trunk=(6, 6, 6)),
         MixedEncoder(7, 6, he_uniform, settings),
         Torso(12, 4, 12, 2, he_uniform, (zero, zero)),
     )

@@ -11,7 +11,7 @@ from oracle import Get, Numbers, actions_last, by_task, compare, equal, load, pe
 from algorithms.algorithm import Problem
 from algorithms.encoded import Context, EncodedNetwork, Torso
 from algorithms.film import FiLM, FiLMSettings, ModulatedEncoder, begin_at_identity
-from algorithms.parts.layers import he_uniform, zero
+from algorithms.parts.layers import he_uniform, unit_normal, zero
 
 
 def jax(get: Get, data: Numbers) -> Numbers:
@@ -32,7 +32,7 @@ def jax(get: Get, data: Numbers) -> Numbers:
 def test_equals_the_public_network(case: str) -> None:
     data = load(f"film_{case}")
     net = EncodedNetwork(
-        Context(3, 6, he_uniform),
+        Context(3, 6, he_uniform, unit_normal),
         ModulatedEncoder(7, 6, he_uniform, FiLMSettings()),
         Torso(12, 4, 12, 2, he_uniform, (zero, zero)),
     )
@@ -105,3 +105,13 @@ def test_the_original_shares_an_encoder_that_the_context_itself_modulates() -> N
     identity = FiLM(FiLMSettings(encoder="shared", film_init="identity"), problem)
     begun = identity.networks["context"](identity.weights(identity.state)["context"])
     assert begun.view(10, 3, 2)[:, :, 0].eq(1).all() and begun.view(10, 3, 2)[:, :, 1].eq(0).all()
+
+
+@pytest.mark.parametrize(("init", "length"), [("scaling", 1.0), ("original", 40**0.5)])
+def test_a_learned_table_begins_as_its_code_has_it(init: Any, length: float) -> None:
+    """Lengths of rows: flax draws embeddings from N(0, 1/size), torch from N(0, 1)."""
+    problem = Problem(tuple(f"task-{i}" for i in range(50)))
+    made = FiLM(FiLMSettings(init=init, actor_width=320), problem)
+    (rows,) = (w for k, w in made.weights(made.state)["actor"].items() if k.endswith("table.rows"))
+    assert rows.shape == (50, 40)
+    assert rows.norm(dim=1).mean().item() == pytest.approx(length, rel=0.1)
