@@ -72,6 +72,12 @@ class ScaledAndReset(MultiTaskSAC):
     """
 
     def __init__(self, settings: Any, problem: Problem) -> None:
+        rounds = problem.locksteps // problem.horizon
+        if 0 < rounds <= settings.resets:
+            raise ValueError(
+                f"resets {settings.resets} do not fit into a run of {rounds} rounds of episodes; "
+                f"give at most {rounds - 1}"
+            )
         super().__init__(settings, problem)
         self.state["reward_factors"] = torch.ones(self.tasks, device=problem.device)
         self.schedule = self.stateful["schedule"] = Schedule()
@@ -113,10 +119,8 @@ class ScaledAndReset(MultiTaskSAC):
         """Whether a reset stands at the end of this round: there are `resets` in the run, and none
         at its end.
         """
-        horizon, whole = self.problem.horizon, self.problem.locksteps
-        between = math.ceil(whole / (self.settings.resets + 1) / horizon)
-        rounds = self.schedule.rounds
-        return 0 < rounds * horizon < whole and rounds % between == 0
+        whole = self.problem.locksteps // self.problem.horizon
+        return self.schedule.rounds in reset_rounds(whole, self.settings.resets)
 
     def report(self, batch: Batch) -> dict[str, list[float]]:
         """Per task: the factor on its rewards."""
@@ -124,8 +128,20 @@ class ScaledAndReset(MultiTaskSAC):
         return {**super().report(batch), "reward_factor": factors}
 
 
+def reset_rounds(rounds: int, resets: int) -> set[int]:
+    """After which of a run's rounds networks begin again: every ⌈rounds / (resets + 1)⌉ [ARS]; as
+    evenly as can be where the last of these would come at the end [choice].
+    """
+    between = math.ceil(rounds / (resets + 1))
+    if between * resets < rounds:
+        return {between * number for number in range(1, resets + 1)}
+    return {math.ceil(rounds * number / (resets + 1)) for number in range(1, resets + 1)}
+
+
 def reward_factors(means: Tensor, floor: float) -> Tensor:
-    """The largest of the tasks' mean rewards over each of them, [T]; none is less than `floor`."""
+    """The largest of the tasks' mean rewards over each of them, [T]; none counts as less than
+    `floor`, the largest one neither [choice].
+    """
     means = means.clamp(min=floor)
     return means.max() / means
 
@@ -169,6 +185,12 @@ class ARSSettings(ScaleAndResetSettings):
     """How evaluation acts: by the policy's mode, as the suite evaluates others [choice], or by
     sampling [ARS]."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("log_std_min", "log_std_max"):
+            if getattr(self, name) != getattr(SACSettings, name):
+                raise ValueError(f"{name}: nothing clamps the standard deviation of ars; leave out")
+
 
 class ARS(ScaledAndReset):
     """MT-SAC with rewards scaled per task and scheduled resets."""
@@ -178,7 +200,10 @@ class ARS(ScaledAndReset):
         "smoke": {"resets": 1, "updates_after_reset": 10},
         # A run of minutes has no time to learn anew four times.
         "quick": {"resets": 1, "updates_after_reset": 200},
-        "scaling": {"resets": lambda tasks: 4 if tasks <= 10 else 6},
+        "scaling": {
+            "resets": lambda tasks: 4 if tasks <= 10 else 6,
+            "lora_success": lambda tasks: 0.8 if tasks <= 10 else 0.65,
+        },
         "published": {
             "resets": lambda tasks: 4 if tasks <= 10 else 6,
             "lora_success": lambda tasks: 0.8 if tasks <= 10 else 0.65,
@@ -190,6 +215,7 @@ class ARS(ScaledAndReset):
             "random_steps": 25_000,
             "batch_per_task": 100,
             "buffer_per_task": lambda tasks: 1_000_000 if tasks <= 10 else 500_000,
+            "eval_goals": "preset",
             "eval_episodes": 10,
             "final_episodes": 10,
         },

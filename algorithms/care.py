@@ -35,7 +35,8 @@ class CARESettings(EncodedSettings):
     all critics [RX]."""
 
     experts: Depth = 4
-    """Encoders that are mixed: 4 [CARE]; 6 on MT10, 10 on MT50 [RX]."""
+    """Encoders that are mixed: 4 in the command that the authors give, 9 by default of their code
+    [CARE]; 6 on MT10, 10 on MT50 [RX]."""
     encoder_depth: Depth = 1
     """Hidden layers of each encoder: 1 [CARE], 2 [RX]."""
     attention_temperature: Positive = 1.0
@@ -76,6 +77,7 @@ class CARE(Encoded):
             "horizon": 150,
             "steps": lambda tasks: tasks * 2_000_000,
             "random_steps": 1500,
+            "batch_per_task": lambda tasks: max(1, round(1280 / tasks)),
             "eval_episodes": 1,
             "final_episodes": 1,
         },

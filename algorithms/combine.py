@@ -51,7 +51,7 @@ class CombineSettings:
     """Project a gradient against its own original too, which can act after other projections: no
     [PCGrad], yes [RX]."""
     pcgrad_epsilon: NotNegative = 0.0
-    """Added to squared lengths that PCGrad divides by [PCGrad: 0]."""
+    """Added to squared lengths that PCGrad divides by: 0 [PCGrad], 1e-8 or 1e-9 in others' code."""
     cagrad_c: NotNegative = 0.0
     """How far CAGrad goes from the mean gradient, as a share of its length; 0 is 0.9 up to ten
     tasks and 0.5 above [CAGrad]."""
@@ -74,6 +74,11 @@ class CombineSettings:
     """Adam's learning rate of GradNorm's weights [RX]."""
     gradnorm_ratio_floor: Positive = 1e-3
     """Least ratio of a task's loss to its first one: losses of actors change sign [choice]."""
+
+    def check_tasks(self, tasks: int) -> None:
+        """Raises ValueError for what so many tasks rule out."""
+        if self.cagrad_gradients > tasks:
+            raise ValueError(f"cagrad_gradients {self.cagrad_gradients} for {tasks} tasks: give 0")
 
     def combines(self, network: str) -> bool:
         """Whether the gradients of "actor" or "critic" are combined by more than their mean."""
@@ -104,7 +109,7 @@ def combined(
         c = s.cagrad_c or (0.9 if tasks <= 10 else 0.5)
         rate = s.cagrad_rate or (25.0 if tasks < 50 else 50.0)
         weighed = torch.eye(tasks, dtype=gram.dtype, device=gram.device)
-        if 0 < s.cagrad_gradients < tasks:
+        if s.cagrad_gradients:
             order = given["cagrad_order"][:, 0 if name == "actor" else 1]
             weighed = with_mean_of_others(weighed[order], s.cagrad_gradients)
         solver = (s.cagrad_rescale, s.cagrad_steps, rate, s.cagrad_momentum)

@@ -10,6 +10,11 @@ from torch.overrides import TorchFunctionMode
 
 from algorithms.algorithm import Algorithm, Problem
 
+
+class Uncountable(ValueError):
+    """An algorithm that cannot be built without memory, and perhaps with it."""
+
+
 UNMOVED = {Tensor.to, Tensor.cpu, Tensor.cuda}
 UNDRAWN = {
     *(Tensor.normal_, Tensor.uniform_, nn.init.normal_, nn.init.uniform_),
@@ -36,14 +41,15 @@ class StayOnMeta(TorchFunctionMode):
 def without_memory(kind: type[Algorithm], settings: Any, problem: Problem) -> Algorithm:
     """The algorithm with weights that have shapes only, to be counted.
 
-    Raises ValueError where it reads the values of tensors as it is built.
+    Raises Uncountable where it reads the values of tensors as it is built, and whatever ValueError
+    it refuses its settings with.
     """
     try:
         with torch.device("meta"), StayOnMeta():
             return kind(settings, problem)
     except (RuntimeError, NotImplementedError, TypeError) as error:
         reason = str(error).strip().partition("\n")[0]
-        raise ValueError(
+        raise Uncountable(
             f"it cannot be counted without memory ({reason}); its constructor must not read the "
             "values of tensors"
         ) from error

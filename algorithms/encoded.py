@@ -340,7 +340,8 @@ def described(path: str, tasks: tuple[str, ...]) -> Tensor:
                 raise ValueError(f"has no array {missing[0]}")
             found = np.stack([found[task] for task in tasks])
     except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"metadata: {path}: {error}") from None
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(f"metadata: {path}: {reason}") from None
     if found.ndim != 2 or len(found) != len(tasks) or found.dtype.kind not in "fiu":
         shape = f"{found.dtype} {list(found.shape)}"
         raise ValueError(f"metadata: {path} is {shape}; give numbers [{len(tasks)} tasks, size]")

@@ -102,6 +102,7 @@ class FiLM(Encoded):
             "horizon": 150,
             "steps": lambda tasks: tasks * 2_000_000,
             "random_steps": 1500,
+            "batch_per_task": lambda tasks: max(1, round(1280 / tasks)),
             "eval_episodes": 1,
             "final_episodes": 1,
         }

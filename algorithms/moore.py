@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from algorithms.fields import Depth, LogStd, Range, Width
+from algorithms.fields import Depth, LogStd, Range, Rate, Width
 from algorithms.parts.adam import Adam, State
 from algorithms.parts.layers import (
     Experts,
@@ -46,8 +46,8 @@ class MOORESettings(SACSettings):
     critic_depth: Depth = 3
     """Layers of the critics' experts, the last one linear [MOORE, scaling]."""
     experts: Depth = 4
-    """Experts of each network: 4 on MT10, 6 on MT50 [MOORE, scaling]. More than the width has
-    dimensions would be noise."""
+    """Experts of each network: 4 on MT10, 6 on MT50 [MOORE, scaling]; at most as many as layers
+    have units."""
     norm_epsilon: Annotated[float, Range(0, 1)] = 1e-8
     """Added to the norm that an expert's features are divided by: 1e-8 [scaling], 0 [MOORE]."""
     reorthogonalise: bool = False
@@ -64,6 +64,17 @@ class MOORESettings(SACSettings):
     log_std_min: LogStd = -10.0
     """Lower clamp of the policy's log standard deviation: −10 [MOORE, and scaling on MT10], −20
     [scaling on MT50]."""
+    temperature_learning_rate: Rate = 1e-4
+    """Adam's learning rate of the temperatures [MOORE, scaling]."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("actor", "critic"):
+            if self.experts > (width := getattr(self, f"{name}_width")):
+                raise ValueError(
+                    f"experts {self.experts} cannot be orthogonal in {name}_width {width}: give at "
+                    "most as many experts as units"
+                )
 
 
 class OrthogonalExperts(nn.Module):
@@ -146,7 +157,6 @@ class MOORE(MultiTaskSAC):
             "init": "original",
             "actor_delay": 1500,
             "adam_epsilon": 1e-8,
-            "temperature_learning_rate": 1e-4,
             "gradient_clip": 0.0,
             "clip_critics": "separately",
             "horizon": 150,

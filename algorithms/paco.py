@@ -10,13 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from algorithms.algorithm import Batch
-from algorithms.fields import Depth, LogStd, Rate, Width
+from algorithms.fields import Depth, LogStd, Range, Rate, Width
 from algorithms.parts.adam import Adam, State
 from algorithms.parts.layers import Init, TaskTable, he_uniform, uniform, zero
 from algorithms.parts.network import Network
@@ -53,6 +53,9 @@ class PaCoSettings(SACSettings):
     identical_init: bool = False
     """Whether all sets begin equal, so that w alone tells them apart [PaCo], or are drawn each
     [scaling]."""
+    value_clip: Annotated[float, Range(0, above_low=True, infinite=True)] = math.inf
+    """Largest magnitude of values, predicted and aimed at, in the critics' loss: none [PaCo], 5000
+    in the runs that the scaling study reports of this method [scaling]."""
     w_reset: Literal["none", "interpolate", "copy"] = "none"
     """What becomes of w of a task that task_loss_threshold leaves out: it stays [scaling]; a random
     convex combination of the w of the tasks that are not left out [PaCo]; one of these at random.
@@ -141,7 +144,10 @@ class PaCo(MultiTaskSAC):
 
     Settings = PaCoSettings
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "scaling": {"parameter_sets": lambda tasks: 5 if tasks <= 10 else 20},
+        "scaling": {
+            "parameter_sets": lambda tasks: 5 if tasks <= 10 else 20,
+            "value_clip": 5000.0,
+        },
         # The authors' entropy target follows from their library's defaults.
         "published": {
             "parameter_sets": lambda tasks: 5 if tasks <= 10 else 20,
@@ -163,6 +169,7 @@ class PaCo(MultiTaskSAC):
             "reward_version": "v2",
             "steps": lambda tasks: tasks * 2_000_000,
             "random_steps": 1500,
+            "batch_per_task": lambda tasks: max(1, round(1280 / tasks)),
             "buffer_per_task": 1_000_000,
             "eval_episodes": 5,
             "final_episodes": 5,
@@ -218,6 +225,18 @@ class PaCo(MultiTaskSAC):
             w = tuple(part.detach() for part in w)
         result: Tensor = self.networks["critic"](weights["critic"], inputs, *w)
         return result
+
+    def backup(self, state: State, batch: Batch, outputs: Tensor, log_density: Tensor) -> Tensor:
+        target = super().backup(state, batch, outputs, log_density)
+        return self.clipped_value(target)
+
+    def critic_error(self, outputs: Tensor, target: Tensor) -> Tensor:
+        return (self.clipped_value(self.value(outputs)) - target).square()
+
+    def clipped_value(self, value: Tensor) -> Tensor:
+        """The value, kept within `value_clip`."""
+        largest = self.settings.value_clip
+        return value if largest == math.inf else value.clamp(-largest, largest)
 
     def step(self, state: State, gradients: dict[str, Tensor]) -> Tensor:
         """A shared w waits for the actor's gradient, and takes one step along the sum."""

@@ -56,10 +56,13 @@ def ask(rules: Iterable[Rule], values: Mapping[str, Any]) -> None:
 # On any machine ------------------------------------------------------------------------------
 
 
-def preset_goals_are_enough(goals: str, eval_episodes: int = 1, final_episodes: int = 1) -> None:
+def preset_goals_are_enough(
+    goals: str, eval_goals: str = "same", eval_episodes: int = 1, final_episodes: int = 1
+) -> None:
     """Each preset goal is evaluated once."""
+    preset = "preset" in (eval_goals, goals if eval_goals == "same" else "")
     for name, episodes in (("eval", eval_episodes), ("final", final_episodes)):
-        if goals == "preset" and episodes > PRESET_GOALS:
+        if preset and episodes > PRESET_GOALS:
             raise UserError(
                 f"{name}-episodes: {episodes} is more than the {PRESET_GOALS} preset goals, each "
                 f"of which is evaluated once; give 1 to {PRESET_GOALS}"

@@ -79,6 +79,9 @@ class EvaluationConfig:
 
     evaluations: Annotated[int, Range(1, 100_000)] = 100
     """Evenly spaced evaluations during the run, at most one per episode; the last is at its end."""
+    eval_goals: Literal["same", "preset"] = "same"
+    """Goals that are evaluated on: those that `goals` says, or Meta-World's 50 per task, whatever
+    is trained on [ARS trains on random goals, and evaluates on the first 10 preset ones]."""
     eval_episodes: Episodes = 50
     """Episodes per task in each evaluation but the last. With preset goals, the first so many of
     them, each once."""
@@ -160,6 +163,19 @@ class RunConfig:
         return math.ceil(self.training.steps / self.steps_per_round)
 
     @property
+    def evaluated_goals(self) -> str:
+        """Where the goals of evaluations come from: preset, random or fixed."""
+        chosen = self.evaluation.eval_goals
+        return self.task.goals if chosen == "same" else chosen
+
+    def evaluated_episodes(self, final: bool) -> int:
+        """Episodes per task in an evaluation; of a fixed goal there is one."""
+        e = self.evaluation
+        if self.evaluated_goals == "fixed":
+            return 1
+        return e.final_episodes if final else e.eval_episodes
+
+    @property
     def goal_seed(self) -> int:
         """The seed that the preset goals come from."""
         return self.seed if self.task.goal_seed < 0 else self.task.goal_seed
@@ -194,7 +210,7 @@ class RunConfig:
         plain["training"]["precision"] = self.precision
         for part, younger in YOUNGER.items():
             for name, value in younger.items():
-                if plain[part][name] == value:
+                if plain[part].get(name) == value:
                     del plain[part][name]
         # One spelling for one task set: "mt1:reach" and "reach-v3" are the same run.
         named = self.task.tasks.upper()
@@ -229,7 +245,8 @@ PARTS: dict[str, type[Any]] = {
 """The suite's fields."""
 YOUNGER: dict[str, dict[str, Any]] = {
     "training": {"precision": "float32", "updates_per_step": 1},
-    "evaluation": {"metrics_every": 1},
+    "evaluation": {"metrics_every": 1, "eval_goals": "same"},
+    "settings": {"value_clip": math.inf},
 }
 """Fields that came after runs had been made, by part, and what these had: such a value is no part
 of the identity, so that those runs keep their names."""

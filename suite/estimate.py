@@ -13,11 +13,10 @@ from typing import NamedTuple
 
 import torch
 
-from algorithms.algorithm import ParameterCounts
+from algorithms.algorithm import ParameterCounts, Problem
 from suite.config import RunConfig
-from suite.messages import UserError
 from suite.runs.state import State
-from suite.sizes import without_memory
+from suite.sizes import CannotCount, without_memory
 from suite.training.replay import Extras, Replay
 
 CORE_FLOPS = 80e9
@@ -65,10 +64,12 @@ class Cost(NamedTuple):
 
 def size(config: RunConfig) -> Size:
     """Parameter counts and extras of a run's algorithm, counted once for all seeds."""
+    horizon = config.task.horizon
+    problem = Problem(config.tasks, horizon=horizon, locksteps=config.rounds * horizon)
     # By their text: a user's settings need not be hashable.
-    key = repr((config.algorithm, config.settings, config.tasks))
+    key = repr((config.algorithm, config.settings, problem))
     if key not in SIZES:
-        built = without_memory(config.algorithm, config.settings, config.tasks)
+        built = without_memory(config.algorithm, config.settings, problem)
         SIZES[key] = Size(built.parameter_counts(), built.extras)
     return SIZES[key]
 
@@ -82,7 +83,7 @@ def cost(config: RunConfig, cores: int) -> Cost:
         config.training.buffer_per_task,
         config.rounds * config.task.horizon * config.task.envs_per_task,
     )
-    data = Replay.bytes(len(config.tasks), rows, extras) + 2 * weights
+    data = Replay.bytes(len(config.tasks), rows, extras) + network_bytes(config, counts) + weights
     host = PROCESS_BYTES + cores * WORKER_BYTES
     return Cost(
         seconds=START_SECONDS + training_seconds(config, counts, cores),
@@ -105,22 +106,27 @@ def checkpoint_bytes(config: RunConfig, extras: Extras, counts: ParameterCounts)
     return int(1.25 * Replay.bytes(len(config.tasks), rows, extras)) + state + 50_000_000
 
 
-def network_bytes(counts: ParameterCounts) -> int:
-    """Weights, gradients and Adam's two moments of all networks, and the targets' weights."""
-    return 4 * (4 * counts.actor + 5 * counts.critic)
+def network_bytes(config: RunConfig, counts: ParameterCounts) -> int:
+    """Weights, gradients and Adam's two moments of all networks, and the targets' weights; where
+    the tasks' gradients are combined, each task's, of one network at a time.
+    """
+    combines = getattr(config.settings, "combines", lambda _: False)
+    apart = [count for name, count in counts._asdict().items() if combines(name)]
+    return 4 * (4 * counts.actor + 5 * counts.critic + len(config.tasks) * max(apart, default=0))
 
 
 def sizes_in_memory(config: RunConfig) -> tuple[int, int]:
     """Bytes that the algorithm adds to a transition, and those of its networks.
 
     0 both where it cannot be counted without memory, as a user's may not: building it will tell.
+    Raises UserError for settings that the algorithm refuses.
     """
     try:
         counts, extras = size(config)
-    except UserError:
+    except CannotCount:
         return 0, 0
     own = sum(torch.Size(shape).numel() * kind.itemsize for shape, kind in extras.values())
-    return own, network_bytes(counts)
+    return own, network_bytes(config, counts)
 
 
 def combined(costs: Mapping[str, Cost], config: RunConfig) -> Cost:
@@ -145,10 +151,8 @@ def training_seconds(config: RunConfig, counts: ParameterCounts, cores: int) -> 
     operations = 2 * passes * tasks * c.training.batch_per_task
     speed = CORE_FLOPS * cores if c.device == "cpu" else GPU_FLOPS
     update = UPDATE_SECONDS[c.device.partition(":")[0]] + operations / speed
-    e = c.evaluation
-    episodes = (e.evaluations - 1) * e.eval_episodes + e.final_episodes
-    if c.task.goals == "fixed":
-        episodes = e.evaluations
+    early, last = (c.evaluated_episodes(final) for final in (False, True))
+    episodes = (c.evaluation.evaluations - 1) * early + last
     steps = locksteps * c.task.envs_per_task * tasks + episodes * tasks * c.task.horizon
     return updates * update + steps * ENV_STEP_SECONDS / cores
 

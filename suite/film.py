@@ -27,13 +27,14 @@ from algorithms.algorithm import Algorithm
 from suite.config import RunConfig
 from suite.envs import OBSERVATION_SIZE
 from suite.envs.meta_world import make_env, reset_to_goal, reset_to_random_goal
-from suite.envs.tasks import Goal, Goals
+from suite.envs.tasks import Goal
 from suite.messages import UserError
 from suite.randomness import stream
 from suite.runs.directory import warn
 from suite.runs.files import write_atomically
 from suite.runs.finished import done
 from suite.runs.rebuild import stored_config, stored_name, trained
+from suite.training.build import goals_of
 
 Picture = NDArray[np.uint8]
 """[SIZE, SIZE, 3]."""
@@ -86,8 +87,7 @@ def film(folder: Path) -> int:
         warn(f"{error}; its weights, which are filmed, are whole or refused")
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     algorithm = trained(config, folder)
-    task = config.task
-    goals = Goals(task.tasks, task.goals, config.seed, config.goal_seed, "metaworld")
+    goals = goals_of(config, "metaworld")
     first = [of_task[0] for of_task in goals.evaluation(1)]
     (folder / "film").mkdir(exist_ok=True)
     entries = {}

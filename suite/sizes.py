@@ -6,7 +6,7 @@ memory. A width is searched for, so counts must grow with it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -29,18 +29,27 @@ Settings = Any
 """An algorithm's frozen dataclass of fields."""
 
 
-def without_memory(algorithm: str, settings: Settings, tasks: Sequence[str]) -> Algorithm:
-    """The algorithm with weights that have shapes only. Raises UserError where that fails."""
+class CannotCount(UserError):
+    """An algorithm whose parameters are not known before it is built."""
+
+
+def without_memory(algorithm: str, settings: Settings, problem: Problem) -> Algorithm:
+    """The algorithm with weights that have shapes only.
+
+    Raises CannotCount where that fails, and UserError for settings that the algorithm refuses.
+    """
     try:
-        return counting.without_memory(algorithm_of(algorithm), settings, Problem(tuple(tasks)))
+        return counting.without_memory(algorithm_of(algorithm), settings, problem)
+    except counting.Uncountable as error:
+        raise CannotCount(f"match: {algorithm}: {error}") from None
     except ValueError as error:
-        raise UserError(f"match: {algorithm}: {error}") from None
+        raise UserError(f"algorithm: {algorithm}: {error}") from None
 
 
 @cache
 def count(algorithm: str, settings: Settings, tasks: tuple[str, ...]) -> ParameterCounts:
     """Trained parameters of the algorithm with these settings."""
-    return without_memory(algorithm, settings, tasks).parameter_counts()
+    return without_memory(algorithm, settings, Problem(tasks)).parameter_counts()
 
 
 def target(text: str, config: RunConfig, preset_name: str) -> Target:
@@ -112,15 +121,15 @@ def nearest_widths(config: RunConfig, net: str, aim: int) -> tuple[dict[str, int
             "its settings actor_width and critic_width"
         )
 
-    def at(width: int) -> RunConfig:
-        return replace(config, settings=replace(config.settings, **dict.fromkeys(names, width)))
-
     known: dict[int, int] = {}
 
     def count_at(width: int) -> int:
         if width not in known:
-            counts = count(config.algorithm, at(width).settings, config.tasks)
-            known[width] = getattr(counts, net)
+            try:
+                settings = replace(config.settings, **dict.fromkeys(names, width))
+            except ValueError as error:  # such as a width that is too small for what is in it
+                raise UserError(f"match: of {aim:,} parameters: {error}") from None
+            known[width] = getattr(count(config.algorithm, settings, config.tasks), net)
         return known[width]
 
     width = nearest(count_at, aim)

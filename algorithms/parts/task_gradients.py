@@ -7,7 +7,7 @@ weight gradients of a layer are one batched matrix product.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -19,6 +19,8 @@ from algorithms.parts.network import Network
 
 TOLERANCE = 1e-3
 """Of losses and gradients that ought to be equal up to rounding, relative to the largest."""
+BLOCK = 1 << 20
+"""Entries of a task's gradient that are looked at together."""
 Tensors = dict[str, dict[str, Tensor]]
 """Network → parameter → tensor."""
 LossOf = Callable[[Any, Any], tuple[Tensor, dict[str, Tensor]]]
@@ -54,11 +56,12 @@ class TaskGradients(NamedTuple):
         return mixed
 
 
-def rows(tensors: Tensors) -> list[Tensor]:
-    """Each parameter's gradients as [T, n] float64, which no GPU rounds to TF32: the signs of
-    nearly orthogonal pairs decide.
+def rows(tensors: Tensors) -> Iterator[Tensor]:
+    """Gradients as [T, n] float64, which no GPU rounds to TF32, for the signs of nearly orthogonal
+    pairs decide; block by block, for a copy of all would be twice as large as they are.
     """
-    return [g.flatten(1).double() for part in tensors.values() for g in part.values()]
+    every = (g.flatten(1) for part in tensors.values() for g in part.values())
+    return (block.double() for g in every for block in torch.split(g, BLOCK, 1))
 
 
 def task_axis(network: Network) -> int:

@@ -100,11 +100,14 @@ class Goals:
     are each task's `MT1(task, seed)`, so that a task has the same goals in every list.
     """
 
-    def __init__(self, tasks: str, mode: str, seed: int, goal_seed: int, engine: str) -> None:
-        self.mode, self.seed = mode, seed
+    def __init__(
+        self, tasks: str, mode: str, seed: int, goal_seed: int, engine: str, evaluated: str = ""
+    ) -> None:
+        """`mode` says where goals come from, `evaluated` those of evaluations, where others."""
+        self.mode, self.evaluated, self.seed = mode, evaluated or mode, seed
         self.names = task_names(tasks)
         self.preset: Sequence[NDArray[np.float64]] = []
-        if mode in ("preset", "fixed"):
+        if {mode, self.evaluated} & {"preset", "fixed"}:
             if tasks.upper() in task_sets():
                 self.preset = preset_goals(self.names, goal_seed, engine)
             else:
@@ -135,9 +138,9 @@ class Goals:
         deterministic.
         """
         tasks = range(len(self.names))
-        if self.mode == "fixed":
+        if self.evaluated == "fixed":
             return [[Goal(self.preset[task][0])] for task in tasks]
-        if self.mode == "preset":
+        if self.evaluated == "preset":
             return [[Goal(goal) for goal in self.preset[task][:episodes]] for task in tasks]
         return [
             [self.draw(task, "evaluation goal", task, i) for i in range(episodes)] for task in tasks

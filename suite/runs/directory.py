@@ -287,10 +287,10 @@ class RunDirectory:
         self, counts: ParameterCounts, evaluated_by: str = Algorithm.evaluated_by
     ) -> dict[str, Any]:
         """What every row carries beside its value."""
-        c, e = self.config, self.config.evaluation
+        c = self.config
         protocol = (
-            f"{evaluated_by}, separate envs, success at any step, {c.task.goals} goals, "
-            f"{e.final_episodes if c.task.goals != 'fixed' else 1} final episodes a task"
+            f"{evaluated_by}, separate envs, success at any step, {c.evaluated_goals} goals, "
+            f"{c.evaluated_episodes(final=True)} final episodes a task"
         )
         return {
             "run": c.name(),

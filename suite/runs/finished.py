@@ -64,11 +64,10 @@ def last_evaluation(config: RunConfig, rows: pa.Table) -> dict[str, Any]:
     steps = config.rounds * config.steps_per_round
     last = rows.filter(pc.equal(rows["env_step"], steps)).to_pylist()
     values = {(row["metric"], row["task"]): row["value"] for row in last}
-    e = config.evaluation
     return {
         "run": config.name(),
         "env_steps": steps,
-        "episodes_per_task": 1 if config.task.goals == "fixed" else e.final_episodes,
+        "episodes_per_task": config.evaluated_episodes(final=True),
         "success": {task: values["success", task] for task in config.tasks},
         "return": {task: values["return", task] for task in config.tasks},
         "mean_success": values["success/mean", ""],

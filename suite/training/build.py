@@ -59,11 +59,17 @@ def algorithm_of(config: RunConfig) -> Algorithm:
         raise UserError(f"algorithm: {config.algorithm}: {error}") from None
 
 
+def goals_of(config: RunConfig, engine: str) -> Goals:
+    """The goals that a run trains and is evaluated on; presets are Meta-World's by this engine."""
+    task, seeds = config.task, (config.seed, config.goal_seed)
+    return Goals(task.tasks, task.goals, *seeds, engine, config.evaluated_goals)
+
+
 def seed_run(config: RunConfig, directory: RunDirectory) -> SeedRun:
     """The parts that a run has for itself. What cannot be measured is refused here."""
     task, execution, device = config.task, config.execution, torch.device(config.device)
     algorithm = algorithm_of(config)
-    goals = Goals(task.tasks, task.goals, config.seed, config.goal_seed, execution.engine)
+    goals = goals_of(config, execution.engine)
     probe = probe_batch(
         config.tasks,
         goals.preset,

@@ -13,7 +13,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from algorithms.algorithm import Batch, Outcomes, Problem
-from algorithms.ars import ARS, ARSSettings, ScaleAndResetSettings, ScaledAndReset, reward_factors
+from algorithms.ars import (
+    ARS,
+    ARSSettings,
+    ScaleAndResetSettings,
+    ScaledAndReset,
+    reset_rounds,
+    reward_factors,
+)
 from algorithms.counting import without_memory
 from algorithms.mtsac import MTSAC, MTSACSettings
 
@@ -82,6 +89,21 @@ def test_schedule(locksteps: int, horizon: int, resets: int, first: int) -> None
         if algorithm.due():
             due.append(algorithm.schedule.rounds * horizon)
     assert due == [first * (i + 1) for i in range(resets)]
+
+
+def test_as_many_resets_as_are_asked_for() -> None:
+    for rounds in range(2, 90):
+        for resets in range(rounds):
+            found = reset_rounds(rounds, resets)
+            assert len(found) == resets
+            assert all(0 < number < rounds for number in found)
+    with pytest.raises(ValueError, match="resets 80 do not fit into a run of 80 rounds"):
+        ARS(ARSSettings(resets=80), Problem(("a", "b"), horizon=10, locksteps=800))
+
+
+def test_what_nothing_clamps_has_no_bounds() -> None:
+    with pytest.raises(ValueError, match="log_std_max: nothing clamps"):
+        ARSSettings(log_std_max=1.0)
 
 
 def test_factors_change_before_learning_and_at_resets_alone(collect: Collect) -> None:

@@ -329,6 +329,11 @@ def test_fast_cagrad_draws_tasks_for_each_step() -> None:
     )
 
 
+def test_more_gradients_than_tasks_are_refused() -> None:
+    with pytest.raises(ValueError, match=f"cagrad_gradients 9 for {TASKS} tasks"):
+        made("mlp", combine="cagrad", cagrad_gradients=9)
+
+
 def test_gradnorm_slope_is_that_of_its_loss() -> None:
     v = torch.tensor([0.5, 1.5, 1.0], dtype=torch.float64, requires_grad=True)
     length = torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64)

@@ -123,8 +123,13 @@ def test_actor_and_temperatures_begin_late(
                 waits = name.startswith(("actor", "log_temperature"))
                 assert torch.equal(late.state[name], value) is waits, name
     assert late.state["critic.steps"] == 4
-    for name in ("actor", "log_temperature"):
+    for name, learning_rate in (("actor", 3e-4), ("log_temperature", 1e-4)):
         assert late.state[f"{name}.steps"] == 1
         # Adam's first step is as long as its learning rate.
         moved = (late.state[name] - start[name]).abs().max()
-        torch.testing.assert_close(moved, torch.tensor(3e-4), rtol=0.02, atol=0)
+        torch.testing.assert_close(moved, torch.tensor(learning_rate), rtol=0.02, atol=0)
+
+
+def test_more_experts_than_units_are_refused() -> None:
+    with pytest.raises(ValueError, match="experts 9 cannot be orthogonal in critic_width 8"):
+        MOORESettings(experts=9, actor_width=9, critic_width=8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -183,3 +184,20 @@ def test_log_temperatures_stay_between_their_bounds() -> None:
     torch.testing.assert_close(algorithm.state["log_temperature"], expected, rtol=0, atol=1e-6)
     with pytest.raises(ValueError, match="min_log_temperature 1 is more than max_log_temperature"):
         PaCoSettings(min_log_temperature=1.0, max_log_temperature=0.0)
+
+
+def test_values_are_clipped_in_the_loss_on_both_sides() -> None:
+    """As the scaling study's code has it: prediction and target, and no gradient beyond."""
+    plain, clipped = (resetting(w_reset="none", value_clip=c) for c in (math.inf, 2.0))
+    outputs = torch.tensor([[[[-5.0], [1.0], [7.0]]] * T], requires_grad=True)
+    target = torch.tensor([[0.0, 0.0, 1.0]] * T)
+    assert plain.critic_error(outputs, target)[0, 0].tolist() == [25, 1, 36]
+    found = clipped.critic_error(outputs, target)
+    assert found[0, 0].tolist() == [4, 1, 1]
+    (gradient,) = torch.autograd.grad(found.sum(), outputs)
+    assert gradient[0, 0, :, 0].tolist() == [0, 2, 0]
+    data = batch(torch.full((T,), 100.0))._replace(extras={"temperature": torch.zeros(T)})
+    given = data, torch.zeros(2, T, B, 1), torch.zeros(T, B)
+    backed = plain.backup(plain.state, *given)
+    assert backed.max() > 2
+    torch.testing.assert_close(clipped.backup(clipped.state, *given), backed.clamp(-2, 2))

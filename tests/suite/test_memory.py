@@ -11,7 +11,7 @@ import torch
 from algorithms.algorithm import ParameterCounts
 from suite.config import RunConfig
 from suite.envs import ACTION_SIZE, OBSERVATION_SIZE
-from suite.estimate import Size, sizes_in_memory
+from suite.estimate import Size, size, sizes_in_memory
 from suite.memory import ENV_BYTES, TRANSITION_BYTES, check_memory, host_memory
 from suite.messages import UserError
 from suite.presets import preset
@@ -39,6 +39,19 @@ def test_networks_and_what_a_method_adds_count(config: RunConfig) -> None:
     batched = replace(config.execution, batched=True, seeds="3")
     with pytest.raises(UserError, match=r"2 tasks and 3 seeds need .* or train fewer seeds"):
         check_memory(replace(config, execution=batched), 3 * needed - 1, extras, networks)
+
+
+def test_the_tasks_gradients_count_where_they_are_combined(config: RunConfig) -> None:
+    """One network's at a time: the critics', which have more parameters."""
+    combining = replace(config.settings, combine="pcgrad")
+    actor_alone = replace(combining, combine_on="actor")
+    (_, plain), (_, all_networks), (_, one) = (
+        sizes_in_memory(replace(config, settings=s))
+        for s in (config.settings, combining, actor_alone)
+    )
+    counts = size(config).counts
+    assert all_networks == plain + 2 * 4 * counts.critic
+    assert one == plain + 2 * 4 * counts.actor
 
 
 def test_what_a_method_adds_to_a_transition_is_what_its_replay_holds(

@@ -39,7 +39,7 @@ def test_counting_without_memory_equals_building(algorithm: str, actor: int, cri
 def test_counting_takes_no_memory(algorithm: str) -> None:
     # 10¹⁰ parameters: 40 GB and more, were they real.
     settings = replace(load(algorithm).Settings(), actor_width=100_000, critic_width=100_000)
-    counted = without_memory(algorithm, settings, task_names("MT50"))
+    counted = without_memory(algorithm, settings, Problem(task_names("MT50")))
     assert counted.parameter_counts().total > 10**10
     tensors = counted.state_dict()["tensors"]
     assert {t.device.type for t in tensors.values() if t.numel() > 1000} == {"meta"}
@@ -173,6 +173,24 @@ def test_a_mistake_is_one_line_that_says_what_is_possible(
     assert line.count("\n") == 1
     for part in expected:
         assert part in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["moore", "--match", "actor=1000"], "match: of 1,000 parameters: experts 4 cannot be"),
+        (["care", "--metadata", "nowhere.npy"], "metadata: nowhere.npy: No such file"),
+        (["ars", "--resets", "30"], "resets 30 do not fit into a run of 10 rounds"),
+    ],
+)
+def test_what_an_algorithm_refuses_is_refused_before_it_has_a_directory(
+    arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    here = ["--preset", "smoke", "--results", str(tmp_path)]
+    assert main(["bench", *here, "--alg", *arguments]) == 2
+    line = capsys.readouterr().err
+    assert expected in line and line.count("\n") == 1
+    assert not list(tmp_path.iterdir())
 
 
 OWN = '''

@@ -104,7 +104,7 @@ def reach() -> Goals:
 def without_files(mode: str, seed: int = 0, tasks: str = "reach,push") -> Goals:
     """Goals whose presets are numbered vectors, so that no env has to be built."""
     goals = Goals(tasks, "random", seed, 0, "fast")
-    goals.mode = mode
+    goals.mode = goals.evaluated = mode
     if mode != "random":
         count = len(goals.names)
         goals.preset = [np.array([[t, i, 0.0] for i in range(PRESET_GOALS)]) for t in range(count)]
@@ -151,6 +151,14 @@ def test_preset_evaluation_takes_each_of_the_first_goals_once_in_order() -> None
         assert [indices(task) for task in evaluated] == [list(range(episodes))] * 2
     # And of its own task.
     assert {goal.vector[0] for goal in goals.evaluation(50)[1] if goal.vector is not None} == {1}
+
+
+def test_evaluation_goals_may_be_others_than_those_of_training() -> None:
+    """ARS trains on random goals and is evaluated on the first preset ones."""
+    goals, random = without_files("preset"), without_files("random")
+    goals.mode = "random"
+    assert [indices(task) for task in goals.evaluation(10)] == [list(range(10))] * 2
+    assert goals.training(3, 2) == random.training(3, 2)
 
 
 def test_preset_training_draws_from_all_50_goals_of_the_right_task() -> None:
