@@ -1,8 +1,8 @@
 """ARS, adaptive reward scaling and resets (Cho et al., ICML 2025; code ms-cho/ARS-MTRL).
 
 Rewards of every task are scaled so that their means are equal, and networks begin again a few times
-in a run while the replay stays. Both stand on any architecture: a class that names this one first
-and its settings are all that `class ScaledSoftModules(ScaledAndReset, SoftModules)` takes.
+in a run while the replay stays. Both stand on any architecture: `class Mine(ScaledAndReset,
+SoftModules)` with settings that derive from `ScaleAndResetSettings` and `SoftModulesSettings`.
 """
 
 from __future__ import annotations
@@ -29,8 +29,11 @@ JUDGED = 10
 
 
 @dataclass(frozen=True)
-class ScaleAndResetSettings(SACSettings):
-    """Reward scaling by task and scheduled resets [ARS: Cho et al., ICML 2025, and their code]."""
+class ScaleAndResetSettings:
+    """Reward scaling by task and scheduled resets [ARS: Cho et al., ICML 2025, and their code].
+
+    It brings no other fields, so that those of an architecture beside it keep their defaults.
+    """
 
     scale_rewards: bool = True
     """Multiply each task's rewards so that all have the mean of the task with the largest one, as
@@ -150,7 +153,7 @@ def reward_factors(means: Tensor, floor: float) -> Tensor:
 
 
 @dataclass(frozen=True)
-class ARSSettings(ScaleAndResetSettings):
+class ARSSettings(ScaleAndResetSettings, SACSettings):
     """Reward scaling and resets on plain networks with normalised critics [ARS]."""
 
     adam_epsilon: Rate = 1e-8

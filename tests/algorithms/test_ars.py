@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from algorithms import ALGORITHMS, load
 from algorithms.algorithm import Batch, Outcomes, Problem
 from algorithms.ars import (
     ARS,
@@ -22,21 +23,20 @@ from algorithms.ars import (
     reward_factors,
 )
 from algorithms.counting import without_memory
-from algorithms.mtsac import MTSAC, MTSACSettings
+from algorithms.mtsac import MTSAC
 
 Collect = Callable[..., Batch]
 TASKS, HORIZON = 3, 10
 
 
-@dataclass(frozen=True)
-class ScaledMTSACSettings(ScaleAndResetSettings, MTSACSettings):
-    """Both."""
+def on(kind: Any) -> Any:
+    """Scaling and resets on an architecture: what a class of two lines is."""
+    settings = type("Settings", (ScaleAndResetSettings, kind.Settings), {})
+    own = {"Settings": dataclass(frozen=True)(settings)}
+    return type(f"Scaled{kind.__name__}", (ScaledAndReset, kind), own)
 
 
-class ScaledMTSAC(ScaledAndReset, MTSAC):
-    """What it takes to put scaling and resets on an architecture."""
-
-    Settings = ScaledMTSACSettings
+ScaledMTSAC = on(MTSAC)
 
 
 def made(kind: Any = ScaledMTSAC, locksteps: int = 100, **fields: Any) -> Any:
@@ -182,8 +182,9 @@ def test_resumes_among_the_updates_that_follow_a_reset(collect: Collect) -> None
     assert all(torch.equal(value, ends[1][name]) for name, value in ends[0].items())
 
 
-def test_without_resets_and_factors_it_is_the_architecture(collect: Collect) -> None:
-    plain, scaled = made(MTSAC), made(resets=0, scale_rewards=False)
+@pytest.mark.parametrize("name", [name for name in ALGORITHMS if name != "ars"])
+def test_without_resets_and_factors_it_is_the_architecture(name: str, collect: Collect) -> None:
+    plain, scaled = made(load(name)), made(on(load(name)), resets=0, scale_rewards=False)
     batch = collect(plain)
     scaled.load_state_dict({**scaled.state_dict(), "tensors": {**scaled.state, **plain.state}})
     for algorithm in (plain, scaled):

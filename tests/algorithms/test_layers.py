@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from oracle import Get, Numbers, actions_last, compare, load
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -107,3 +108,22 @@ def test_initialisations_are_bounded_by_what_they_say(init, bound) -> None:  # t
     layer = linear(100, 16, init, constant(0.1))
     assert 0.95 * bound < layer.weight.abs().max().item() <= bound
     assert torch.equal(layer.bias, torch.full_like(layer.bias, 0.1))
+
+
+@pytest.mark.parametrize("case", ["actor", "critic"])
+def test_multi_head_mlp_equals_the_public_network(case: str) -> None:
+    data = load(f"multihead_{case}")
+
+    def jax(get: Get) -> Numbers:
+        first = get("layer_0.kernel")  # [action, observation, task], in
+        rows, task = first[:-3], first[-3:]
+        ours = {"layers.0.input.weight": actions_last(rows, data).T, "layers.0.task": task}
+        ours["layers.0.input.bias"] = get("layer_0.bias")
+        for i in (1, 2):
+            ours[f"layers.{2 * i}.weight"] = get(f"layer_{i}.kernel").T
+            ours[f"layers.{2 * i}.bias"] = get(f"layer_{i}.bias")
+        return {**ours, "head.weight": get("head.kernel"), "head.bias": get("head.bias")[:, None]}
+
+    inputs = data["param/layer_0.kernel"].shape[0] - 3
+    outputs = data["param/head.bias"].shape[1]
+    compare(MLP(3, inputs, outputs, 9, 3, True, 1.0), data, jax)

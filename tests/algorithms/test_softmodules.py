@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from oracle import Get, Numbers, by_task, compare, equal, load
+from oracle import Get, Numbers, actions_last, by_task, compare, equal, load
+from torch import nn
 
 from algorithms.algorithm import Problem
 from algorithms.softmodules import SoftModularNetwork, SoftModules, SoftModulesSettings
@@ -32,7 +33,39 @@ def authors(get: Get, layers: int, modules: int) -> Numbers:
     return ours
 
 
-@pytest.mark.parametrize("case", ["actor_L2n2", "actor_L3n2", "actor_L4n3", "critic_L3n3"])
+def jax(get: Get, layers: int, data: Numbers) -> Numbers:
+    """The re-implementation's parameters under our names."""
+    ours = {"embedding.rows": get("task_embedding.kernel")}
+    ours["embedding.bias"] = get("task_embedding.bias")
+    names = {"base.0": "base_0", "base.2": "base_1", "gate.0": "gate_0", "gate.2": "gate_1"}
+    names |= {f"routers.{i}.logits": f"router_{i + 1}" for i in range(layers)}
+    names |= {f"routers.{i}.condition": f"router_cond_{i + 1}" for i in range(1, layers)}
+    for name, theirs in {**names, "head": "head"}.items():
+        kernel = get(f"{theirs}.kernel")
+        ours[f"{name}.weight"] = (actions_last(kernel, data) if name == "base.0" else kernel).T
+        ours[f"{name}.bias"] = get(f"{theirs}.bias")
+    for i in range(layers):
+        ours[f"layers.{i}.each.weight"] = get(f"module_{i + 1}.kernel")
+        ours[f"layers.{i}.each.bias"] = get(f"module_{i + 1}.bias")[:, None]
+    return ours
+
+
+@pytest.mark.parametrize("case", ["actor_L3n3", "critic_L2n2"])
+def test_equals_the_re_implementations_network(case: str) -> None:
+    data, layers, modules = load(f"softmod_jax_{case}"), int(case[-3]), int(case[-1])
+    inputs, hidden = data["param/base_0.kernel"].shape
+    settings = SoftModulesSettings(layers=layers, modules=modules)
+    outputs = data["param/head.bias"].shape[0]
+    net = SoftModularNetwork(3, inputs, outputs, 12, 1e-3, settings)
+    # Its first layer has that library's default width, whatever is asked for.
+    net.base = nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, 12))
+    compare(net, data, lambda get: jax(get, layers, data))
+
+
+CASES = ["actor_L2n2", "actor_L3n2", "actor_L3n3", "actor_L4n3", "critic_L2n2", "critic_L3n3"]
+
+
+@pytest.mark.parametrize("case", CASES)
 def test_equals_the_authors_network(case: str) -> None:
     data, layers, modules = load(f"softmod_{case}"), int(case[-3]), int(case[-1])
     net = network(data, layers, modules)
