@@ -72,6 +72,8 @@ class CombineSettings:
     0.12]."""
     gradnorm_rate: Rate = 3e-4
     """Adam's learning rate of GradNorm's weights [RX]."""
+    gradnorm_detach: bool = True
+    """Hold the lengths that GradNorm aims at fixed in its loss [GradNorm]; not [RX]."""
     gradnorm_ratio_floor: Positive = 1e-3
     """Least ratio of a task's loss to its first one: losses of actors change sign [choice]."""
 
@@ -251,9 +253,8 @@ def gradnorm_step(
     pace, key = state[f"{name}.pace"], f"{name}.pace"
     used = pace.double()
     first = torch.where(state[f"{key}.steps"] == 0, loss, state[f"{name}.first_loss"])
-    slope = gradnorm_slope(
-        used, gram.diagonal().sqrt(), loss, first, s.gradnorm_kappa, s.gradnorm_ratio_floor
-    )
+    length, rest = gram.diagonal().sqrt(), (s.gradnorm_ratio_floor, s.gradnorm_detach)
+    slope = gradnorm_slope(used, length, loss, first, s.gradnorm_kappa, *rest)
     Adam(s.gradnorm_rate).step(state, key, slope.float())
     positive = pace.clamp(min=0)
     pace.copy_(positive * (len(pace) / positive.sum()))
@@ -262,14 +263,22 @@ def gradnorm_step(
 
 
 def gradnorm_slope(
-    weight: Tensor, length: Tensor, loss: Tensor, first: Tensor, kappa: float, floor: float
+    weight: Tensor,
+    length: Tensor,
+    loss: Tensor,
+    first: Tensor,
+    kappa: float,
+    floor: float,
+    detach: bool = True,
 ) -> Tensor:
-    """The gradient for v of Σ_i |v_i ‖g_i‖ − mean(v ‖g‖) r_i^κ|, its targets held fixed, [T].
+    """The gradient for v of Σ_i |v_i ‖g_i‖ − mean(v ‖g‖) r_i^κ|, with `detach` what is subtracted
+    held fixed, [T].
 
     r_i is L_i / L_i(0), at least `floor`, over its mean (arXiv 1711.02257).
     """
     known = first.abs() > TINY
     ratio = torch.where(known, loss / torch.where(known, first, 1.0), 1.0).clamp(min=floor)
     norm = weight * length
-    target = norm.mean() * (ratio / ratio.mean()) ** kappa
-    return torch.sign(norm - target) * length
+    aim = (ratio / ratio.mean()) ** kappa
+    sign = torch.sign(norm - norm.mean() * aim)
+    return (sign if detach else sign - (sign * aim).mean()) * length

@@ -246,7 +246,7 @@ PARTS: dict[str, type[Any]] = {
 YOUNGER: dict[str, dict[str, Any]] = {
     "training": {"precision": "float32", "updates_per_step": 1},
     "evaluation": {"metrics_every": 1, "eval_goals": "same"},
-    "settings": {"value_clip": math.inf},
+    "settings": {"value_clip": math.inf, "gradnorm_detach": True},
 }
 """Fields that came after runs had been made, by part, and what these had: such a value is no part
 of the identity, so that those runs keep their names."""

@@ -340,14 +340,16 @@ def test_more_gradients_than_tasks_are_refused() -> None:
         made("mlp", combine="cagrad", cagrad_gradients=9)
 
 
-def test_gradnorm_slope_is_that_of_its_loss() -> None:
+@pytest.mark.parametrize("detach", [True, False])
+def test_gradnorm_slope_is_that_of_its_loss(detach: bool) -> None:
     v = torch.tensor([0.5, 1.5, 1.0], dtype=torch.float64, requires_grad=True)
     length = torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64)
     loss, first = torch.tensor([1.0, 3.0, 2.0]).double(), torch.tensor([2.0, 3.0, 1.0]).double()
     ratio = loss / first
     target = (v * length).mean() * (ratio / ratio.mean()) ** 0.12
-    (expected,) = torch.autograd.grad((v * length - target.detach()).abs().sum(), v)
-    found = gradnorm_slope(v.detach(), length, loss, first, 0.12, 1e-3)
+    target = target.detach() if detach else target
+    (expected,) = torch.autograd.grad((v * length - target).abs().sum(), v)
+    found = gradnorm_slope(v.detach(), length, loss, first, 0.12, 1e-3, detach)
     torch.testing.assert_close(found, expected)
     # losses of an actor: of changed sign, and zero at first
     odd = gradnorm_slope(v.detach(), length, -loss, torch.tensor([2.0, 0.0, -1.0]), 0.12, 1e-3)

@@ -152,11 +152,11 @@ def test_recording_without_a_gpu_falls_back(capsys: pytest.CaptureFixture[str]) 
     assert "the test runs without a CUDA graph" in capsys.readouterr().err
 
 
-def learner(name: str, device: str) -> Learner:
+def learner(name: str, device: str, **extra: Any) -> Learner:
     """A small algorithm on a filled replay."""
     trained = load(name)
     small = {"actor_width": 64, "critic_width": 64, "modules": 6, "episodes_per_individual": 1}
-    small |= {"window": 1, "success_threshold": 1.0}
+    small |= {"window": 1, "success_threshold": 1.0, **extra}
     known = {f.name for f in fields(trained.Settings)}
     settings = trained.Settings(**{k: v for k, v in small.items() if k in known})
     problem = Problem(("a", "b", "c"), 2, 0, torch.device(device))
@@ -180,10 +180,16 @@ def act_and_remember(one: Learner, random: np.random.Generator, step: int) -> An
     return actions
 
 
+COMBINERS = ("pcgrad", "cagrad", "gradnorm")
+
+
 @needs_gpu
-@pytest.mark.parametrize("name", ALGORITHMS)
-def test_eager_and_recorded_learners_agree(name: str, capsys: Any) -> None:
-    recorded, eager = learner(name, "cuda"), learner(name, "cuda")
+@pytest.mark.parametrize(
+    ("name", "combine"),
+    [*((name, "mean") for name in ALGORITHMS), *(("mtsac", kind) for kind in COMBINERS)],
+)
+def test_eager_and_recorded_learners_agree(name: str, combine: str, capsys: Any) -> None:
+    recorded, eager = (learner(name, "cuda", combine=combine) for _ in range(2))
     for part in (eager.acting, eager.storing, eager.learning):
         part.plain, part.graph = True, None
     random, same = np.random.default_rng(1), np.random.default_rng(1)
