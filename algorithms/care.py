@@ -72,7 +72,6 @@ class CARE(Encoded):
     Settings = CARESettings
     # The authors' goals and reward version are not certain, and stay as they are by default.
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "quick": {"reward_scale": 1.0},  # rewards are divided by their deviation already
         "published": {
             "horizon": 150,
             "steps": lambda tasks: tasks * 2_000_000,
