@@ -63,10 +63,7 @@ def compile_learners(trainer: Trainer, mode: Mode) -> Mode:
     if mode == "eager":
         return "eager"
     trainer.progress.note("compiling")
-    # Nothing that the compiler decides by a measurement may decide how sums round.
-    torch._inductor.config.deterministic = True
-    torch._dynamo.config.recompile_limit = MOST_VERSIONS
-    torch._dynamo.config.accumulated_recompile_limit = MOST_VERSIONS
+    settle(trainer.config.device)
     for run in trainer.runs:
         reason = compile_and_compare(run, trainer.runs[0].algorithm)
         if reason is None:
@@ -79,6 +76,16 @@ def compile_learners(trainer: Trainer, mode: Mode) -> Mode:
             plain(other.algorithm)
         return "eager"
     return "compiled"
+
+
+def settle(device: str) -> None:
+    """Sets what the compiler keeps for the whole process."""
+    # Nothing that it decides by a measurement may decide how sums round.
+    torch._inductor.config.deterministic = True
+    # What calls the kernels is C++, too: in Python it takes a seventh of a small gradient step.
+    torch._inductor.config.cpp_wrapper = device == "cpu"
+    torch._dynamo.config.recompile_limit = MOST_VERSIONS
+    torch._dynamo.config.accumulated_recompile_limit = MOST_VERSIONS
 
 
 def compiled_parts(algorithm: Algorithm) -> dict[str, Any]:

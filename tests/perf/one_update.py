@@ -35,6 +35,7 @@ def learner() -> Any:
     several = {"seeds": (0,)} if "seeds" in inspect.signature(Problem).parameters else {}
     made = kind(chosen, Problem(TASKS, **several))
     if hasattr(made, "compile"):
+        importlib.import_module("suite.training.compiling").settle("cpu")
         made.compile()
     return made
 
