@@ -89,6 +89,8 @@ def other_value(option: Option, current: Any) -> Any:
 def test_any_field_can_be_overridden_and_counts_for_the_identity_unless_it_is_execution(
     option: Option,
 ) -> None:
+    if option.algorithm == "ars" and option.name in ("log_std_min", "log_std_max"):
+        pytest.skip("ars has no such bounds, and refuses them")
     base = preset("quick", option.algorithm, "MT10")
     wanted = other_value(option, option.value(base))
     given = [option.shown] if option.name in DESTRUCTIVE else [option.shown, written(wanted)]
