@@ -204,12 +204,12 @@ def pack(chosen: Tensor) -> Tensor:
     bits = as_flat(chosen).to(torch.uint8)
     bits = functional.pad(bits, (0, -bits.shape[-1] % 8))
     bits = bits.view(*bits.shape[:-1], -1, 8)
-    powers = 2 ** torch.arange(8, dtype=torch.uint8, device=bits.device)
-    return (bits * powers).sum(-1, dtype=torch.uint8)
+    places = torch.arange(8, dtype=torch.uint8, device=bits.device)
+    return (bits << places).sum(-1, dtype=torch.uint8)
 
 
 def unpack(packed: Tensor, modules: int) -> Tensor:
     """Inverse of `pack`."""
-    powers = torch.arange(8, dtype=torch.uint8, device=packed.device)
-    bits = ((packed.unsqueeze(-1) >> powers) & 1).flatten(-2)[..., : routes(modules)]
+    places = torch.arange(8, dtype=torch.uint8, device=packed.device)
+    bits = ((packed.unsqueeze(-1) >> places) & 1).flatten(-2)[..., : routes(modules)]
     return as_table(bits, 0).bool()

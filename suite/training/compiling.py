@@ -66,6 +66,11 @@ def compile_learners(trainer: Trainer, mode: Mode) -> Mode:
     settle(trainer.config.device)
     for run in trainer.runs:
         reason = compile_and_compare(run, trainer.runs[0].algorithm)
+        if reason is not None and torch._inductor.config.cpp_wrapper:
+            # There are operators that C++ cannot call, and Python can.
+            torch._inductor.config.cpp_wrapper = False
+            torch.compiler.reset()
+            reason = compile_and_compare(run, trainer.runs[0].algorithm)
         if reason is None:
             continue
         if trainer.config.execution.compile == "on":

@@ -15,6 +15,42 @@ from suite.runs.directory import RunDirectory
 from suite.runs.progress import Progress
 from suite.training.build import build
 from suite.training.compiling import compile_learners
+from suite.training.train import Trainer
+
+
+def small(name: str, folder: Path) -> Trainer:
+    """A trainer whose episodes are short."""
+    config = preset("smoke", name, "reach,push")
+    config = replace(
+        config,
+        task=replace(config.task, horizon=6),
+        training=replace(config.training, random_steps=6),
+        evaluation=replace(config.evaluation, eval_episodes=1, final_episodes=1),
+        execution=replace(config.execution, results=str(folder), workers=1),
+    )
+    return build([config], [RunDirectory(config)], Progress("", 10**9))
+
+
+def test_what_cpp_cannot_call_is_called_from_python(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tried: list[bool] = []
+
+    def backend(graph: Any, _: Any) -> Any:
+        tried.append(torch._inductor.config.cpp_wrapper)
+        if tried[-1]:
+            raise RuntimeError("an operator that has no such call")
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=backend))
+    trainer = small("mtsac", tmp_path)
+    try:
+        assert compile_learners(trainer, "compiled") == "compiled"
+    finally:
+        trainer.envs.close()
+        trainer.evaluation_envs.close()
+    assert tried[0] and not tried[-1]
+    assert "without torch.compile" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["mtsac", "d2r"])
@@ -30,15 +66,7 @@ def test_nothing_is_compiled_once_training_has_begun(
 
     compiled = functools.partial(torch.compile, backend=backend)
     monkeypatch.setattr(torch, "compile", compiled)
-    config = preset("smoke", name, "reach,push")
-    config = replace(
-        config,
-        task=replace(config.task, horizon=6),
-        training=replace(config.training, random_steps=6),
-        evaluation=replace(config.evaluation, eval_episodes=1, final_episodes=1),
-        execution=replace(config.execution, results=str(tmp_path), workers=1),
-    )
-    trainer = build([config], [RunDirectory(config)], Progress("", 10**9))
+    trainer = small(name, tmp_path)
     try:
         assert compile_learners(trainer, "compiled") == "compiled"
         compared = len(made)
