@@ -40,6 +40,9 @@ def learned(name: str, compiled: bool) -> dict[str, Tensor]:
 
 
 if __name__ == "__main__":
+    from suite.training.compiling import settle
+
+    settle("cpu")
     torch.set_num_threads(1)
     file, name = sys.argv[1:]
     torch.save(learned(name, compiled=True), file)
