@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from algorithms.algorithm import Batch, Decision, Outcomes, Problem
-from algorithms.fields import Depth, NotNegative, Positive, Range, Rate, Share, Width
+from algorithms.fields import Depth, LogStd, NotNegative, Positive, Range, Rate, Share, Width
 from algorithms.parts.adam import Adam, State
 from algorithms.parts.adapters import Adapted, AdaptingAdam, of_modules
 from algorithms.parts.layers import TaskLinear, linear, xavier_normal, zero
@@ -133,7 +133,8 @@ class ScaledAndReset(MultiTaskSAC):
 
 def reset_rounds(rounds: int, resets: int) -> set[int]:
     """After which of a run's rounds networks begin again: every ⌈rounds / (resets + 1)⌉ [ARS]; as
-    evenly as can be where the last of these would come at the end [choice].
+    evenly as can be where the last of these would come at the end [choice]. While actions are
+    random there is nothing to begin again, and a reset that falls there is none.
     """
     between = math.ceil(rounds / (resets + 1))
     if between * resets < rounds:
@@ -158,6 +159,10 @@ class ARSSettings(ScaleAndResetSettings, SACSettings):
 
     adam_epsilon: Rate = 1e-8
     gradient_clip: NotNegative = 0.0
+    log_std_min: LogStd = -20.0
+    """Without effect, and to be left out: nothing clamps the standard deviation [ARS]."""
+    log_std_max: LogStd = 2.0
+    """Without effect, and to be left out: nothing clamps the standard deviation [ARS]."""
     clip_critics: Literal["jointly", "separately"] = "separately"
     temperature_loss: Literal["log_alpha", "alpha"] = "alpha"
 
@@ -191,7 +196,7 @@ class ARSSettings(ScaleAndResetSettings, SACSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("log_std_min", "log_std_max"):
-            if getattr(self, name) != getattr(SACSettings, name):
+            if getattr(self, name) != getattr(type(self), name):
                 raise ValueError(f"{name}: nothing clamps the standard deviation of ars; leave out")
 
 

@@ -79,8 +79,10 @@ class CombineSettings:
 
     def check_tasks(self, tasks: int) -> None:
         """Raises ValueError for what so many tasks rule out."""
-        if self.cagrad_gradients > tasks:
-            raise ValueError(f"cagrad_gradients {self.cagrad_gradients} for {tasks} tasks: give 0")
+        if self.combine == "cagrad" and self.cagrad_gradients > tasks:
+            raise ValueError(
+                f"cagrad_gradients {self.cagrad_gradients} for {tasks} tasks: give 0 to {tasks}"
+            )
 
     def combines(self, network: str) -> bool:
         """Whether the gradients of "actor" or "critic" are combined by more than their mean."""
@@ -253,8 +255,9 @@ def gradnorm_step(
     pace, key = state[f"{name}.pace"], f"{name}.pace"
     used = pace.double()
     first = torch.where(state[f"{key}.steps"] == 0, loss, state[f"{name}.first_loss"])
-    length, rest = gram.diagonal().sqrt(), (s.gradnorm_ratio_floor, s.gradnorm_detach)
-    slope = gradnorm_slope(used, length, loss, first, s.gradnorm_kappa, *rest)
+    length, kappa = gram.diagonal().sqrt(), s.gradnorm_kappa
+    floor, detach = s.gradnorm_ratio_floor, s.gradnorm_detach
+    slope = gradnorm_slope(used, length, loss, first, kappa, floor, detach)
     Adam(s.gradnorm_rate).step(state, key, slope.float())
     positive = pace.clamp(min=0)
     pace.copy_(positive * (len(pace) / positive.sum()))

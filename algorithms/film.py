@@ -24,8 +24,8 @@ from algorithms.parts.layers import Init, linear, stacked, zero
 class FiLMSettings(EncodedSettings):
     """FiLM. The networks are those of the re-implementation [RX: rainx0r/mtrl, arXiv 2503.05126],
     trained as its MT-SAC is. CARE's authors share one encoder among actor and critics, whose
-    factors and shifts are the context itself: this and their protocol, of which the one published
-    number is, are in the preset "published" [CARE: arXiv 2102.06177 and its code,
+    factors and shifts are the context itself. The preset "published" has this and their protocol;
+    the one published number belongs to it [CARE: arXiv 2102.06177 and its code,
     facebookresearch/mtrl].
     """
 

@@ -81,7 +81,8 @@ class EvaluationConfig:
     """Evenly spaced evaluations during the run, at most one per episode; the last is at its end."""
     eval_goals: Literal["same", "preset"] = "same"
     """Goals that are evaluated on: those that `goals` says, or Meta-World's 50 per task, whatever
-    is trained on [ARS trains on random goals, and evaluates on the first 10 preset ones]."""
+    is trained on [ARS trains on random goals, and evaluates on the first 10 preset ones, which is
+    "random+preset" in rows]."""
     eval_episodes: Episodes = 50
     """Episodes per task in each evaluation but the last. With preset goals, the first so many of
     them, each once."""
@@ -210,7 +211,9 @@ class RunConfig:
         plain["training"]["precision"] = self.precision
         for part, younger in YOUNGER.items():
             for name, value in younger.items():
-                if plain[part].get(name) == value:
+                # A user's method may mean another value where it says nothing.
+                own = part != "settings" or getattr(type(self.settings), name, None) == value
+                if plain[part].get(name) == value and own:
                     del plain[part][name]
         # One spelling for one task set: "mt1:reach" and "reach-v3" are the same run.
         named = self.task.tasks.upper()

@@ -65,7 +65,8 @@ class Cost(NamedTuple):
 def size(config: RunConfig) -> Size:
     """Parameter counts and extras of a run's algorithm, counted once for all seeds."""
     horizon = config.task.horizon
-    problem = Problem(config.tasks, horizon=horizon, locksteps=config.rounds * horizon)
+    envs, locksteps = config.task.envs_per_task, config.rounds * horizon
+    problem = Problem(config.tasks, envs, horizon=horizon, locksteps=locksteps)
     # By their text: a user's settings need not be hashable.
     key = repr((config.algorithm, config.settings, problem))
     if key not in SIZES:
@@ -108,11 +109,11 @@ def checkpoint_bytes(config: RunConfig, extras: Extras, counts: ParameterCounts)
 
 def network_bytes(config: RunConfig, counts: ParameterCounts) -> int:
     """Weights, gradients and Adam's two moments of all networks, and the targets' weights; where
-    the tasks' gradients are combined, each task's, of one network at a time.
+    the tasks' gradients are combined, each task's.
     """
     combines = getattr(config.settings, "combines", lambda _: False)
-    apart = [count for name, count in counts._asdict().items() if combines(name)]
-    return 4 * (4 * counts.actor + 5 * counts.critic + len(config.tasks) * max(apart, default=0))
+    apart: int = sum(count for name, count in counts._asdict().items() if combines(name))
+    return 4 * (4 * counts.actor + 5 * counts.critic + len(config.tasks) * apart)
 
 
 def sizes_in_memory(config: RunConfig) -> tuple[int, int]:

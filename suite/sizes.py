@@ -122,21 +122,24 @@ def nearest_widths(config: RunConfig, net: str, aim: int) -> tuple[dict[str, int
         )
 
     known: dict[int, int] = {}
+    refused: dict[int, ValueError] = {}
 
     def count_at(width: int) -> int:
         if width not in known:
             try:
                 settings = replace(config.settings, **dict.fromkeys(names, width))
-            except ValueError as error:  # such as a width that is too small for what is in it
-                raise UserError(f"match: of {aim:,} parameters: {error}") from None
-            known[width] = getattr(count(config.algorithm, settings, config.tasks), net)
+                known[width] = getattr(count(config.algorithm, settings, config.tasks), net)
+            except ValueError as error:  # too small for what is in it: no parameters
+                known[width], refused[width] = 0, error
         return known[width]
 
     width = nearest(count_at, aim)
+    if width in refused:
+        raise UserError(f"match: of {aim:,} parameters: {refused[width]}")
     problem = ""
     if abs(count_at(width) - aim) > TOLERANCE * aim:
-        reachable = [w for w in (width - 1, width, width + 1) if 1 <= w <= WIDEST]
-        shown = ", ".join(f"width {w} has {count_at(w):,}" for w in reachable)
+        near = [w for w in (width - 1, width, width + 1) if 1 <= w <= WIDEST and count_at(w)]
+        shown = ", ".join(f"width {w} has {count_at(w):,}" for w in near)
         problem = (
             f"no {net} of {config.algorithm} has {aim:,} parameters within {TOLERANCE:.0%}; {shown}"
         )

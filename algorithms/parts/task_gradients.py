@@ -36,7 +36,7 @@ class TaskGradients(NamedTuple):
     """[T, *shape without the task axis], of those in `Network.per_task`."""
 
     def gram(self, own: bool) -> Tensor:
-        """Inner products of the tasks' gradients, [T, T] float64, summed parameter by parameter.
+        """Inner products of the tasks' gradients, [T, T] float64, summed block by block.
 
         Parameters of single tasks, if they are to count (`own`), add to the diagonal alone.
         """

@@ -299,7 +299,7 @@ class RunDirectory:
             "seed": c.seed,
             "task_set": c.identity()["task"]["tasks"],
             "tasks": len(c.tasks),
-            "goals": c.task.goals,
+            "goals": "+".join(dict.fromkeys([c.task.goals, c.evaluated_goals])),
             "reward_version": c.task.reward_version,
             "horizon": c.task.horizon,
             "total_steps": c.rounds * c.steps_per_round,

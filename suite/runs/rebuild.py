@@ -39,7 +39,7 @@ def stored_config(folder: Path) -> RunConfig:
             evaluation=EvaluationConfig(**stored["evaluation"]),
             execution=ExecutionConfig(run_dir=str(folder)),
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} is not of this version of the suite: {error}") from None
 
 

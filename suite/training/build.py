@@ -72,7 +72,7 @@ def seed_run(config: RunConfig, directory: RunDirectory) -> SeedRun:
     goals = goals_of(config, execution.engine)
     probe = probe_batch(
         config.tasks,
-        goals.preset,
+        goals.preset if task.goals != "random" else [],  # whatever is evaluated on
         config.evaluation.probe_size,
         task.horizon,
         task.reward_version,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import shutil
 import sys
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -64,23 +65,30 @@ def compile_learners(trainer: Trainer, mode: Mode) -> Mode:
         return "eager"
     trainer.progress.note("compiling")
     settle(trainer.config.device)
-    for run in trainer.runs:
-        reason = compile_and_compare(run, trainer.runs[0].algorithm)
-        if reason is not None and torch._inductor.config.cpp_wrapper:
-            # There are operators that C++ cannot call, and Python can.
-            torch._inductor.config.cpp_wrapper = False
-            torch.compiler.reset()
-            reason = compile_and_compare(run, trainer.runs[0].algorithm)
-        if reason is None:
-            continue
-        if trainer.config.execution.compile == "on":
-            raise UserError(f"compile: {run.config.algorithm} cannot be compiled: {reason}")
-        name = run.config.algorithm
-        print(f"warning: {name} runs without torch.compile, and slower: {reason}", file=sys.stderr)
-        for other in trainer.runs:
-            plain(other.algorithm)
-        return "eager"
-    return "compiled"
+    reason = first_reason(trainer.runs)
+    if reason is not None and torch._inductor.config.cpp_wrapper:
+        # There are operators that C++ cannot call, and Python can.
+        torch._inductor.config.cpp_wrapper = False
+        torch.compiler.reset()
+        reason = first_reason(trainer.runs)
+    if reason is None:
+        return "compiled"
+    name = trainer.config.algorithm
+    if trainer.config.execution.compile == "on":
+        raise UserError(f"compile: {name} cannot be compiled: {reason}")
+    print(f"warning: {name} runs without torch.compile, and slower: {reason}", file=sys.stderr)
+    return "eager"
+
+
+def first_reason(runs: Sequence[SeedRun]) -> str | None:
+    """Compiles the algorithms of all runs; None, or why one cannot be, and then none is."""
+    for run in runs:
+        reason = compile_and_compare(run, runs[0].algorithm)
+        if reason is not None:
+            for other in runs:
+                plain(other.algorithm)
+            return reason
+    return None
 
 
 def settle(device: str) -> None:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from algorithms import ALGORITHMS
+from algorithms.algorithm import ParameterCounts
 from algorithms.fields import range_of
 from algorithms.mtsac import MTSACSettings
+from algorithms.paco import PaCoSettings
 from suite.checks import check
 from suite.config import (
     HORIZON_LIMIT,
     PARTS,
+    YOUNGER,
     EvaluationConfig,
     ExecutionConfig,
     RunConfig,
@@ -27,6 +30,8 @@ from suite.envs.tasks import task_sets
 from suite.messages import UserError
 from suite.options import parse
 from suite.presets import PRESETS, SUITE, preset, settings_of
+from suite.runs.directory import RunDirectory
+from suite.training.build import goals_of
 from suite.values import kinds, without_range
 
 
@@ -366,3 +371,40 @@ def test_seeds_that_meta_world_cannot_take_are_refused(seed: int) -> None:
 def test_a_whole_number_is_one_also_from_python() -> None:
     config = run(training=TrainingConfig(steps=1e6))  # type: ignore[arg-type]
     assert refused(config) == "steps: 1000000.0 is not a whole number"
+
+
+def test_a_field_that_came_later_leaves_names_as_they_were() -> None:
+    """Where it has the value that earlier runs had; any other value is part of the identity."""
+    base = preset("quick", "paco", "reach,push")
+    for part, younger in YOUNGER.items():
+        for name, value in younger.items():
+            owner = base.settings if part == "settings" else getattr(base, part)
+            as_before = replace(base, **{part: replace(owner, **{name: value})})
+            assert as_before.name() == base.name()
+            assert name not in as_before.identity()[part]
+
+    @dataclass(frozen=True)
+    class Clipped(PaCoSettings):
+        value_clip: float = 5000.0
+
+    unclipped = replace(base, settings=Clipped(value_clip=math.inf))
+    assert unclipped.identity()["settings"]["value_clip"] == math.inf
+
+
+def test_evaluation_goals_stand_in_the_rows_and_the_name(tmp_path: Path) -> None:
+    base = parse(["--alg", "mtsac", "--preset", "smoke", "--tasks", "reach", "--goals", "random"])
+    other = replace(base, evaluation=replace(base.evaluation, eval_goals="preset"))
+    assert base.name() != other.name()
+    assert (base.evaluated_goals, other.evaluated_goals) == ("random", "preset")
+    goals = goals_of(other, "fast")
+    assert [goal.vector is not None for goal in goals.evaluation(3)[0]] == [True] * 3
+    assert goals.training(0, 1)[0].vector is None
+    shown = []
+    for config in (base, other):
+        execution = replace(config.execution, results=str(tmp_path))
+        columns = RunDirectory(replace(config, execution=execution)).columns(ParameterCounts(1, 2))
+        shown.append((columns["goals"], "preset goals" in columns["evaluation"]))
+    assert shown == [("random", False), ("random+preset", True)]
+    many = replace(other, evaluation=replace(other.evaluation, final_episodes=51))
+    with pytest.raises(UserError, match="more than the 50 preset goals"):
+        check(many)

@@ -42,7 +42,6 @@ def test_networks_and_what_a_method_adds_count(config: RunConfig) -> None:
 
 
 def test_the_tasks_gradients_count_where_they_are_combined(config: RunConfig) -> None:
-    """One network's at a time: the critics', which have more parameters."""
     combining = replace(config.settings, combine="pcgrad")
     actor_alone = replace(combining, combine_on="actor")
     (_, plain), (_, all_networks), (_, one) = (
@@ -50,7 +49,7 @@ def test_the_tasks_gradients_count_where_they_are_combined(config: RunConfig) ->
         for s in (config.settings, combining, actor_alone)
     )
     counts = size(config).counts
-    assert all_networks == plain + 2 * 4 * counts.critic
+    assert all_networks == plain + 2 * 4 * counts.total
     assert one == plain + 2 * 4 * counts.actor
 
 

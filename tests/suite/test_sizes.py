@@ -178,7 +178,8 @@ def test_a_mistake_is_one_line_that_says_what_is_possible(
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["moore", "--match", "actor=1000"], "match: of 1,000 parameters: experts 4 cannot be"),
+        (["moore", "--match", "actor=100"], "match: of 100 parameters: experts 4 cannot be"),
+        (["moore", "--match", "actor=1000"], "within 1%; width 4 has 1,240, width 5 has 1,560;"),
         (["care", "--metadata", "nowhere.npy"], "metadata: nowhere.npy: No such file"),
         (["ars", "--resets", "30"], "resets 30 do not fit into a run of 10 rounds"),
     ],
