@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, library
 
 from algorithms.fields import NotNegative, Positive, Range, Rate, Share
 from algorithms.parts.adam import Adam, State
@@ -155,7 +155,7 @@ def draw_order(s: CombineSettings, tasks: int, random: torch.Generator) -> Tenso
 # The solvers are operators, so that torch.compile takes each as one and does not write out loops.
 
 
-@torch.library.custom_op("mtscale::pcgrad", mutates_args=())
+@library.custom_op("mtscale::pcgrad", mutates_args=())
 def pcgrad(gram: Tensor, order: Tensor, include_self: bool, epsilon: float) -> Tensor:
     """PCGrad (arXiv 2001.06782) in coefficients [T] of the gradients, from G [T, T].
 
@@ -181,7 +181,7 @@ def pcgrad(gram: Tensor, order: Tensor, include_self: bool, epsilon: float) -> T
 # CAGrad ----------------------------------------------------------------------------------------
 
 
-@torch.library.custom_op("mtscale::cagrad", mutates_args=())
+@library.custom_op("mtscale::cagrad", mutates_args=())
 def cagrad(
     gram: Tensor,
     weighed: Tensor,

@@ -11,7 +11,7 @@ import math
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, library
 
 from algorithms.modules.native import Router, code, folded, last
 
@@ -74,7 +74,7 @@ def apply(*args: Any) -> Any:
     return Choice.apply(*args)  # type: ignore[no-untyped-call]
 
 
-@torch.library.custom_op("mtscale::route_forward", mutates_args=(), device_types="cpu")
+@library.custom_op("mtscale::route_forward", mutates_args=(), device_types="cpu")
 def route_forward(
     logits: Tensor, score: Tensor, k: int, trusts: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -106,7 +106,7 @@ def empty_routes(
     )
 
 
-@torch.library.custom_op("mtscale::route_backward", mutates_args=(), device_types="cpu")
+@library.custom_op("mtscale::route_backward", mutates_args=(), device_types="cpu")
 def route_backward(gradient: Tensor, weights: Tensor, sources: Tensor) -> Tensor:
     """Through the softmax over the sources of each slot, to the flat logits."""
     gradient, weights, sources = gradient.contiguous(), weights.contiguous(), sources.contiguous()

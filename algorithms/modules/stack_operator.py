@@ -15,7 +15,7 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, library
 
 from algorithms.modules.native import Stack, code, folded, gemm, last
 from algorithms.modules.routes import Routes
@@ -80,7 +80,7 @@ def apply(*args: Any) -> Tensor:
     return result
 
 
-@torch.library.custom_op("mtscale::stack_forward", mutates_args=(), device_types="cpu")
+@library.custom_op("mtscale::stack_forward", mutates_args=(), device_types="cpu")
 def stack_forward(
     first: Tensor,
     weight: Tensor,
@@ -127,7 +127,7 @@ def empty_results(first: Tensor, mixing: Tensor) -> tuple[Tensor, Tensor, Tensor
     )
 
 
-@torch.library.custom_op("mtscale::stack_backward", mutates_args=(), device_types="cpu")
+@library.custom_op("mtscale::stack_backward", mutates_args=(), device_types="cpu")
 def stack_backward(
     gradient: Tensor,
     weight: Tensor,
