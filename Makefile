@@ -66,7 +66,7 @@ tables: $(VENV)/.ready  ## Tables of the rows as Markdown, CSV and LaTeX: RUNS, 
 	@$(RUN) -m analysis tables $(RUNS) $(ARGS)
 
 test: $(VENV)/.ready  ## Run the tests
-	$(RUN) -m pytest --benchmark-disable --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
+	$(RUN) -m pytest --benchmark-disable --numprocesses auto --dist loadfile --no-loadscope-reorder \
 		--durations 12
 
 check: $(VENV)/.ready  ## Lint, types and tests

@@ -19,6 +19,13 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "4000")
 
 WriteRun = Callable[..., Path]
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores, up to four: tests of Slurm and Ray mostly wait."""
+    return min(4, len(os.sched_getaffinity(0)) + 1)
+
+
 SETTINGS = {"actor_width": 128, "critic_width": 128, "discount": 0.99}
 
 

@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+from suite.cli import main
 from suite.presets import preset
 from suite.sizes import count, matched
 
@@ -55,9 +57,12 @@ def test_sizes_are_matched_in_both_directions(method: str) -> None:
         assert found.critic == pytest.approx(wanted.critic, rel=0.01)
 
 
-def test_one_is_killed_and_resumes_to_the_bit(tmp_path: Path) -> None:
+def test_one_is_killed_and_resumes_to_the_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     # That the state of each is whole has been checked above.
-    rows = []
+    monkeypatch.syspath_prepend(str(HERE))
+    threads, rows = torch.get_num_threads(), []
     for name, writes in (("whole", 0), ("killed", 11)):
         bench = ["bench", "--alg", "categorical:Categorical", "--preset", "smoke"]
         bench += ["--tasks", "reach,push", "--steps", "480", "--track", "none"]
@@ -66,11 +71,11 @@ def test_one_is_killed_and_resumes_to_the_bit(tmp_path: Path) -> None:
         if writes:
             dead = python(str(DYING), str(writes), "before", *bench)
             assert dead.returncode == -signal.SIGKILL, dead.stdout + dead.stderr
-        run = python("-m", "suite", *bench)
-        assert run.returncode == 0, run.stdout + run.stderr
-        assert ("resuming at env step" in run.stdout) == bool(writes)
+        assert main(bench) == 0, capsys.readouterr().err
+        assert ("resuming at env step" in capsys.readouterr().out) == bool(writes)
         (found,) = (tmp_path / name).glob("*/rows.parquet")
         rows.append(found.read_bytes())
+    torch.set_num_threads(threads)
     assert rows[0] == rows[1]
 
 
@@ -81,6 +86,7 @@ def test_they_are_swept_at_one_size_and_plotted(tmp_path: Path) -> None:
     sweep += ["--results", runs]
     done = python("-m", "suite", *sweep)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "6 runs in 3 processes" in done.stdout
     assert "6 of 6 runs done" in done.stdout + done.stderr
     out = tmp_path / "figures"
     drawn = python("-m", "analysis", "plots", runs, "--only", "learning_curves", "--out", str(out))

@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from real_sweeps import begin, ended, fields, planned, rows
+from real_sweeps import fields, planned
 
 from suite.bench import standing_together
 from suite.cli import main
@@ -191,13 +191,3 @@ def test_a_sweep_starts_batched_seeds_as_one(tmp_path: Path) -> None:
     # What a launcher hands to a process comes back as the same runs.
     (_, *line) = command_line(started[0])
     assert parse(line).each_seed() == started[0].each_seed()
-
-
-def test_a_batched_sweep_ends_with_the_rows_of_every_seed(tmp_path: Path) -> None:
-    given = fields(tmp_path, seed="0,1", steps="400", batched="True")
-    status, output = ended(begin(given))
-    assert status == 0, output
-    assert "2 runs in 1 processes" in output and "2 of 2 runs done" in output
-    assert len(rows(tmp_path)) == 2
-    status, output = ended(begin(given))
-    assert status == 0 and "2 runs in 1 processes, 2 done" in output
