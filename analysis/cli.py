@@ -7,6 +7,7 @@ import io
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -18,6 +19,7 @@ from analysis.rows import load
 RUNS = Path("results/runs")
 RELEASED = Path("results/release")
 MOST_SIMULATIONS = 1_000_000
+MOST_PLANNED = 1_000
 
 
 def tables_command(arguments: Sequence[str]) -> None:
@@ -29,12 +31,15 @@ def tables_command(arguments: Sequence[str]) -> None:
         metavar="LABEL",
         help="compare every configuration with this one alone, instead of every pair",
     )
+    add_planned(parser)
     given = parser.parse_args(arguments)
+    if given.planned and not given.against:
+        raise AnalysisError("planned: goes with --against: the comparisons with one configuration")
     from analysis.published import published
     from analysis.table_formats import write
     from analysis.tables import METRICS, tables
 
-    for table in tables(rows(given, METRICS), published(), given.against):
+    for table in tables(rows(given, METRICS), published(), given.against, given.planned):
         print(*write(table, given.out), sep="\n")
 
 
@@ -42,15 +47,16 @@ def plots_command(arguments: Sequence[str]) -> None:
     """Figures as PNG and PDF, each with its caption file."""
     parser = source_parser("plots", plots_command, out="results/figures")
     parser.add_argument("--only", nargs="+", default=[], metavar="FIGURE", help="these figures")
+    add_planned(parser)
     given = parser.parse_args(arguments)
     from analysis.plots import METRICS, check_names, draw_all, draw_one
 
     check_names(given.only)
     frame = rows(given, METRICS)
     if given.out.suffix.lower() == ".png":
-        draw_one(frame, given.out, given.only)
+        draw_one(frame, given.out, given.only, given.planned)
     else:
-        draw_all(frame, given.out, given.only)
+        draw_all(frame, given.out, given.only, planned=given.planned)
 
 
 def report_command(arguments: Sequence[str]) -> None:
@@ -94,7 +100,7 @@ def coverage_command(arguments: Sequence[str]) -> None:
     )
     parser.add_argument(
         "--simulations",
-        type=simulations,
+        type=partial(whole_number, most=MOST_SIMULATIONS),
         default=1000,
         help=f"experiments per row, 1 to {MOST_SIMULATIONS:,}",
     )
@@ -150,6 +156,18 @@ def source_parser(
     return parser
 
 
+def add_planned(parser: argparse.ArgumentParser) -> None:
+    """The option that keeps a protocol's correction while some of its runs are still missing."""
+    parser.add_argument(
+        "--planned",
+        type=partial(whole_number, most=MOST_PLANNED),
+        default=0,
+        metavar="N",
+        help="correct p-values for N comparisons with the plain network, as a protocol has planned "
+        "them, where fewer can be made so far",
+    )
+
+
 def named_path(text: str) -> Path:
     """A path. Raises ArgumentTypeError for no text, as of an unset shell variable."""
     if not text.strip():
@@ -157,12 +175,10 @@ def named_path(text: str) -> Path:
     return Path(text)
 
 
-def simulations(text: str) -> int:
-    """A number of experiments. Raises ArgumentTypeError for one that makes no share."""
-    if not text.isdecimal() or not 1 <= int(text) <= MOST_SIMULATIONS:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a whole number from 1 to {MOST_SIMULATIONS:,}"
-        )
+def whole_number(text: str, most: int) -> int:
+    """A number from 1 on. Raises ArgumentTypeError for what is none."""
+    if not text.isdecimal() or not 1 <= int(text) <= most:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {most:,}")
     return int(text)
 
 

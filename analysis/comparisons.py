@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from analysis.messages import AnalysisError
 from analysis.statistics import (
     BLOCK,
     LEVEL,
@@ -140,16 +141,33 @@ def with_ends(estimate: Estimate, found: tuple[float, float]) -> Estimate:
 
 
 def compare_all(
-    scores: Mapping[str, Array], *, against: str | None = None, level: float = LEVEL
+    scores: Mapping[str, Array],
+    *,
+    against: str | None = None,
+    planned: int = 0,
+    level: float = LEVEL,
 ) -> list[Comparison]:
-    """Every pair once, or each with one, with p-values corrected for their number (`holm`)."""
+    """Every pair once, or each with one, with p-values corrected for their number, or for the
+    number that a protocol has planned (`holm`).
+
+    Raises AnalysisError where these are more than were planned.
+    """
     if against is None:
         pairs = list(itertools.combinations(scores, 2))
     else:
         pairs = [(against, name) for name in scores if name != against]
     found = [compare((a, scores[a]), (b, scores[b]), level=level) for a, b in pairs]
-    corrected = holm([comparison.p_value for comparison in found])
+    if planned and len(found) > planned:
+        raise AnalysisError(f"planned: these rows make {len(found)} comparisons, not {planned}")
+    corrected = holm([comparison.p_value for comparison in found], planned)
     return [replace(c, p_value=p) for c, p in zip(found, corrected, strict=True)]
+
+
+def corrected_for(made: int, planned: int) -> str:
+    """The number of comparisons that p-values are corrected for, in words."""
+    return f"{max(made, planned)} comparisons" + (
+        f", of which {made} can be made so far" if made < planned else ""
+    )
 
 
 def beaten(a: Array, b: Array) -> Array:
@@ -183,12 +201,17 @@ def permutation_test(a: Array, b: Array, statistic: Statistic, seed: int = 0) ->
     return float(np.mean(np.abs(differences) >= abs(differences[0]) - 1e-12))
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values corrected for their number (Holm 1979), in their order."""
+def holm(p_values: Sequence[float], planned: int = 0) -> list[float]:
+    """p-values corrected for their number (Holm 1979), in their order.
+
+    Of `planned` comparisons those that are not made yet count as made with a p of 1: whatever they
+    bring, none of these values will grow.
+    """
+    number = max(planned, len(p_values))
     order = sorted(range(len(p_values)), key=lambda i: p_values[i])
     corrected = [0.0] * len(p_values)
     least = 0.0
     for rank, index in enumerate(order):
-        least = max(least, min(1.0, (len(p_values) - rank) * p_values[index]))
+        least = max(least, min(1.0, (number - rank) * p_values[index]))
         corrected[index] = least
     return corrected

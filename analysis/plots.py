@@ -12,6 +12,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import matplotlib
@@ -99,8 +100,10 @@ def draw_all(
     say: Callable[[str], None] = print,
     dpi: float = DPI,
     pdf: bool = True,
+    planned: int = 0,
 ) -> list[Path]:
-    """Draws the figures into a folder; returns the PNG files. `say` gets a line for each.
+    """Draws the figures into a folder; returns the PNG files. `say` gets a line for each;
+    `planned` comparisons with a plain network are corrected for, 0 for as many as there are.
 
     Raises AnalysisError for a name in `only` that no figure has.
     """
@@ -108,7 +111,7 @@ def draw_all(
     out.mkdir(parents=True, exist_ok=True)
     look = looks(frame)
     made: list[Path] = []
-    for name, draw, rows, where in wanted(frame, only):
+    for name, draw, rows, where in wanted(frame, only, planned):
         title = f"{name}-{where}" if where else name
         try:
             with matplotlib.rc_context(theme()):
@@ -127,13 +130,13 @@ def draw_all(
     return made
 
 
-def draw_one(frame: pd.DataFrame, out: Path, only: Sequence[str]) -> None:
+def draw_one(frame: pd.DataFrame, out: Path, only: Sequence[str], planned: int = 0) -> None:
     """Draws a single figure to a PNG file, its PDF and caption beside it.
 
     Raises AnalysisError where the rows and `only` do not leave exactly one figure.
     """
     with tempfile.TemporaryDirectory() as folder:
-        made = draw_all(frame, Path(folder), only, say=lambda _: None)
+        made = draw_all(frame, Path(folder), only, say=lambda _: None, planned=planned)
         if len(made) != 1:
             raise AnalysisError(
                 f"out: {out} is one file, and these rows make {len(made)} figures; name a folder, "
@@ -154,11 +157,12 @@ def check_names(only: Sequence[str]) -> None:
 
 
 def wanted(
-    frame: pd.DataFrame, only: Sequence[str]
+    frame: pd.DataFrame, only: Sequence[str], planned: int
 ) -> Iterator[tuple[str, Draw, pd.DataFrame, str]]:
     """Each figure to draw: its name, function, rows and benchmark."""
+    figures = FIGURES | {"matched": partial(scaling.matched, planned=planned)}
     for where, rows in benchmarks(frame).items():
-        for name, draw in FIGURES.items():
+        for name, draw in figures.items():
             if not only or name in only:
                 yield name, draw, rows, where
     for name, draw in ACROSS.items():

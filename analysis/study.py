@@ -73,15 +73,18 @@ def study(frame: pd.DataFrame) -> Study:
     return Study(tuple(found.values()), tuple(map(tuple, groups.values())), uneven(table))
 
 
-def compared(groups: Sequence[Sequence[Configuration]], against: str = "") -> list[Comparison]:
+def compared(
+    groups: Sequence[Sequence[Configuration]], against: str = "", planned: int = 0
+) -> list[Comparison]:
     """Pairs of each group by final score, corrected for the number of pairs of the group; with
-    `against`, those of that label alone.
+    `against`, those of that label alone, corrected for as many as were `planned`.
     """
     found: list[Comparison] = []
     for group in groups:
         arrays = {one.label: one.final.values for one in group}
         if against:
-            found += compare_all(arrays, against=against) if against in arrays else []
+            if against in arrays:
+                found += compare_all(arrays, against=against, planned=planned)
             continue
         best = max(arrays, key=lambda label: float(iqm_of_runs(arrays[label])[0]))
         found += compare_all(arrays, against=best if len(arrays) > MOST_AT_ONCE else None)

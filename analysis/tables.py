@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from analysis.columns import PROTOCOL
-from analysis.comparisons import FEW_SEEDS
+from analysis.comparisons import FEW_SEEDS, corrected_for
 from analysis.file_names import file_names, task_set_name
 from analysis.frame import algorithms, runs
 from analysis.labels import short_names
@@ -50,11 +50,15 @@ AGGREGATE_NOTES = (
 )
 
 
-def tables(frame: pd.DataFrame, literature: pd.DataFrame, against: str = "") -> list[Table]:
+def tables(
+    frame: pd.DataFrame, literature: pd.DataFrame, against: str = "", planned: int = 0
+) -> list[Table]:
     """Every table that the rows have something for; `against` is the label, or the short name,
-    that all others are compared with, empty for every pair.
+    that all others are compared with, empty for every pair; `planned`, how many such comparisons
+    the protocol has, 0 for as many as there are.
 
-    Raises RowsError where the rows have no success, AnalysisError for a label that none has.
+    Raises RowsError where the rows have no success, AnalysisError for a label that none has and
+    for fewer planned comparisons than there are.
     """
     found = study(frame)
     if not found.configurations:
@@ -65,17 +69,19 @@ def tables(frame: pd.DataFrame, literature: pd.DataFrame, against: str = "") -> 
         if against not in labels:
             raise AnalysisError(choose("against", against, labels))
         against = labels[against]
-    made = [against_control(found, against, names) if against else None]
-    made += [aggregate(found, literature), *per_task(found), comparisons(found, against)]
+    made = [against_control(found, against, planned, names) if against else None]
+    made += [aggregate(found, literature), *per_task(found), comparisons(found, against, planned)]
     made += [plasticity(frame)]
     made += [published_table(literature)] if len(literature) else []
     return [table for table in made if table]
 
 
-def against_control(found: Study, control: str, names: Mapping[str, str]) -> Table | None:
+def against_control(
+    found: Study, control: str, planned: int, names: Mapping[str, str]
+) -> Table | None:
     """The short table of a paper's first page: each configuration beside the control."""
     (group,) = [g for g in found.groups if control in [one.label for one in g]]
-    result = {c.b: c for c in compared([group], control)}
+    result = {c.b: c for c in compared([group], control, planned)}
     rows: list[tuple[Cell, ...]] = []
     for one in sorted(group, key=lambda one: one.label != control):
         cells: list[Cell] = [None, None, None]
@@ -92,8 +98,8 @@ def against_control(found: Study, control: str, names: Mapping[str, str]) -> Tab
     notes = (
         AGGREGATE_NOTES[0],
         f"p: permutation test of whole runs, of the difference of means, corrected for "
-        f"{len(result)} comparisons (Holm). Told apart: p is below {1 - LEVEL:.2f} and the "
-        "interval of the difference of IQMs leaves out 0.",
+        f"{corrected_for(len(result), planned)} (Holm). Told apart: p is below {1 - LEVEL:.2f} and "
+        "the interval of the difference of IQMs leaves out 0.",
         *few(found),
         *ended(found, group),
     )
@@ -212,9 +218,9 @@ def differences(group: Sequence[Configuration]) -> list[str]:
     ]
 
 
-def comparisons(found: Study, against: str = "") -> Table | None:
+def comparisons(found: Study, against: str = "", planned: int = 0) -> Table | None:
     """Pairs of configurations of one protocol, tasks and step; None where there are none."""
-    pairs = compared(found.groups, against)
+    pairs = compared(found.groups, against, planned)
     if not pairs:
         return None
     rows = tuple(
@@ -234,7 +240,8 @@ def comparisons(found: Study, against: str = "") -> Table | None:
     notes = [
         "p tests means, while the difference beside it is one of IQMs: permutation test of whole "
         "runs, of the difference between means over seeds of the task mean, corrected for the "
-        "number of comparisons of a protocol (Holm). Significant: p is below "
+        f"number of comparisons {'planned' if planned else 'of a protocol'} (Holm). Significant: "
+        "p is below "
         f"{1 - LEVEL:.2f} and the interval of the difference of IQMs leaves out 0.",
         "P(first > second): probability of improvement, ties half.",
     ]

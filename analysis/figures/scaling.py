@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.comparisons import Comparison, compare_all
+from analysis.comparisons import Comparison, compare_all, corrected_for
 from analysis.figures.style import (
     COLUMN,
     DASHES,
@@ -146,8 +146,10 @@ def scaling_apart(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figur
     )
 
 
-def matched(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str]:
-    """Each method beside the plain MT-SAC whose parameters are nearest to its own."""
+def matched(frame: pd.DataFrame, looks: Mapping[str, Look], planned: int = 0) -> tuple[Figure, str]:
+    """Each method beside the plain MT-SAC whose parameters are nearest to its own; `planned` as in
+    `compare_all`, of each MT-SAC.
+    """
     found = success_matrix(frame)
     table = sizes(frame)
     by_label = {str(row["label"]): as_row(row) for row in table.to_dict("records")}
@@ -160,7 +162,7 @@ def matched(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str
         )
     count = len(groups) + sum(map(len, groups.values()))
     figure, (axes,) = panels(1, 1, COLUMN if count < 5 else PAGE, 0.6 + 0.21 * count)
-    ticks, right, beside, y = [], [], [], 0
+    ticks, right, beside, numbers, y = [], [], [], [], 0
     for plain, labels in groups.items():
         row = by_label[plain]
         axes.fill_betweenx(
@@ -168,10 +170,11 @@ def matched(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str
             color=looks[plain].colour, alpha=0.12, linewidth=0,
         )  # fmt: skip
         pairs = {label: found[label].values for label in (plain, *labels)}
-        result = {c.b: c for c in compare_all(pairs, against=plain)}
+        result = {c.b: c for c in compare_all(pairs, against=plain, planned=planned)}
         size = row["total_parameters"]
         worst = max(abs(by_label[label]["total_parameters"] / size - 1) for label in labels)
         beside.append(f"{looks[plain].name} has {size:,.0f} parameters, the others {worst:.1%}")
+        numbers.append(corrected_for(len(labels), planned))
         for label in (plain, *labels):
             row, look = by_label[label], looks[label]
             axes.errorbar(
@@ -190,7 +193,7 @@ def matched(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str
     return figure, (
         "Methods against plain MT-SAC of nearly as many parameters: final success averaged over "
         "tasks, IQM over seeds, bars and band: intervals. At the right the difference of IQMs from "
-        "MT-SAC, and p of a permutation test of whole runs, corrected for the number of methods "
+        f"MT-SAC, and p of a permutation test of whole runs, corrected for {'; '.join(numbers)} "
         f"(Holm). {'; '.join(beside)} more or less at the most."
     )
 

@@ -130,6 +130,16 @@ def test_holm_is_the_textbooks() -> None:
     assert holm([0.9, 0.8]) == [1.0, 1.0]
 
 
+def test_what_is_planned_and_missing_can_only_lower_p_values() -> None:
+    generator = np.random.default_rng(0)
+    for _ in range(50):
+        every = generator.uniform(0, 0.1, 5).tolist()
+        so_far = holm(every[:2], planned=5)
+        assert so_far == holm([*every[:2], 1, 1, 1])[:2]
+        assert all(a >= b for a, b in zip(so_far, holm(every), strict=False))
+    assert holm([0.01, 0.02], planned=2) == holm([0.01, 0.02])
+
+
 def test_other_numbers_of_tasks_are_refused() -> None:
     with pytest.raises(ValueError, match="a was scored on 3 tasks, b on 2"):
         compare(("a", np.zeros((2, 3))), ("b", np.zeros((2, 2))))

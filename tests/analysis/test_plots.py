@@ -16,6 +16,7 @@ from analysis import plots
 from analysis.cli import main
 from analysis.figures import comparison, curves, evolution, plasticity, scaling
 from analysis.figures.style import KNOWN, Look, Unsupported, colours, looks, named
+from analysis.messages import AnalysisError
 from analysis.rows import load
 from analysis.scores import success_matrix
 from analysis.statistics import iqm_of_runs
@@ -255,7 +256,9 @@ def test_study_1_stands_against_one_control(evidence: Path) -> None:
         label = next(k for k in scores if look(frame)[k].name == name.removesuffix(", 0.20M"))
         difference = iqm_of_runs(scores[label].values) - iqm_of_runs(scores[control].values)
         assert shown[row].startswith(f"{float(difference[0]):+.2f}".replace("-", "−"))
-    assert "corrected for the number of methods" in text
+    assert "corrected for 9 comparisons (Holm)" in text
+    with pytest.raises(AnalysisError, match="planned: these rows make 9 comparisons, not 5"):
+        scaling.matched(frame, look(frame), planned=5)
 
 
 def test_many_curves_are_drawn_by_algorithm_beside_the_control(evidence: Path) -> None:

@@ -311,6 +311,29 @@ def test_against_one_label_fewer_comparisons_are_corrected_for(
         assert row["told apart at 95%"] == "yes" and mine.low > 0
 
 
+def test_what_a_protocol_has_planned_is_corrected_for_before_all_of_it_is_there(
+    write_run: WriteRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs, out = tmp_path / "runs", tmp_path / "tables"
+    for algorithm, level in [("d2r", 0.5), ("mega", 0.8), ("mtsac", 0.4)]:
+        for seed in range(5):
+            write_run(runs, algorithm=algorithm, seed=seed, final=level + seed / 100)
+    command = ["tables", str(runs), "--out", str(out), "--against", "mtsac"]
+    assert main([*command, "--planned", "5"]) == 0
+    so_far = "5 comparisons, of which 2 can be made so far (Holm)"
+    assert so_far in (out / "against_control.md").read_text()
+    for name in ("against_control", "comparisons"):
+        # The least p of five runs and five, five times; and the next one can be no less.
+        assert (out / f"{name}.md").read_text().count(f"{5 * 2 / 252:.3f}") == 2, name
+    assert main([*command, "--planned", "1"]) == 2
+    assert "planned: these rows make 2 comparisons, not 1" in capsys.readouterr().err
+    assert main([*command[:-2], "--planned", "5"]) == 2
+    assert "planned: goes with --against" in capsys.readouterr().err
+    plots = ["plots", str(runs), "--out", str(tmp_path / "m.png"), "--only", "matched"]
+    assert main([*plots, "--planned", "5"]) == 0
+    assert so_far in (tmp_path / "m.md").read_text()
+
+
 def test_a_label_that_is_not_there_is_refused(
     two_methods: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
