@@ -39,7 +39,8 @@ class GeneticSettings(TriggerSettings):
     individual: Literal["round_robin", "random"] = "round_robin"
     """Who acts in an episode: each individual in turn, or a random one [choice]."""
     episodes_per_individual: Count = 5
-    """Own episodes of each individual in a generation; their mean is its fitness [choice]."""
+    """Own episodes of each individual in a generation; their mean is its fitness, and until then
+    the mean of those that it has had: a newborn may lead, and be evaluated, on one [choice]."""
     fitness: Literal["return", "success"] = "return"
     """What an episode is worth: its unscaled return [MEGA], or its success [choice]."""
     abandon_rate: Share = 0.25
@@ -222,7 +223,9 @@ class Evolution:
                 if s.evolution:
                     population.window_successes.append(float(successes[task, env]))
             population.episodes += self.envs_per_task
-            if s.evolution and population.episodes >= self.generation_episodes:
+            # Who acts at random may have had fewer than its own episodes by then.
+            judged = all(len(i.scores) == self.scores_kept for i in population.individuals)
+            if s.evolution and judged and population.episodes >= self.generation_episodes:
                 due.append(task)
         return due
 

@@ -77,9 +77,7 @@ class MEGA(GenotypeCritics):
 
     Settings = MEGASettings
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "scaling": {"gene_bits": gene_bits},
-        "d2r": {"gene_bits": gene_bits},
-        "published": {"gene_bits": gene_bits},
+        name: {"gene_bits": gene_bits} for name in ("smoke", "quick", "scaling", "d2r", "published")
     }
     capturable = True
 

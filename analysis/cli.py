@@ -25,16 +25,7 @@ MOST_PLANNED = 1_000
 def tables_command(arguments: Sequence[str]) -> None:
     """Tables as Markdown, CSV and booktabs LaTeX."""
     parser = source_parser("tables", tables_command, out="results/tables")
-    parser.add_argument(
-        "--against",
-        default="",
-        metavar="LABEL",
-        help="compare every configuration with this one alone, instead of every pair",
-    )
-    add_planned(parser)
-    given = parser.parse_args(arguments)
-    if given.planned and not given.against:
-        raise AnalysisError("planned: goes with --against: the comparisons with one configuration")
+    given = with_control(parser, arguments)
     from analysis.published import published
     from analysis.table_formats import write
     from analysis.tables import METRICS, tables
@@ -64,13 +55,14 @@ def report_command(arguments: Sequence[str]) -> None:
     parser = source_parser("report", report_command, out="results/report.html")
     parser.add_argument("--title", default="mtscale report")
     parser.add_argument("--no-figures", action="store_true", help="leave the figures out: faster")
-    given = parser.parse_args(arguments)
+    given = with_control(parser, arguments)
     if given.out.suffix.lower() not in (".html", ".htm"):
         raise AnalysisError(f"out: {given.out} is not a name for a page; end it in .html")
     from analysis.plots import METRICS
     from analysis.report import write_report
 
-    write_report(rows(given, METRICS), given.out, given.title, not given.no_figures)
+    control = {"against": given.against, "planned": given.planned}
+    write_report(rows(given, METRICS), given.out, given.title, not given.no_figures, **control)
 
 
 def reproduced_command(arguments: Sequence[str]) -> None:
@@ -154,6 +146,24 @@ def source_parser(
         "that they share, and say so (shared, the default), or refuse",
     )
     return parser
+
+
+def with_control(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
+    """What was given, with the options of a comparison with one configuration.
+
+    Raises AnalysisError for a number of comparisons without it.
+    """
+    parser.add_argument(
+        "--against",
+        default="",
+        metavar="LABEL",
+        help="compare every configuration with this one alone, instead of every pair",
+    )
+    add_planned(parser)
+    given = parser.parse_args(arguments)
+    if given.planned and not given.against:
+        raise AnalysisError("planned: goes with --against: the comparisons with one configuration")
+    return given
 
 
 def add_planned(parser: argparse.ArgumentParser) -> None:

@@ -2,8 +2,8 @@
 
 Whole runs are resampled and permuted, as in `analysis.statistics`. A difference counts as
 significant where a permutation test of whole runs says so after Holm's correction for the number of
-comparisons made at once, and its interval does not hold 0: resampling alone finds differences
-between three runs and three where there are none.
+comparisons made at once, its interval does not hold 0, and there are five runs or more on either
+side: resampling alone finds differences between three runs and three where there are none.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from analysis.statistics import (
 )
 
 FEW_SEEDS = 5
-"""Below this number of seeds on either side a comparison warns."""
+"""Below this number of seeds on either side a comparison is no evidence, and says so."""
 MOST_EXACT = 20_000
 """Ways to split the runs up to which all are tried; as many random ones where there are more."""
 
@@ -54,22 +54,16 @@ class Comparison:
 
     @property
     def significant(self) -> bool:
-        """Whether the difference is more than chance explains, at the level."""
+        """Whether the difference is more than chance explains, at the level, by enough seeds."""
         apart = self.difference.low > 0 or self.difference.high < 0
-        return apart and self.p_value < 1 - self.level
+        return apart and self.p_value < 1 - self.level and min(self.seeds) >= FEW_SEEDS
 
     @property
     def warning(self) -> str:
         """What a reader must know of so few seeds; empty where there are enough."""
         if min(self.seeds) >= FEW_SEEDS:
             return ""
-        least = 2 / math.comb(sum(self.seeds), self.seeds[0])
-        cannot = (
-            f"; that few cannot show any difference at {self.level:.0%}"
-            if least > 1 - self.level or min(self.seeds) == 1
-            else ""
-        )
-        return f"fewer than {FEW_SEEDS} seeds{cannot}"
+        return f"fewer than {FEW_SEEDS} seeds, so nothing is called significant"
 
     def sentence(self) -> str:
         """One line for a caption or a report."""

@@ -52,7 +52,8 @@ def plasticity(frame: pd.DataFrame) -> Table | None:
         if seeds:
             rows.append((str(label), network, seeds, *cells))
     notes: tuple[str, ...] = (
-        "On one fixed probe batch of one size for every task set, pooled over the layers that "
+        "On a fixed probe batch of each run's own tasks and goals, of one size for every task set; "
+        "pooled over the layers that "
         "were measured; layers with other activations than ReLU are not comparable in dormancy.",
         "Dormancy rises with width while success rises too: it is not loss of performance.",
     )

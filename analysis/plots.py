@@ -67,7 +67,7 @@ TITLES = {
     "aggregates": "Final success",
     "scaling": "Success against parameters",
     "scaling_apart": "Actor or critic? Success against the parameters of each",
-    "matched": "Architecture against plain networks of the same size",
+    "matched": "Methods against plain networks of the same size",
     "profiles": "Performance profiles",
     "improvement": "Probability of improvement",
     "heat_map": "Final success, by task",

@@ -33,13 +33,16 @@ def write_report(
     title: str = "mtscale report",
     with_figures: bool = True,
     say: Callable[[str], None] = print,
+    against: str = "",
+    planned: int = 0,
 ) -> Path:
-    """Writes the report of all runs in a frame to an HTML file and returns it.
+    """Writes the report of all runs in a frame to an HTML file and returns it; `against` and
+    `planned` as in `analysis.tables.tables`.
 
     Raises AnalysisError where the file cannot be written.
     """
-    data = payload(frame, title)
-    data["figures"] = figures(frame) if with_figures else []
+    data = payload(frame, title, against, planned)
+    data["figures"] = figures(frame, planned) if with_figures else []
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(page(data), encoding="utf-8")
@@ -73,12 +76,14 @@ def embedded(data: Any) -> str:
     return text
 
 
-def figures(frame: pd.DataFrame) -> list[dict[str, Any]]:
+def figures(frame: pd.DataFrame, planned: int = 0) -> list[dict[str, Any]]:
     """Every figure that the rows support: title, caption, what it shows in detail, picture, and its
     width in inches, by which the page gives all of them one size of type.
     """
     with tempfile.TemporaryDirectory() as folder:
-        made = draw_all(frame, Path(folder), say=lambda _: None, dpi=FIGURE_DPI, pdf=False)
+        made = draw_all(
+            frame, Path(folder), say=lambda _: None, dpi=FIGURE_DPI, pdf=False, planned=planned
+        )
         return [figure(path) for path in made]
 
 

@@ -14,14 +14,16 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from analysis.comparisons import corrected_for
 from analysis.figures.captions import protocol
 from analysis.figures.style import Look, looks, named
-from analysis.frame import runs
+from analysis.frame import algorithms, runs
+from analysis.labels import short_names
 from analysis.parquet_rows import configuration
 from analysis.plots import benchmarks
 from analysis.scores import Curves, curves
 from analysis.statistics import AGGREGATES, band, estimate
-from analysis.study import Configuration, compared, study
+from analysis.study import MOST_AT_ONCE, Configuration, Study, compared, label_of, study
 
 POINTS = 120
 """Points that a curve is thinned to."""
@@ -30,11 +32,15 @@ FILM_BYTES = 24_000_000
 Array = npt.NDArray[np.float64]
 
 
-def payload(frame: pd.DataFrame, title: str) -> dict[str, Any]:
-    """Everything but the figures."""
+def payload(frame: pd.DataFrame, title: str, against: str = "", planned: int = 0) -> dict[str, Any]:
+    """Everything but the figures; `against` and `planned` as in `analysis.tables.tables`."""
     notes: list[str] = []
     look = looks(frame)
-    shown = [benchmark(name, rows, look) for name, rows in benchmarks(frame).items()]
+    names = short_names(algorithms(runs(frame)))
+    control = label_of(against, names, study(frame)) if against else ""
+    shown = [
+        benchmark(name, rows, look, control, planned) for name, rows in benchmarks(frame).items()
+    ]
     scores = {run: own for part in shown for run, own in part.pop("scores").items()}
     films = Films(notes)
     return {
@@ -45,13 +51,16 @@ def payload(frame: pd.DataFrame, title: str) -> dict[str, Any]:
     }
 
 
-def benchmark(name: str, rows: pd.DataFrame, look: Mapping[str, Look]) -> dict[str, Any]:
+def benchmark(
+    name: str, rows: pd.DataFrame, look: Mapping[str, Look], control: str, planned: int
+) -> dict[str, Any]:
     """One benchmark: its protocol, configurations, curves and comparisons."""
     own = named(look, rows)
     found = study(rows)
     configurations = found.configurations
     table = runs(rows)
     tasks = list(dict.fromkeys(t for one in configurations for t in one.final.tasks if t))
+    pairs = compared(found.groups, control, planned)
     return {
         "name": name,
         "protocol": [*protocol(table), *found.uneven.values()],
@@ -60,15 +69,23 @@ def benchmark(name: str, rows: pd.DataFrame, look: Mapping[str, Look]) -> dict[s
         "configurations": [configuration_row(one, own[one.label], table) for one in configurations],
         "curves": {one.label: agent_curve(one.curve) for one in configurations if one.curve},
         "taskCurves": task_curves(rows, tasks),
-        "comparisons": [
-            replace(c, a=own[c.a].name, b=own[c.b].name).sentence() for c in compared(found.groups)
-        ],
+        "comparisons": [replace(c, a=own[c.a].name, b=own[c.b].name).sentence() for c in pairs],
+        "compared": how_compared(found, control, len(pairs), planned),
         "scores": {
             run: dict(zip(one.final.tasks, row.tolist(), strict=True))
             for one in configurations
             for run, row in zip(one.final.runs, one.final.values, strict=True)
         },
     }
+
+
+def how_compared(found: Study, control: str, made: int, planned: int) -> str:
+    """Which pairs are compared, in words, and what their p-values are corrected for."""
+    if control:
+        return f"Is one better than the control? Corrected for {corrected_for(made, planned)}"
+    if any(len(group) > MOST_AT_ONCE for group in found.groups):
+        return f"Is one better? {made} comparisons, each with the best, which these scores chose"
+    return f"Is one better? {made} comparisons, every pair" if made != 1 else "Is one better?"
 
 
 def configuration_row(one: Configuration, look: Look, table: pd.DataFrame) -> dict[str, Any]:

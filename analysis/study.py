@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -11,6 +11,7 @@ import pandas as pd
 from analysis.comparisons import Comparison, compare_all
 from analysis.evaluations import uneven
 from analysis.frame import SUCCESS, runs
+from analysis.messages import AnalysisError, choose
 from analysis.protocol import Protocol, comparable, protocols
 from analysis.scores import Curves, Scores, curves, success_matrix
 from analysis.statistics import iqm_of_runs
@@ -71,6 +72,19 @@ def study(frame: pd.DataFrame) -> Study:
                 own = final[label]
                 groups[index, own.tasks, max(own.steps)].append(found[label])
     return Study(tuple(found.values()), tuple(map(tuple, groups.values())), uneven(table))
+
+
+def label_of(name: str, names: Mapping[str, str], found: Study) -> str:
+    """The label of a configuration that is called by it or by its name in `names`; none of none.
+
+    Raises AnalysisError for another.
+    """
+    labels = {names[one.label]: one.label for one in found.configurations}
+    if not name or name in labels.values():
+        return name
+    if name not in labels:
+        raise AnalysisError(choose("against", name, labels))
+    return labels[name]
 
 
 def compared(

@@ -15,7 +15,7 @@ from analysis.comparisons import FEW_SEEDS, corrected_for
 from analysis.file_names import file_names, task_set_name
 from analysis.frame import algorithms, runs
 from analysis.labels import short_names
-from analysis.messages import AnalysisError, choose, sentence
+from analysis.messages import sentence
 from analysis.plasticity_table import plasticity
 from analysis.protocol import NAMES, differing, display, shared, text
 from analysis.published import SIZES, count, published_table
@@ -31,7 +31,7 @@ from analysis.statistics import (
     median_of_runs,
     steps_to_threshold,
 )
-from analysis.study import MOST_AT_ONCE, Configuration, Study, compared, study
+from analysis.study import MOST_AT_ONCE, Configuration, Study, compared, label_of, study
 from analysis.table_formats import Cell, Table, without_empty
 
 METRICS = ("success", "plasticity/")
@@ -64,11 +64,7 @@ def tables(
     if not found.configurations:
         raise no_rows(frame, "success")
     names = short_names(algorithms(runs(frame)))
-    labels = {names[one.label]: one.label for one in found.configurations}
-    if against and against not in labels.values():
-        if against not in labels:
-            raise AnalysisError(choose("against", against, labels))
-        against = labels[against]
+    against = label_of(against, names, found)
     made = [against_control(found, against, planned, names) if against else None]
     made += [aggregate(found, literature), *per_task(found), comparisons(found, against, planned)]
     made += [plasticity(frame)]
@@ -99,7 +95,8 @@ def against_control(
         AGGREGATE_NOTES[0],
         f"p: permutation test of whole runs, of the difference of means, corrected for "
         f"{corrected_for(len(result), planned)} (Holm). Told apart: p is below {1 - LEVEL:.2f} and "
-        "the interval of the difference of IQMs leaves out 0.",
+        "the interval of the difference of IQMs leaves out 0, with "
+        f"{FEW_SEEDS} seeds or more each.",
         *few(found),
         *ended(found, group),
     )
@@ -242,7 +239,8 @@ def comparisons(found: Study, against: str = "", planned: int = 0) -> Table | No
         "runs, of the difference between means over seeds of the task mean, corrected for the "
         f"number of comparisons {'planned' if planned else 'of a protocol'} (Holm). Significant: "
         "p is below "
-        f"{1 - LEVEL:.2f} and the interval of the difference of IQMs leaves out 0.",
+        f"{1 - LEVEL:.2f} and the interval of the difference of IQMs leaves out 0, with "
+        f"{FEW_SEEDS} seeds or more each.",
         "P(first > second): probability of improvement, ties half.",
     ]
     notes += [

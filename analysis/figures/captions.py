@@ -10,7 +10,8 @@ from analysis.frame import runs
 from analysis.messages import one_line
 
 INTERVAL = (
-    "Intervals: 95 %, percentile bootstrap that resamples whole runs, seed 0; none for one run."
+    "Intervals: 95 %, bootstrap that resamples whole runs, its percentiles widened for few runs, "
+    "seed 0; none for one run."
 )
 RUNS = "Runs:"
 """Begins what a caption says of each configuration's runs."""

@@ -52,7 +52,8 @@ def learning_curves(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Fig
     names = in_order(found, looks)
     text = (
         "Success averaged over tasks against environment steps of all tasks together. Line: IQM "
-        f"over seeds; band: its interval; thin lines: single runs, where there are 2 or {FEW}."
+        f"over seeds; band: its interval; thin lines: single runs, where there are 2 or {FEW}. The "
+        "last evaluation may have more episodes than those before it."
     )
     if len(names) > MOST_TOGETHER:
         figure, beside = by_algorithm(frame, found, looks)

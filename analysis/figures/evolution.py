@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -30,9 +31,8 @@ from analysis.parquet_rows import configuration
 from analysis.scores import Curves
 
 Array = npt.NDArray[np.float64]
-DRAWS = 4000
+DRAWS = 20_000
 """Random genotypes that a reference distribution is made of."""
-
 
 MODULES = {"stage": "stage (modules allowed)", "modules_in_use": "modules in use"}
 DIVERSITY = {"population_diversity": "population diversity"}
@@ -160,15 +160,16 @@ def mega_weights(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure
     if rows.empty:
         raise Unsupported("needs rows of weight/<module>/<source>, which mega runs have")
     last = rows[rows["env_step"] == rows.groupby("run", observed=True)["env_step"].transform("max")]
-    kinds = {run: found for run, source in sources(last) if (found := decoding(source))}
+    kinds, others = alike(sources(last))
     if not kinds:
         raise Unsupported("needs mega runs whose genotypes are bred")
     kind = last["run"].astype(str).map(kinds)
+    last, kind = last[kind.notna()], kind[kind.notna()]
+    slots = slots_of(last)
     bits = sorted({found[1] for found in kinds.values()})
     figure, axes = panels(len(bits), 2, COLUMN if len(bits) == 1 else PAGE, 2.6)
     style = {"halfsoftmax": PALETTE[2], "softmax": PALETTE[3]}
     for panel, precision in zip(axes, bits, strict=True):
-        slots = [int(str(m).split("/")[1]) for m in last["metric"].unique()]
         for name, colour in style.items():
             bred = last.loc[kind == (name, precision), "value"].to_numpy()
             if len(bred):
@@ -180,7 +181,8 @@ def mega_weights(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure
     return figure, (
         "Cumulative distribution of MEGA's mixing weights. Solid: the evaluated genotypes of all "
         "tasks at the last evaluation; dotted: what fair coin bits decode to, by HalfSoftmax "
-        "(arXiv 2502.13569) and by softmax. The first module, whose only weight is 1, is left out."
+        "(arXiv 2502.13569) and by softmax, in as deep stacks. The first module, whose only weight "
+        f"is 1, is left out{', and so are MEGAs that differ in anything else' * others}."
     )
 
 
@@ -190,14 +192,26 @@ def sources(rows: pd.DataFrame) -> list[tuple[str, str]]:
     return list(table.itertuples(index=False, name=None))
 
 
-def decoding(source: str) -> tuple[str, int] | None:
-    """How a run's genes become weights, from the configuration in its rows file, and their bits;
-    None where nothing is bred.
+def alike(runs: Sequence[tuple[str, str]]) -> tuple[dict[str, tuple[str, int]], bool]:
+    """How each run's genes become weights, and their bits, of the runs that are bred and differ in
+    nothing else; and whether others had to be left out for that.
+
+    Of several such sets it is the one with most ways, then the one with most runs.
     """
-    settings = configuration(source).get("settings", {})
-    if not settings.get("evolution", True):
-        return None
-    return str(settings.get("decoding", "halfsoftmax")), int(settings.get("gene_bits", 2))
+    sets: dict[str, dict[str, tuple[str, int]]] = defaultdict(dict)
+    for run, source in runs:
+        settings = dict(configuration(source).get("settings", {}))
+        own = str(settings.pop("decoding", "halfsoftmax")), int(settings.pop("gene_bits", 2))
+        if settings.get("evolution", True):
+            sets[repr(sorted(settings.items()))][run] = own
+    best = max(sets.values(), key=lambda own: (len(set(own.values())), len(own)), default={})
+    return best, len(sets) > 1
+
+
+def slots_of(rows: pd.DataFrame) -> list[int]:
+    """The sources of each slot of each run's and task's stack: `weight/k/…` stands for one of k."""
+    slot = rows["metric"].astype(str).str.split("/").str[1].astype(int)
+    return rows[["run", "task"]].assign(slot=slot).drop_duplicates()["slot"].tolist()
 
 
 def random_weights(name: str, bits: int, slots: list[int]) -> Array:
@@ -205,7 +219,7 @@ def random_weights(name: str, bits: int, slots: list[int]) -> Array:
     generator = np.random.default_rng(0)
     parts = []
     for sources_of_slot in slots:
-        genes = generator.integers(2**bits, size=(DRAWS // len(slots), sources_of_slot))
+        genes = generator.integers(2**bits, size=(max(1, DRAWS // len(slots)), sources_of_slot))
         scores = np.exp(genes.astype(np.float64)) - (0.99 if name == "halfsoftmax" else 0.0)
         parts.append((scores / scores.sum(1, keepdims=True)).ravel())
     return np.concatenate(parts)

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.evaluations import at_last_shared
+from analysis.figures.scaling import TOGETHER
 from analysis.figures.style import (
     MARKERS,
     PAGE,
@@ -53,8 +54,8 @@ def grid(frame: pd.DataFrame, looks: Mapping[str, Look], by_width: bool) -> Figu
     """Panels network × measure."""
     table = final_plasticity(frame)
     table["family"] = table["label"].astype(str).map(lambda label: looks[label].family)
-    even = table["actor_width"] == table["critic_width"]
-    # A width stands for both networks; where none do, for its own.
+    even = (table["actor_width"] / table["critic_width"]).between(1 / TOGETHER, TOGETHER)
+    # Both networks grow together; where none do, each stands for itself.
     table = table[even] if even.any() else table
     table = table[several_points(table, by_width)]
     figure, axes = panels(len(NETWORKS) * len(MEASURES), len(MEASURES), PAGE, 1.8)

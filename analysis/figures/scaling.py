@@ -32,8 +32,10 @@ from analysis.statistics import estimate, iqm_of_runs
 
 MATCH = 0.1
 """Largest relative difference of parameter counts that passes for matched."""
-APART = 0.07
-"""Share of their size by which points of one size are drawn beside one another."""
+ONE_SIZE = 0.02
+"""Largest relative difference of parameter counts at which points are drawn side by side."""
+APART = 0.04
+"""Share of their size by which these stand apart."""
 TOGETHER = 1.25
 """Largest ratio of two networks' widths at which they count as scaled together."""
 PLAIN = "mtsac"
@@ -78,7 +80,10 @@ def together(table: pd.DataFrame) -> pd.Series[bool]:
 def scaling(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str]:
     """Final success against all parameters, one line per algorithm."""
     table = sizes(frame).dropna(subset=["total_parameters"])
-    if table["total_parameters"].nunique() < 2:
+    if (
+        table.empty
+        or table["total_parameters"].max() <= (1 + ONE_SIZE) * table["total_parameters"].min()
+    ):
         raise Unsupported("needs runs of at least two sizes")
     figure, (axes,) = panels(1, 1, COLUMN, 2.5)
     even = together(table)
@@ -89,13 +94,18 @@ def scaling(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str
         table[even].groupby(family, sort=False),
         key=lambda g: (g[1]["algorithm"].iloc[0], len(g[0])),
     )
-    single = [str(name) for name, rows in groups if len(rows) == 1]
+    single = {
+        str(name): float(rows["total_parameters"].iloc[0])
+        for name, rows in groups
+        if len(rows) == 1
+    }
+    places, bands = side_by_side(single)
+    for low, high in bands:
+        axes.axvspan(low, high, color="0.93", linewidth=0, zorder=0)
     for index, (name, rows) in enumerate(groups):
         own = colour[rows["algorithm"].iloc[0]]
-        if str(name) in single:  # of equal sizes side by side, so that none hides another
-            side = single.index(str(name)) - (len(single) - 1) / 2
-            shift = (1 + APART) ** side
-            rows = rows.assign(total_parameters=rows["total_parameters"] * shift)
+        if str(name) in places:
+            rows = rows.assign(total_parameters=places[str(name)])
         line(axes, rows, "total_parameters", str(name), own, index)
     for row in table[~even].to_dict("records"):
         look = looks[row["label"]]
@@ -103,11 +113,39 @@ def scaling(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str
     finish(axes, "parameters, actor and critics")
     legend_below(figure, axes)
     crosses = " Crosses: actor and critic of different widths." if not even.all() else ""
-    beside = " Methods of one size stand side by side." if len(single) > 1 else ""
+    beside = (
+        f" Points in a grey band have one size, to {ONE_SIZE:.0%}, that of its middle, and stand "
+        "side by side."
+        if bands
+        else ""
+    )
     return figure, (
         "Final success averaged over tasks (IQM over seeds, bars: intervals) against the number "
         f"of trained parameters, logarithmic.{beside}{crosses}"
     )
+
+
+def side_by_side(single: Mapping[str, float]) -> tuple[dict[str, float], list[tuple[float, float]]]:
+    """Where the only point of each method is drawn, by its size, so that none hides another, and
+    the bands in which such points stand that have one size.
+    """
+    clusters: list[list[str]] = []
+    for name in sorted(single, key=lambda name: single[name]):
+        if clusters and single[name] <= (1 + ONE_SIZE) * single[clusters[-1][0]]:
+            clusters[-1].append(name)
+        else:
+            clusters.append([name])
+    places, bands = {}, []
+    for names in clusters:
+        if len(names) == 1:
+            places[names[0]] = single[names[0]]
+            continue
+        middle = float(np.exp(np.mean([np.log(single[name]) for name in names])))
+        for index, name in enumerate(sorted(names, key=list(single).index)):
+            places[name] = middle * (1 + APART) ** (index - (len(names) - 1) / 2)
+        reach = (1 + APART) ** (len(names) / 2)
+        bands.append((middle / reach, middle * reach))
+    return places, bands
 
 
 def scaling_apart(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str]:
@@ -191,7 +229,8 @@ def matched(frame: pd.DataFrame, looks: Mapping[str, Look], planned: int = 0) ->
     for at, text in right:
         axes.text(1.02, at, text, va="center", transform=axes.get_yaxis_transform())
     return figure, (
-        "Methods against plain MT-SAC of nearly as many parameters: final success averaged over "
+        "Methods, each with its own settings, against plain MT-SAC of nearly as many parameters: "
+        "final success averaged over "
         "tasks, IQM over seeds, bars and band: intervals. At the right the difference of IQMs from "
         f"MT-SAC, and p of a permutation test of whole runs, corrected for {'; '.join(numbers)} "
         f"(Holm). {'; '.join(beside)} more or less at the most."

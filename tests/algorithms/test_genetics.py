@@ -519,6 +519,22 @@ def test_the_least_significant_bit_may_come_first() -> None:
     assert first.shape == last.shape == (2, 2)
 
 
+def test_drawn_at_random_a_generation_ends_when_all_have_been_judged() -> None:
+    settings = MEGASettings(individual="random", population=4, episodes_per_individual=3)
+    evolution = Evolution(settings, 16, 1, 1, seed=0)
+    waited = 0
+    for _ in range(400):
+        (population,), turn = evolution.populations, int(evolution.turn[0])
+        episodes = population.episodes + 1
+        judged = [min(3, len(i.scores) + (k == turn)) for k, i in enumerate(population.individuals)]
+        generation = population.generation
+        evolution.end_episodes(np.ones((1, 1)), np.zeros((1, 1)))
+        ended = evolution.populations[0].generation != generation
+        assert ended == (episodes >= 12 and min(judged) == 3)
+        waited += ended and episodes > 12
+    assert waited, "or the draw was never uneven"
+
+
 def test_individuals_may_be_drawn_at_random_and_the_draw_resumes() -> None:
     settings = MEGASettings(individual="random", population=4)
     one = Evolution(settings, 16, 2, 3, seed=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -304,8 +305,41 @@ def test_study_4_never_averages_over_configurations(evidence: Path) -> None:
     assert set(stage["mega evolution=False"].get_ydata()) == {3}
     assert set(stage["mega first-stage=8 evolution=False"].get_ydata()) == {8}
     assert stage["mega"].get_ydata()[-1] > 3
-    weights, _ = evolution.mega_weights(frame, look(frame))
+    weights, text = evolution.mega_weights(frame, look(frame))
     assert [axes.get_title() for axes in weights.axes] == ["2 bits a gene", "4 bits a gene"]
+    # Nor compares decodings of stacks that were grown in another way.
+    compared, others = evolution.alike(evolution.sources(frame))
+    ways = Counter(compared.values())
+    assert len(ways) == 4 and len(set(ways.values())) == 1 and others
+    assert "MEGAs that differ in anything else" in text
+
+
+def test_random_weights_are_of_stacks_as_deep_as_the_bred_ones(evidence: Path) -> None:
+    frame = of_studies(evidence, 4)
+    rows = frame[frame["metric"].astype(str).str.startswith("weight/")]
+    rows = rows[rows["env_step"] == rows["env_step"].max()]
+    # A slot of k sources has k rows, and counts once.
+    assert sum(evolution.slots_of(rows)) == len(rows)
+
+
+def test_points_of_one_size_stand_in_a_band_around_it(evidence: Path) -> None:
+    frame = of_studies(evidence, 1)
+    figure, text = scaling.scaling(frame, look(frame))
+    (axes,) = figure.axes
+    (band,) = axes.patches
+    low, high = band.get_x(), band.get_x() + band.get_width()
+    sizes = scaling.sizes(frame).set_index("label")["total_parameters"]
+    plain = sizes[[k for k in sizes.index if look(frame)[k].name == "mtsac"]].iloc[0]
+    assert np.sqrt(low * high) == pytest.approx(plain, rel=0.01)
+    # Of each, the point and the two ends of its interval.
+    alone = sorted(
+        {float(line.get_xdata()[0]) for line in axes.lines if len(line.get_xdata()) == 1}
+    )
+    assert len(alone) == 9 and low < alone[0] and alone[-1] < high
+    assert np.diff(np.log(alone)) == pytest.approx(np.log(1 + scaling.APART))
+    assert "grey band" in text
+    # What is not crowded stands where it is.
+    assert scaling.side_by_side({"a": 10.0, "b": 20.0}) == ({"a": 10.0, "b": 20.0}, [])
 
 
 def test_too_many_configurations_for_a_panel_are_refused(evidence: Path, tmp_path: Path) -> None:

@@ -121,7 +121,14 @@ def test_every_preset_passes_the_checks(name: str, algorithm: str, tasks: str) -
 def test_a_papers_protocol_is_for_all_and_its_own_settings_for_itself() -> None:
     own, alias = preset("mega", "mega", "MT50"), preset("published", "mega", "MT50")
     assert own == alias
-    assert own.settings.gene_bits == 4
+    assert (
+        own.evaluation.evaluations == 100
+        and preset("mega", "mega", "MT10").evaluation.evaluations == 150
+    )
+    # The paper's bits, whatever else is small.
+    for name in ("smoke", "quick", "small", "scaling", "mega"):
+        bits = [preset(name, "mega", tasks).settings.gene_bits for tasks in ("MT10", "MT50")]
+        assert bits == [2, 4], name
     other = preset("mega", "mtsac", "MT50")
     assert other.task == own.task and other.training == own.training
     assert other.evaluation == own.evaluation

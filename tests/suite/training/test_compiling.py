@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from algorithms.d2r import D2R
 from suite.presets import preset
 from suite.runs.directory import RunDirectory
 from suite.runs.progress import Progress
@@ -51,6 +52,28 @@ def test_what_cpp_cannot_call_is_called_from_python(
         trainer.evaluation_envs.close()
     assert tried[0] and not tried[-1]
     assert "without torch.compile" not in capsys.readouterr().err
+
+
+def test_what_goes_to_the_replay_is_compared_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def decide(algorithm: D2R, *given: Any) -> Any:
+        actions, extras = D2R.decide(algorithm, *given)
+        return actions, {"route": extras["route"] ^ 1} if extras else extras
+
+    def compile_wrongly(algorithm: D2R) -> None:
+        wrong = functools.partial(decide, algorithm)
+        wrong._torchdynamo_orig_callable = algorithm.decide  # type: ignore[attr-defined]
+        algorithm.decide = wrong  # type: ignore[method-assign]
+
+    monkeypatch.setattr(D2R, "compile", compile_wrongly)
+    trainer = small("d2r", tmp_path)
+    try:
+        assert compile_learners(trainer, "compiled") == "eager"
+    finally:
+        trainer.envs.close()
+        trainer.evaluation_envs.close()
+    assert "its route differs" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["mtsac", "d2r"])
