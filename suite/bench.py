@@ -145,8 +145,9 @@ def prepare_torch(config: RunConfig, threads: int) -> None:
     """Sets what torch keeps for the whole process."""
     torch.set_num_threads(threads)
     torch.set_float32_matmul_precision("highest" if config.precision == "float32" else "high")
-    if config.device.startswith("cuda"):
-        torch.cuda.set_device(config.device)
+    device = torch.device(config.device)
+    if device.index is not None:  # without one it is the first that the process may see
+        torch.cuda.set_device(device)
 
 
 def name_of(directories: Sequence[RunDirectory]) -> str:

@@ -9,6 +9,7 @@ differ, the plain call goes on, with one warning.
 from __future__ import annotations
 
 import contextlib
+import gc
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -96,10 +97,16 @@ def record(
     for generator in generators:
         graph.register_generator_state(generator)
     stream = torch.cuda.current_stream()
+    collects = gc.isenabled()
+    # What is collected during a recording, such as an older graph, would end it.
+    gc.collect()
+    gc.disable()
     try:
         with torch.cuda.graph(graph):
             results = function()
     finally:
+        if collects:
+            gc.enable()
         torch.cuda.set_stream(stream)  # a recording that fails leaves its own behind
     return graph, results
 

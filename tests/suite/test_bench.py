@@ -18,6 +18,7 @@ from smoke_runs import Run, call, smoke_arguments
 
 from algorithms import ALGORITHMS
 from algorithms.algorithm import ParameterCounts
+from suite.bench import prepare_torch
 from suite.cli import main
 from suite.estimate import checkpoint_bytes
 from suite.messages import Diverged
@@ -335,6 +336,29 @@ def test_if_no_checkpoint_is_readable_one_line_says_so(sick: Run, tmp_path: Path
     assert "state-000000005.pt" in line
     assert "state-000000004.pt" in line
     assert "elsewhere" in line and "--force" not in line, "advice costs no more than it must"
+
+
+# On a GPU ---------------------------------------------------------------------------------------
+
+
+def test_every_name_of_a_device_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's own check of it, which wants a number; what it then calls takes a GPU."""
+    taken: list[int] = []
+    monkeypatch.setattr(torch._C, "_cuda_setDevice", taken.append, raising=False)
+    threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    for name in ("cpu", "cuda", "cuda:0", "cuda:3"):
+        prepare_torch(replace(preset("smoke", "mtsac", "reach"), device=name), 1)
+    torch.set_num_threads(threads)
+    torch.set_float32_matmul_precision(precision)
+    assert taken == [0, 3]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("seeds", [[], ["--seeds", "2", "--batched"]])
+def test_a_run_on_a_gpu_ends_with_its_rows(seeds: list[str], tmp_path: Path) -> None:
+    arguments = [*smoke_arguments("mtsac", tmp_path), "--device", "cuda", *seeds]
+    assert main(arguments) == 0
+    assert len(list(tmp_path.glob("*/rows.parquet"))) == (2 if seeds else 1)
 
 
 def test_the_estimate_of_disk_space_covers_a_full_replay() -> None:

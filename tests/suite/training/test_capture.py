@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
@@ -144,6 +146,23 @@ def test_a_recording_that_fails_is_said_once_and_the_plain_step_goes_on(
     warning = capsys.readouterr().err
     assert warning.count("\n") == 1
     assert "slower: operation not permitted when stream is capturing" in warning
+
+
+def test_nothing_is_collected_while_a_graph_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CUDAGraph", "current_stream"):
+        monkeypatch.setattr(torch.cuda, name, lambda: None)
+    monkeypatch.setattr(torch.cuda, "set_stream", lambda _: None)
+    monkeypatch.setattr(torch.cuda, "graph", contextlib.nullcontext)
+    collected = []
+    _, results = capture.record(lambda: collected.append(gc.isenabled()) or {}, [])
+    assert (collected, results, gc.isenabled()) == ([False], {}, True)
+
+    def fails() -> dict[str, Tensor]:
+        raise RuntimeError("not while capturing")
+
+    with pytest.raises(RuntimeError):
+        capture.record(fails, [])
+    assert gc.isenabled()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
