@@ -5,6 +5,7 @@ A number `over` is relative to what stands in the note, measured in turns with i
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -24,6 +25,7 @@ import torch
 from algorithms import ALGORITHMS, load
 from algorithms.algorithm import Problem
 from algorithms.parts.randomness import generator
+from suite.cli import main as cli
 from suite.envs.tasks import Goals
 from suite.envs.vector import VectorEnv
 from suite.presets import preset
@@ -32,7 +34,7 @@ from suite.runs.directory import RunDirectory
 from suite.runs.progress import Progress
 from suite.training.build import build
 from suite.training.capture import WARM_CALLS
-from suite.training.compiling import compile_learners
+from suite.training.compiling import compile_learners, settle
 from suite.training.learner import Learner
 from suite.training.replay import Replay
 from suite.training.train import Trainer
@@ -42,7 +44,7 @@ Steps = Iterator[list[Row]]
 """A part: what it yields first is nothing, once it is ready; then come its rows."""
 REHEARSAL = "--rehearse" in sys.argv
 DEVICE = torch.device("cpu" if REHEARSAL else "cuda")
-SIZES, QUICK = ("smoke", "smoke") if REHEARSAL else ("scaling", "quick")
+SIZES, QUICK = ("smoke", "smoke") if REHEARSAL else ("scaling", "small")
 TURNS = 2 if REHEARSAL else 5
 PRECISION = {"float32": "highest", "tf32": "high"}
 
@@ -90,6 +92,7 @@ def learner(
     for key, stored in made.act(replay.rows[..., :39], explore=True).extras.items():
         replay.extras[key] = stored
     if compiled:
+        settle(DEVICE.type)
         made.compile()
     one = Learner(made, replay, config.training.batch_per_task)
     for _ in range(WARM_CALLS + 2):
@@ -176,13 +179,16 @@ def update(name: str, precision: str, width: int = 0, compiled: bool = True) -> 
     compiling = time.perf_counter() - start
     agree = agreement(name, one, **fields)
     calls = 100 if width < 2048 else 30
-    bound = products(width, 10 * one.batch_per_task) if width else one.learn
+    bound = products(width, 10 * one.batch_per_task) if width else None
     yield []
-    taken, own = in_turns((one.learn, calls), (bound, calls))
+    if bound is None:
+        (taken,), over, note = in_turns((one.learn, calls)), "", ""
+    else:
+        taken, own = in_turns((one.learn, calls), (bound, calls))
+        over, note = taken / own, f"products alone {own:.3f} ms"
     found, busy = kernels(one.learn)
-    over = taken / own if width else ""
     yield [
-        row("a gradient step", taken, "ms", over, f"products alone {own:.3f} ms" if width else ""),
+        row("a gradient step", taken, "ms", over, note),
         row("its kernels", float(len(found)), "", "", f"{busy:.3f} ms busy"),
         row("built and compiled", compiling, "s", "", "beside the other parts"),
         *agree,
@@ -229,7 +235,8 @@ def loop(name: str, sizes: str, seeds: int = 1) -> Steps:
         made.train_round()
     yield []
     steps, per_seed = made.config.task.horizon, 10 * made.config.task.envs_per_task
-    every = made.config.training.update_every
+    training = made.config.training
+    per_step = training.updates_per_step / training.update_every
     whole = milliseconds(made.train_round, 3) / steps
     sent = np.zeros((made.envs.envs, 4), np.float32)
     goals = [goal for run in made.runs for goal in run.start_round(made.round)]
@@ -254,7 +261,7 @@ def loop(name: str, sizes: str, seeds: int = 1) -> Steps:
     envs, updates, acts = in_turns((vector_step, 200, reset), (learn, 200), (act, 200))
     halves = f"envs {envs:.3f} ms, gradient step {updates:.3f}, act {acts:.3f}"
     rows = [
-        row("a vector step", whole, "ms", whole - max(envs, updates / every), halves),
+        row("a vector step", whole, "ms", whole - max(envs, updates * per_step), halves),
         row("training", seeds * per_seed / whole * 1e3, "env steps/s", "", "over: ms above"),
     ]
     for run in made.runs:
@@ -343,7 +350,7 @@ def seeds() -> Steps:
 
     taken, alone = in_turns((together, 100), (several[0].learn, 100))
     note = f"one alone {alone:.3f} ms"
-    yield [row("five seeds' gradient steps, quick", taken, "ms", 5 * alone / taken, note)]
+    yield [row(f"five seeds' gradient steps, {QUICK}", taken, "ms", 5 * alone / taken, note)]
 
 
 def train() -> Steps:
@@ -359,27 +366,49 @@ def train() -> Steps:
             taken = time.perf_counter() - start
             note = "recorded" if one.learner.learning.graph is not None else "not recorded"
             close(made, folder)
-            yield [row(f"{name}, quick", made.config.task.horizon / taken, "steps/s", "", note)]
+            yield [row(f"{name}, {QUICK}", made.config.task.horizon / taken, "steps/s", "", note)]
         except Exception as error:  # one method's failure is a row, not the end
             yield [{"measured": f"{name} FAILED", "note": str(error).splitlines()[0][:160]}]
 
 
+def whole() -> Steps:
+    """A run as its user begins it, and one of two seeds together."""
+    yield []
+    for more in ([], ["--seeds", "2", "--batched"]):
+        with tempfile.TemporaryDirectory() as folder:
+            command = ["bench", "--alg", "mtsac", "--preset", "smoke", "--tasks", "reach,push"]
+            command += ["--device", DEVICE.type]
+            start = time.perf_counter()
+            with contextlib.redirect_stdout(sys.stderr):
+                status = cli([*command, "--track", "none", "--results", folder, *more])
+            taken = time.perf_counter() - start
+            note = "" if status == 0 else f"FAILED, exit status {status}"
+            yield [row(" ".join(["make bench, smoke", *more]), taken, "s", "", note)]
+
+
 PARTS: dict[str, Callable[[], Steps]] = {
-    **{
-        f"update mtsac {width} {precision}": partial(update, "mtsac", precision, width)
-        for width in (400, 1024, 2048, 4096)
-        for precision in ("tf32", "float32")
-    },
-    "update d2r tf32": partial(update, "d2r", "tf32"),
-    "update mega tf32": partial(update, "mega", "tf32"),
-    "update d2r tf32 uncompiled": partial(update, "d2r", "tf32", compiled=False),
-    "update mega tf32 uncompiled": partial(update, "mega", "tf32", compiled=False),
+    "whole": whole,
+    "update mtsac 400 tf32": partial(update, "mtsac", "tf32", 400),
     "loop mtsac": partial(loop, "mtsac", SIZES),
     "loop five seeds": partial(loop, "mtsac", QUICK, 5),
-    "pool": pool,
+    **{
+        f"update mtsac {width} tf32": partial(update, "mtsac", "tf32", width)
+        for width in (1024, 2048, 4096)
+    },
+    "update mtsac 400 float32": partial(update, "mtsac", "float32", 400),
+    "update mega tf32": partial(update, "mega", "tf32"),
+    "update d2r tf32": partial(update, "d2r", "tf32"),
     "seeds": seeds,
+    "pool": pool,
     "train": train,
+    **{
+        f"update mtsac {width} float32": partial(update, "mtsac", "float32", width)
+        for width in (1024, 2048, 4096)
+    },
 }
+"""Those that matter most first: in this order they measure."""
+SLOW = ("update mega tf32", "update d2r tf32")
+"""Those that compile for minutes, and do so at low priority."""
 
 
 def main() -> None:
