@@ -137,7 +137,9 @@ class RoutedNetwork(nn.Module):
             return self.head(self.stack(inputs, routes)), routes.chosen(), logits
         chosen = largest(as_table(score), self.top_k)
         weights = torch.softmax(logits.masked_fill(~chosen, -torch.inf), -1)
-        trusted = trust(logits).to(weights.dtype) if self.resrouting else None
+        # It only blocks gradients.
+        blocks = self.resrouting and torch.is_grad_enabled()
+        trusted = trust(logits).to(weights.dtype) if blocks else None
         return self.head(self.stack(inputs, weights, trusted)), chosen, logits
 
     def logits(self, features: Tensor) -> Tensor:

@@ -82,7 +82,8 @@ class ModuleStack(nn.Module):
 
     def plain(self, first: Tensor, table: Tensor, trusted: Tensor | None) -> Tensor:
         """The first module's output → the head's input."""
-        distrusted = None if trusted is None else table * (1 - trusted)
+        # The table learns nothing from what is only ever multiplied by zero.
+        distrusted = None if trusted is None else (table * (1 - trusted)).detach()
         transform = output = shortcut = z = first
         slots = taken = torch.zeros(())  # of the slots that are not filled yet, the next one first
         for module in range(table.shape[-1]):
