@@ -166,7 +166,8 @@ def begin(directories: Sequence[RunDirectory], trainer: Trainer, at: int | None)
         print(f"warning: {line}", file=sys.stderr)
     mode = compile_learners(trainer, mode_of(trainer.config, directories[0].learner()))
     for directory in directories:
-        directory.begin_session(seeds, mode, trainer.runs[0].algorithm.kernels)
+        kernels = trainer.runs[0].algorithm.kernels
+        directory.begin_session(seeds, mode, kernels, trainer.env_step)
     if trainer.round:
         print(f"resuming at env step {trainer.env_step:,}")
 

@@ -213,18 +213,20 @@ class RunDirectory:
         sessions = self.sessions()
         return sessions[0].get("rounding", {}).get("learner") if sessions else None
 
-    def begin_session(self, seeds: Sequence[int], learner: str, kernels: str = "torch") -> None:
+    def begin_session(
+        self, seeds: Sequence[int], learner: str, kernels: str = "torch", env_step: int = 0
+    ) -> None:
         """Adds what runs now to provenance.json, and says where it rounds otherwise than at first.
 
-        `learner` is how gradient steps are carried out, by whose `kernels`, `seeds` are those
-        trained together.
+        `learner` is how gradient steps are carried out from `env_step` on, by whose `kernels`,
+        `seeds` are those trained together.
         """
         path, sessions = self.path / PROVENANCE, self.sessions()
         try:
             read_sessions(path)
         except ValueError as error:
             warn(f"{error}; it is kept as {set_aside(path).name}, and a new one begun")
-        now = session(self.config, self.threads(), seeds, learner, kernels)
+        now = session(self.config, self.threads(), seeds, learner, kernels, env_step)
         sessions.append(now)
         line = rounds_otherwise(sessions[0], now)
         if line:
@@ -308,8 +310,13 @@ class RunDirectory:
             "total_parameters": counts.total,
             "evaluation": protocol,
             "device": c.device,
-            **{f"version_{name}": version(name) for name in PACKAGES},
+            **{f"version_{name}": self.versions(name) for name in PACKAGES},
         }
+
+    def versions(self, package: str) -> str:
+        """Those that worked on the run, in order."""
+        found = [str(own.get("rounding", {}).get(package, "unknown")) for own in self.sessions()]
+        return ", then ".join(dict.fromkeys(found or [version(package)]))
 
 
 def check_space(folders: Sequence[Path], needed: int) -> None:

@@ -34,13 +34,19 @@ def read_sessions(path: Path) -> list[Session]:
 
 
 def session(
-    config: RunConfig, threads: int, seeds: Sequence[int], learner: str, kernels: str = "torch"
+    config: RunConfig,
+    threads: int,
+    seeds: Sequence[int],
+    learner: str,
+    kernels: str = "torch",
+    env_step: int = 0,
 ) -> Session:
-    """Where and with what a session runs; `learner` is how it carries out a gradient step, and
-    `kernels` whose code it has for that.
+    """Where and with what a session runs, from an env step on; `learner` is how it carries out a
+    gradient step, and `kernels` whose code it has for that.
     """
     versions = {name: version(name) for name in PACKAGES}
     return {
+        "env_step": env_step,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "rounding": {
             **versions,

@@ -461,12 +461,24 @@ def test_a_run_that_would_round_otherwise_says_so_before_it_goes_on(
     assert expected in shown and shown.count("\n") == bool(expected)
 
 
+def test_rows_name_the_versions_of_all_sessions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started(tmp_path / "run")
+    first, directory = version("mtscale"), opened(tmp_path / "run")
+    monkeypatch.setattr("suite.runs.provenance.version", lambda package: f"{package} 9")
+    for _ in range(2):
+        directory.begin_session([0], "eager")
+    columns = directory.columns(ParameterCounts(1, 2))
+    assert columns["version_mtscale"] == f"{first}, then mtscale 9"
+
+
 def test_every_session_adds_its_versions_and_machine(tmp_path: Path) -> None:
     started(tmp_path / "run")
     directory = opened(tmp_path / "run")
-    directory.begin_session([0], "eager")
+    directory.begin_session([0], "eager", env_step=40)
     sessions = json.loads((tmp_path / "run" / "provenance.json").read_text())
-    assert len(sessions) == 2
+    assert [own["env_step"] for own in sessions] == [0, 40]
     assert sessions[0]["rounding"]["metaworld"] == version("metaworld")
     assert sessions[0].keys() == session(directory.config, 1, [0], "eager").keys()
     assert sessions[1]["cpus"] >= 1
