@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -105,6 +106,7 @@ def rounding(directory: RunDirectory) -> tuple[int, str | None]:
 def train(directories: Sequence[RunDirectory], at: int | None = None) -> int:
     """Trains one run, or several seeds together from round `at`; returns the exit status."""
     config = directories[0].config
+    gc.collect()  # a run before this one, whose parts refer to each other, still has its memory
     prepare_torch(config, directories[0].threads())
     name, total = name_of(directories), config.rounds * config.steps_per_round
     where = directories[0].path if len(directories) == 1 else directories[0].path.parent

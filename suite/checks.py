@@ -146,7 +146,7 @@ def paths_are_paths(results: str, run_dir: str = "") -> None:
 def device_is_one(device: str) -> None:
     """Cpu, cuda or cuda:<n>."""
     kind, colon, index = device.partition(":")
-    number = index.isascii() and index.isdigit() and len(index) <= 3
+    number = index.isascii() and index.isdigit() and len(index) <= 3 and index == str(int(index))
     if kind not in ("cpu", "cuda") or (colon and (kind == "cpu" or not number)):
         raise UserError(choose("device", device, ("cpu", "cuda"), "cpu, cuda, cuda:<n>"))
 

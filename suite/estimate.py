@@ -89,7 +89,8 @@ def cost(config: RunConfig, cores: int) -> Cost:
     return Cost(
         seconds=START_SECONDS + training_seconds(config, counts, cores),
         memory=host + (data if cpu else 0),
-        gpu_memory=0 if cpu else GPU_BYTES + data,
+        # Three copies of the state while a gradient step is recorded and compared.
+        gpu_memory=0 if cpu else GPU_BYTES + data + 4 * weights,
         disk=checkpoint_bytes(config, extras, counts),
         kept=weights + 2_000_000,
     )

@@ -95,7 +95,7 @@ def film(folder: Path) -> int:
         pictures, entry = episode(config, algorithm, index, first[index])
         write_atomically(folder / "film" / f"{name}.webp", webp(pictures))
         entries[name] = entry
-        text = json.dumps({"run": config.name(), "tasks": entries}, indent=1) + "\n"
+        text = json.dumps({"run": stored_name(folder), "tasks": entries}, indent=1) + "\n"
         write_atomically(folder / "film" / "film.json", text.encode())
     return len(entries)
 

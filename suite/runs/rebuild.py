@@ -56,8 +56,11 @@ def trained(config: RunConfig, folder: Path) -> Algorithm:
     path, state = CheckpointStore(folder / "checkpoints", stored_name(folder)).weights()
     problem = Problem(config.tasks, config.task.envs_per_task, config.seed)
     algorithm = load(config.algorithm)(config.settings, problem)
+    stored, own = state["algorithm"], algorithm.state_dict()
+    if "generators" in own:  # a film draws anew, and those of another device mean nothing here
+        stored = {**stored, "generators": own["generators"]}
     try:
-        algorithm.load_state_dict(state["algorithm"])
+        algorithm.load_state_dict(stored)
     except Exception as error:
         # Of many kinds, such as weights of another shape.
         reason = (str(error).splitlines() or [type(error).__name__])[0]

@@ -74,6 +74,8 @@ class Child:
         environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
         if share.gpu:
             environment["CUDA_VISIBLE_DEVICES"] = share.gpu
+        # Else each run compiles with as many processes as the machine has cores.
+        environment.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(max(1, share.cores)))
         with opened_to_append(self.folder / LOG) as log:
             log.write(f"# {datetime.now():%Y-%m-%d %H:%M:%S} suite {' '.join(arguments)}\n")
             log.flush()

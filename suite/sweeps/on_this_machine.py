@@ -153,10 +153,17 @@ def gpus() -> tuple[tuple[str, int], ...]:
         raise UserError("device: 'cuda' is not there (nvidia-smi finds no GPU)") from None
     found = [[cell.strip() for cell in line.split(",")] for line in listed.stdout.splitlines()]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    chosen = visible.split(",") if visible else [index for index, _, _ in found]
-    return tuple(
-        (name, int(memory) * 2**20)
+    wanted = [name.strip() for name in (visible or "").split(",") if name.strip()]
+    chosen = wanted or [index for index, _, _ in found]
+    known = tuple(
+        # A GPU that shares the host's memory says none of its own.
+        (name, int(memory) * 2**20 if memory.isdecimal() else host_memory())
         for name in chosen
         for index, uuid, memory in found
         if name == index or uuid.startswith(name)
     )
+    if not known:
+        raise UserError(
+            f"device: CUDA_VISIBLE_DEVICES={visible} names no GPU that nvidia-smi finds"
+        )
+    return known

@@ -55,6 +55,11 @@ def plan(name: str, overrides: Mapping[str, Sequence[str | None]], here: bool = 
     given = [cell for grid in grids for cell in cells(replaced(grid, over))]
     for cell in given:  # all that can be refused before torch is loaded
         known = suite_values(cell)
+        if str(known["device"]).startswith("cuda:"):
+            raise UserError(
+                f"device: a sweep chooses among GPUs itself; give cuda, not {known['device']}, and "
+                "CUDA_VISIBLE_DEVICES to leave some out"
+            )
         if here:
             ask(RULES_HERE, known)
             check_directory(known)

@@ -101,10 +101,16 @@ def record(
     # What is collected during a recording, such as an older graph, would end it.
     gc.collect()
     gc.disable()
+    # torch records all graphs on one stream, and hands all that is asked there the same workspace
+    # for matrix products: those of seeds that train side by side would write into each other's
+    # sums. Forgotten before and after, each graph has one in memory of its own.
+    forget = getattr(torch._C, "_cuda_clearCublasWorkspaces", lambda: None)
+    forget()
     try:
         with torch.cuda.graph(graph):
             results = function()
     finally:
+        forget()
         if collects:
             gc.enable()
         torch.cuda.set_stream(stream)  # a recording that fails leaves its own behind

@@ -47,12 +47,15 @@ def mode_of(config: RunConfig, began: str | None) -> Mode:
         return asked
     locksteps = config.rounds * config.task.horizon
     updates = locksteps // config.training.update_every * config.training.updates_per_step
-    return "compiled" if updates >= FEWEST_UPDATES and compiler() else "eager"
+    return "compiled" if updates >= FEWEST_UPDATES and compiler(config.device) else "eager"
 
 
-def compiler() -> str | None:
-    """The C++ compiler that torch.compile needs, or None."""
-    return next((path for name in ("g++", "clang++") if (path := shutil.which(name))), None)
+def compiler(device: str) -> str | None:
+    """The compiler that torch.compile needs, of C++ on a CPU and of C for a GPU's launchers; or
+    None.
+    """
+    names = ("g++", "clang++") if device == "cpu" else ("gcc", "clang")
+    return next((path for name in names if (path := shutil.which(name))), None)
 
 
 def compile_learners(trainer: Trainer, mode: Mode) -> Mode:

@@ -79,7 +79,12 @@ def in_turns(*functions: tuple[Any, ...]) -> list[float]:
 
 
 def learner(
-    name: str, seed: int = 0, sizes: str = SIZES, compiled: bool = True, **fields: Any
+    name: str,
+    seed: int = 0,
+    sizes: str = SIZES,
+    compiled: bool = True,
+    recorded: bool = True,
+    **fields: Any,
 ) -> Learner:
     """A learner with a preset's sizes, but for `fields`, on a full replay of made-up rows."""
     config = preset(sizes, name, "MT10")
@@ -95,6 +100,8 @@ def learner(
         settle(DEVICE.type)
         made.compile()
     one = Learner(made, replay, config.training.batch_per_task)
+    one.learning.plain |= not recorded
+    wait()  # until the replay is full: the learner has a stream of its own
     for _ in range(WARM_CALLS + 2):
         one.learn()
     return one
@@ -159,8 +166,7 @@ def heaviest(found: list[tuple[str, float]], most: int = 14) -> list[Row]:
 
 def agreement(name: str, one: Learner, **fields: Any) -> list[Row]:
     """How far a compiled and recorded learner is from a plain one after the same steps."""
-    plain = learner(name, compiled=False, **fields)
-    plain.learning.plain, plain.learning.graph = True, None
+    plain = learner(name, compiled=False, recorded=False, **fields)
     found, expected = one.metrics(), plain.metrics()
     apart = max(
         float(np.abs(found[key][:5] - value[:5]).max() / max(np.abs(value[:5]).max(), 1e-12))
@@ -368,7 +374,8 @@ def train() -> Steps:
             close(made, folder)
             yield [row(f"{name}, {QUICK}", made.config.task.horizon / taken, "steps/s", "", note)]
         except Exception as error:  # one method's failure is a row, not the end
-            yield [{"measured": f"{name} FAILED", "note": str(error).splitlines()[0][:160]}]
+            why = (str(error).splitlines() or [type(error).__name__])[0]
+            yield [{"measured": f"{name} FAILED", "note": why[:160]}]
 
 
 def whole() -> Steps:

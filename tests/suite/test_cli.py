@@ -292,6 +292,7 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
     "size and width": ("--match 4M --actor-width 8", ["match: '4M' decides actor-width"]),
     "device": ("--device gpu", ["device: 'gpu'", "cpu, cuda, cuda:<n>"]),
     "device spelled wrong": ("--device cuda:x", ["device: 'cuda:x'", "cpu, cuda, cuda:<n>"]),
+    "device written twice": ("--device cuda:01", ["device: 'cuda:01'", "cpu, cuda, cuda:<n>"]),
     "device that is not there": ("--device cuda:9", ["device: 'cuda:9' is not there", "cpu"]),
     "missing value": ("--horizon", ["horizon: no value given"]),
     "missing value before another option": ("--horizon --seed 1", ["horizon: no value given"]),

@@ -22,7 +22,8 @@ from suite.cli import main
 from suite.envs.tasks import Goals
 from suite.envs.vector import VectorEnv
 from suite.messages import UserError
-from suite.runs.rebuild import stored_config, trained
+from suite.runs.checkpoint import CheckpointStore
+from suite.runs.rebuild import stored_config, stored_name, trained
 from suite.training.evaluate import Policy, evaluate
 
 SmokeRun = Callable[[str], Run]
@@ -86,6 +87,19 @@ def test_weights_that_cannot_be_read_are_named(run: Path) -> None:
     path.write_bytes(b"cut off")
     with pytest.raises(UserError, match=rf"{path.name} is damaged"):
         trained(stored_config(run), run)
+
+
+def test_weights_that_a_gpu_has_trained_are_filmed(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, state = CheckpointStore(run / "checkpoints", stored_name(run)).weights()
+    own = state["algorithm"]
+    # Its generators are a few bytes, which those of a CPU refuse.
+    few = {name: torch.zeros(16, dtype=torch.uint8) for name in own["generators"]}
+    theirs = {**state, "algorithm": {**own, "generators": few}}
+    monkeypatch.setattr(CheckpointStore, "weights", lambda _: (path, theirs))
+    found = trained(stored_config(run), run).state_dict()["tensors"]
+    assert torch.equal(found["actor"], own["tensors"]["actor"])
 
 
 def test_rows_that_are_not_whole_are_told_beside_a_film(

@@ -299,6 +299,8 @@ def test_a_gpu_is_needed_where_the_runs_are_and_not_to_plan_them(
     assert "device: 'cuda' is not there" in capsys.readouterr().err
     assert main(["sweep", *cuda[:-4], "--dry-run", "--device", "gpu"]) == 2
     assert "device: 'gpu' is not one of" in capsys.readouterr().err
+    assert main(["sweep", *cuda[:-4], "--dry-run", "--device", "cuda:1"]) == 2
+    assert "device: a sweep chooses among GPUs itself; give cuda" in capsys.readouterr().err
 
 
 def test_a_disk_that_is_too_small_is_noticed_first(

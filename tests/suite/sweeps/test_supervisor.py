@@ -14,12 +14,13 @@ import pytest
 
 from suite.config import RunConfig
 from suite.estimate import Cost, seconds_left, sweep_seconds
+from suite.messages import UserError
 from suite.runs.directory import RunDirectory
 from suite.runs.finished import seal
 from suite.runs.lock import Busy, locked
 from suite.runs.progress import Progress
 from suite.runs.state import State, state
-from suite.sweeps import supervisor
+from suite.sweeps import on_this_machine, supervisor
 from suite.sweeps.child import BUSY, Share, keep_failure, meaning, within
 from suite.sweeps.command import check_disk
 from suite.sweeps.on_this_machine import LocalLauncher, Machine, Running, division
@@ -424,3 +425,30 @@ def test_a_row_and_the_summary_of_a_sweep(runs: Plan) -> None:
     assert lines[0] == f"failed: {runs.runs[1].name()} (exit status 1)"
     assert lines[1:3] == ["    a", "    b"]
     assert lines[3].endswith(f"{runs.runs[1].name()}/log.txt")
+
+
+@pytest.mark.parametrize(
+    ("visible", "expected"),
+    [
+        (None, [("0", 4096), ("1", 8192)]),
+        ("1, ", [("1", 8192)]),
+        ("0, 1", [("0", 4096), ("1", 8192)]),
+        ("GPU-bb", [("GPU-bb", 8192)]),
+    ],
+)
+def test_gpus_are_those_that_are_visible(
+    visible: str | None, expected: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = "0, GPU-aa11, 4096\n1, GPU-bb22, 8192\n"
+    listed = SimpleNamespace(stdout=told)
+    monkeypatch.setattr(on_this_machine.subprocess, "run", lambda *_, **__: listed)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert on_this_machine.gpus() == tuple((name, mb * 2**20) for name, mb in expected)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-7")
+    with pytest.raises(UserError, match="CUDA_VISIBLE_DEVICES=MIG-7 names no GPU"):
+        on_this_machine.gpus()
+    listed.stdout = "0, GPU-aa11, [N/A]\n"
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert on_this_machine.gpus() == (("0", on_this_machine.host_memory()),)
