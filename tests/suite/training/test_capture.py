@@ -248,6 +248,23 @@ def test_the_gpu_learns_what_the_cpu_learns(name: str) -> None:
         torch.testing.assert_close(close, units, rtol=1e-3, atol=1e-4)
 
 
+@needs_gpu
+def test_learners_side_by_side_learn_what_each_learns_alone() -> None:
+    """To the bit, in products that are split among blocks whose sums need room to meet."""
+    several = [learner("mtsac", "cuda", actor_width=400, critic_width=400) for _ in range(5)]
+    for _ in range(200):
+        for one in several:
+            one.learn()
+    alone = learner("mtsac", "cuda", actor_width=400, critic_width=400)
+    for _ in range(200):
+        alone.learn()
+        alone.join()
+    for one in several:
+        one.join()
+        for name, value in alone.algorithm.state_dict()["tensors"].items():
+            assert torch.equal(one.algorithm.state_dict()["tensors"][name], value), name
+
+
 def test_the_cpu_learner_is_the_algorithm_itself() -> None:
     one, other = learner("mtsac", "cpu"), learner("mtsac", "cpu")
     assert not one.captures
