@@ -85,7 +85,8 @@ def against_control(
             c = result[one.label]
             d = c.difference
             less = Estimate(-d.value, -d.high, -d.low, d.runs)
-            cells = [less, c.p_value, "yes" if c.significant else "no"]
+            enough = min(c.seeds) >= FEW_SEEDS
+            cells = [less, c.p_value if enough else None, "yes" if c.significant else "no"]
         total = count(one.sizes["total_parameters"])
         score = estimate(iqm_of_runs, one.final.values)
         rows.append((names[one.label], total, len(one.final.runs), score, *cells))

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.comparisons import Comparison, compare_all, corrected_for
+from analysis.comparisons import FEW_SEEDS, Comparison, compare_all, corrected_for
 from analysis.figures.style import (
     COLUMN,
     DASHES,
@@ -230,10 +230,10 @@ def matched(frame: pd.DataFrame, looks: Mapping[str, Look], planned: int = 0) ->
         axes.text(1.02, at, text, va="center", transform=axes.get_yaxis_transform())
     return figure, (
         "Methods, each with its own settings, against plain MT-SAC of nearly as many parameters: "
-        "final success averaged over "
-        "tasks, IQM over seeds, bars and band: intervals. At the right the difference of IQMs from "
-        f"MT-SAC, and p of a permutation test of whole runs, corrected for {'; '.join(numbers)} "
-        f"(Holm). {'; '.join(beside)} more or less at the most."
+        "final success averaged over tasks, IQM over seeds, bars and band: intervals. At the right "
+        f"the difference of IQMs from MT-SAC and, with {FEW_SEEDS} seeds or more each, p of a "
+        f"permutation test of whole runs, corrected for {'; '.join(numbers)} (Holm). "
+        f"{'; '.join(beside)} more or less at the most."
     )
 
 
@@ -246,9 +246,13 @@ def verdict(found: Comparison) -> str:
     """The difference of a method from its control, and how likely chance is to make one so large:
     `found` is the control's less the method's.
     """
-    p = "p < 0.001" if found.p_value < 0.001 else f"p = {found.p_value:.3f}"
+    fewest = min(found.seeds)
+    if fewest < FEW_SEEDS:
+        p = f"{fewest} seeds" if fewest > 1 else "one seed"
+    else:
+        p = "p < 0.001" if found.p_value < 0.001 else f"p = {found.p_value:.3f}"
     difference = f"{-found.difference.value:+.2f}".replace("-", "−")
-    return f"{difference}, {p}" if min(found.seeds) > 1 else "one seed"
+    return f"{difference}, {p}"
 
 
 def controls(frame: pd.DataFrame, looks: Mapping[str, Look]) -> dict[str, str]:
