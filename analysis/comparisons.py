@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -53,15 +53,20 @@ class Comparison:
     level: float = LEVEL
 
     @property
+    def enough(self) -> bool:
+        """Whether both sides have the seeds that a verdict wants."""
+        return min(self.seeds) >= FEW_SEEDS
+
+    @property
     def significant(self) -> bool:
         """Whether the difference is more than chance explains, at the level, by enough seeds."""
         apart = self.difference.low > 0 or self.difference.high < 0
-        return apart and self.p_value < 1 - self.level and min(self.seeds) >= FEW_SEEDS
+        return apart and self.p_value < 1 - self.level and self.enough
 
     @property
     def warning(self) -> str:
         """What a reader must know of so few seeds; empty where there are enough."""
-        if min(self.seeds) >= FEW_SEEDS:
+        if self.enough:
             return ""
         return f"fewer than {FEW_SEEDS} seeds, so nothing is called significant"
 
@@ -153,13 +158,16 @@ def compare_all(
     found = [compare((a, scores[a]), (b, scores[b]), level=level) for a, b in pairs]
     if planned and len(found) > planned:
         raise AnalysisError(f"planned: these rows make {len(found)} comparisons, not {planned}")
-    corrected = holm([comparison.p_value for comparison in found], planned)
+    # By too few seeds a planned comparison has not been made yet.
+    made = [c.p_value if c.enough or not planned else 1.0 for c in found]
+    corrected = holm(made, planned)
     return [replace(c, p_value=p) for c, p in zip(found, corrected, strict=True)]
 
 
-def corrected_for(made: int, planned: int) -> str:
+def corrected_for(found: Collection[Comparison], planned: int) -> str:
     """The number of comparisons that p-values are corrected for, in words."""
-    return f"{max(made, planned)} comparisons" + (
+    made = sum(c.enough for c in found) if planned else len(found)
+    return f"{max(len(found), planned)} comparisons" + (
         f", of which {made} can be made so far" if made < planned else ""
     )
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from analysis.comparisons import corrected_for
+from analysis.comparisons import Comparison, corrected_for
 from analysis.figures.captions import protocol
 from analysis.figures.style import Look, looks, named
 from analysis.frame import algorithms, runs
@@ -70,7 +70,7 @@ def benchmark(
         "curves": {one.label: agent_curve(one.curve) for one in configurations if one.curve},
         "taskCurves": task_curves(rows, tasks),
         "comparisons": [replace(c, a=own[c.a].name, b=own[c.b].name).sentence() for c in pairs],
-        "compared": how_compared(found, control, len(pairs), planned),
+        "compared": how_compared(found, control, pairs, planned),
         "scores": {
             run: dict(zip(one.final.tasks, row.tolist(), strict=True))
             for one in configurations
@@ -79,10 +79,11 @@ def benchmark(
     }
 
 
-def how_compared(found: Study, control: str, made: int, planned: int) -> str:
+def how_compared(found: Study, control: str, pairs: list[Comparison], planned: int) -> str:
     """Which pairs are compared, in words, and what their p-values are corrected for."""
     if control:
-        return f"Is one better than the control? Corrected for {corrected_for(made, planned)}"
+        return f"Is one better than the control? Corrected for {corrected_for(pairs, planned)}"
+    made = len(pairs)
     if any(len(group) > MOST_AT_ONCE for group in found.groups):
         return f"Is one better? {made} comparisons, each with the best, which these scores chose"
     return f"Is one better? {made} comparisons, every pair" if made != 1 else "Is one better?"

@@ -85,8 +85,7 @@ def against_control(
             c = result[one.label]
             d = c.difference
             less = Estimate(-d.value, -d.high, -d.low, d.runs)
-            enough = min(c.seeds) >= FEW_SEEDS
-            cells = [less, c.p_value if enough else None, "yes" if c.significant else "no"]
+            cells = [less, c.p_value if c.enough else None, "yes" if c.significant else "no"]
         total = count(one.sizes["total_parameters"])
         score = estimate(iqm_of_runs, one.final.values)
         rows.append((names[one.label], total, len(one.final.runs), score, *cells))
@@ -94,9 +93,9 @@ def against_control(
                f"less {names[control]}", "p", f"told apart at {LEVEL:.0%}")  # fmt: skip
     notes = (
         AGGREGATE_NOTES[0],
-        f"p: permutation test of whole runs, of the difference of means, corrected for "
-        f"{corrected_for(len(result), planned)} (Holm). Told apart: p is below {1 - LEVEL:.2f} and "
-        "the interval of the difference of IQMs leaves out 0, with "
+        "p: permutation test of whole runs, of the difference of means, corrected for "
+        f"{corrected_for(result.values(), planned)} (Holm). Told apart: p is below "
+        f"{1 - LEVEL:.2f} and the interval of the difference of IQMs leaves out 0, with "
         f"{FEW_SEEDS} seeds or more each.",
         *few(found),
         *ended(found, group),

@@ -212,7 +212,7 @@ def matched(frame: pd.DataFrame, looks: Mapping[str, Look], planned: int = 0) ->
         size = row["total_parameters"]
         worst = max(abs(by_label[label]["total_parameters"] / size - 1) for label in labels)
         beside.append(f"{looks[plain].name} has {size:,.0f} parameters, the others {worst:.1%}")
-        numbers.append(corrected_for(len(labels), planned))
+        numbers.append(corrected_for(result.values(), planned))
         for label in (plain, *labels):
             row, look = by_label[label], looks[label]
             axes.errorbar(

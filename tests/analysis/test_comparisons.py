@@ -15,6 +15,7 @@ from scipy import stats
 from analysis.comparisons import (
     compare,
     compare_all,
+    corrected_for,
     holm,
     permutation_test,
     probability_of_improvement,
@@ -131,6 +132,18 @@ def test_what_is_planned_and_missing_can_only_lower_p_values() -> None:
         assert so_far == holm([*every[:2], 1, 1, 1])[:2]
         assert all(a >= b for a, b in zip(so_far, holm(every), strict=False))
     assert holm([0.01, 0.02], planned=2) == holm([0.01, 0.02])
+
+
+def test_a_planned_comparison_of_too_few_seeds_takes_no_rank() -> None:
+    generator = np.random.default_rng(0)
+    # The second is the surer one, but by too few seeds.
+    scores = {"plain": normal_scores(generator, 6), "few": normal_scores(generator, 4) + 0.9}
+    scores["many"] = normal_scores(generator, 5) + 0.05
+    few, many = compare_all(scores, against="plain", planned=5)
+    alone = compare(("plain", scores["plain"]), ("many", scores["many"])).p_value
+    assert compare(("plain", scores["plain"]), ("few", scores["few"])).p_value < alone
+    assert (few.p_value, many.p_value) == (1.0, pytest.approx(min(1.0, 5 * alone)))
+    assert corrected_for([few, many], 5) == "5 comparisons, of which 1 can be made so far"
 
 
 def test_other_numbers_of_tasks_are_refused() -> None:

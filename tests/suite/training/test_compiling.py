@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,8 @@ from suite.training.compiling import compile_learners
 from suite.training.train import Trainer
 
 
-def small(name: str, folder: Path) -> Trainer:
+@contextlib.contextmanager
+def small(name: str, folder: Path) -> Iterator[Trainer]:
     """A trainer whose episodes are short."""
     config = preset("smoke", name, "reach,push")
     config = replace(
@@ -29,7 +32,12 @@ def small(name: str, folder: Path) -> Trainer:
         evaluation=replace(config.evaluation, eval_episodes=1, final_episodes=1),
         execution=replace(config.execution, results=str(folder), workers=1),
     )
-    return build([config], [RunDirectory(config)], Progress("", 10**9))
+    trainer = build([config], [RunDirectory(config)], Progress("", 10**9))
+    try:
+        yield trainer
+    finally:
+        trainer.envs.close()
+        trainer.evaluation_envs.close()
 
 
 def test_what_cpp_cannot_call_is_called_from_python(
@@ -44,12 +52,8 @@ def test_what_cpp_cannot_call_is_called_from_python(
         return graph.forward
 
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=backend))
-    trainer = small("mtsac", tmp_path)
-    try:
+    with small("mtsac", tmp_path) as trainer:
         assert compile_learners(trainer, "compiled") == "compiled"
-    finally:
-        trainer.envs.close()
-        trainer.evaluation_envs.close()
     assert tried[0] and not tried[-1]
     assert "without torch.compile" not in capsys.readouterr().err
 
@@ -67,12 +71,8 @@ def test_what_goes_to_the_replay_is_compared_too(
         algorithm.decide = wrong  # type: ignore[method-assign]
 
     monkeypatch.setattr(D2R, "compile", compile_wrongly)
-    trainer = small("d2r", tmp_path)
-    try:
+    with small("d2r", tmp_path) as trainer:
         assert compile_learners(trainer, "compiled") == "eager"
-    finally:
-        trainer.envs.close()
-        trainer.evaluation_envs.close()
     assert "its route differs" in capsys.readouterr().err
 
 
@@ -89,8 +89,7 @@ def test_nothing_is_compiled_once_training_has_begun(
 
     compiled = functools.partial(torch.compile, backend=backend)
     monkeypatch.setattr(torch, "compile", compiled)
-    trainer = small(name, tmp_path)
-    try:
+    with small(name, tmp_path) as trainer:
         assert compile_learners(trainer, "compiled") == "compiled"
         compared = len(made)
         assert compared >= 3, "exploring, evaluating and the gradient step"
@@ -99,6 +98,3 @@ def test_nothing_is_compiled_once_training_has_begun(
         trainer.evaluate()
         assert trainer.runs[0].updates > 6
         assert len(made) == compared
-    finally:
-        trainer.envs.close()
-        trainer.evaluation_envs.close()
