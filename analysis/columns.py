@@ -16,7 +16,9 @@ TEXT = (
     "config_hash",
 )
 PARAMETERS = ("actor_parameters", "critic_parameters", "total_parameters")
-NUMBERS = ("seed", "tasks", "horizon", "total_steps", *PARAMETERS)
+DIVERGED = "diverged_at"
+"""Env steps after which a run diverged, and its success counts as 0; other runs have none."""
+NUMBERS = ("seed", "tasks", "horizon", "total_steps", *PARAMETERS, DIVERGED)
 REQUIRED = ("run", "algorithm", "seed")
 """What a file must hold beside the values; the others are empty where it does not."""
 

@@ -13,6 +13,7 @@ from typing import Literal, get_args
 import numpy as np
 import pandas as pd
 
+from analysis.columns import DIVERGED
 from analysis.frame import SUCCESS, runs
 from analysis.messages import RowsError, listed
 from analysis.protocol import comparable, occurring
@@ -97,6 +98,28 @@ def uneven(table: pd.DataFrame) -> dict[str, str]:
                 f"{label}: its runs end at step {', '.join(ends)}; the last step that all seeds "
                 f"compared with them share, and that counts, is {step:.0f}"
             )
+    return found
+
+
+def diverged(table: pd.DataFrame) -> dict[str, str]:
+    """Of one row per run: by label of which runs diverged, a line that says what they count as."""
+    found = {}
+    for label, rows in table[table[DIVERGED].notna()].groupby("label", observed=True):
+        ends = [
+            f"seed {seed} after env step {at:.0f}"
+            for seed, at in sorted(zip(rows["seed"], rows[DIVERGED], strict=True))
+        ]
+        found[str(label)] = (
+            f"{label}: training diverged ({', '.join(ends)}); success counts as 0 from there on"
+        )
+    return found
+
+
+def endings(table: pd.DataFrame) -> dict[str, str]:
+    """Of one row per run: by label, what must be said of how its runs ended."""
+    found = uneven(table)
+    for label, line in diverged(table).items():
+        found[label] = f"{found[label]}; {line}" if label in found else line
     return found
 
 

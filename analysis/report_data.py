@@ -63,7 +63,7 @@ def benchmark(
     pairs = compared(found.groups, control, planned)
     return {
         "name": name,
-        "protocol": [*protocol(table), *found.uneven.values()],
+        "protocol": [*protocol(table), *found.endings.values()],
         "members": [str(run) for run in table.index],
         "tasks": tasks,
         "configurations": [configuration_row(one, own[one.label], table) for one in configurations],

@@ -17,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.csv_rows import Lost, is_other_table, read_csv
-from analysis.evaluations import Ends, at_shared_ends, gaps, partial, uneven
+from analysis.evaluations import Ends, at_shared_ends, endings, gaps, partial
 from analysis.frame import SUCCESS, runs, to_frame
 from analysis.joining import Run, joined
 from analysis.labels import unnamed
@@ -122,7 +122,7 @@ def remarks(
     frame: pd.DataFrame, found: Sequence[Run], metrics: Sequence[str] | None
 ) -> Iterator[str]:
     """What a reader of these rows must know, line by line."""
-    yield from uneven(runs(frame)).values()
+    yield from endings(runs(frame)).values()
     yield from repeated_seeds(frame)
     yield from parts_of_task_sets(frame)
     yield from disagreeing(frame)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from analysis.comparisons import Comparison, compare_all
-from analysis.evaluations import uneven
+from analysis.evaluations import endings
 from analysis.frame import SUCCESS, runs
 from analysis.messages import AnalysisError, choose
 from analysis.protocol import Protocol, comparable, protocols
@@ -41,8 +41,9 @@ class Study:
     configurations: tuple[Configuration, ...]
     groups: tuple[tuple[Configuration, ...], ...]
     """Those that may be compared: of one protocol, on the same tasks, at the same step."""
-    uneven: dict[str, str]
-    """By label that was scored before the end of one of its runs, a line that says so."""
+    endings: dict[str, str]
+    """By label that was scored before the end of one of its runs, or of which some diverged, a line
+    that says so."""
 
 
 def study(frame: pd.DataFrame) -> Study:
@@ -71,7 +72,7 @@ def study(frame: pd.DataFrame) -> Study:
             if label in found:
                 own = final[label]
                 groups[index, own.tasks, max(own.steps)].append(found[label])
-    return Study(tuple(found.values()), tuple(map(tuple, groups.values())), uneven(table))
+    return Study(tuple(found.values()), tuple(map(tuple, groups.values())), endings(table))
 
 
 def label_of(name: str, names: Mapping[str, str], found: Study) -> str:

@@ -263,8 +263,8 @@ def few(found: Study) -> list[str]:
 
 
 def ended(found: Study, group: Sequence[Configuration]) -> list[str]:
-    """A line for each of these that was scored before the end of one of its runs."""
-    return [f"{found.uneven[one.label]}." for one in group if one.label in found.uneven]
+    """What must be said of how the runs of these ended, a line each."""
+    return [f"{found.endings[one.label]}." for one in group if one.label in found.endings]
 
 
 def apart(found: Study) -> list[str]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import torch
 
@@ -21,7 +21,11 @@ from suite.runs.progress import Progress
 from suite.runs.tracking import TrackedLog, Tracker, check_tracker, open_tracker
 from suite.training.build import build
 from suite.training.compiling import compile_learners, mode_of
+from suite.training.metrics import TrainingDiverged
 from suite.training.train import Trainer
+
+Seed = TypeVar("Seed")
+"""A run, or its directory."""
 
 
 def bench(config: RunConfig) -> int:
@@ -36,11 +40,7 @@ def bench(config: RunConfig) -> int:
     if config.execution.batched and len(runs) > 1:
         check_together(config)
         return train_all(runs)
-    for run in runs:
-        status = train_all([run])
-        if status:
-            return status
-    return 0
+    return one_by_one(lambda run: train_all([run]), runs)
 
 
 def check_fits(config: RunConfig) -> None:
@@ -75,9 +75,36 @@ def train_all(configs: Sequence[RunConfig]) -> int:
         print(table(result))
         print(f"this run is done: {directory.path / ROWS} (--force runs it again)")
     for at, group in standing_together(todo):
-        status = train(group, at)
+        try:
+            status = train(group, at)
+        except TrainingDiverged as error:
+            if len(group) == 1:
+                raise
+            print(f"{error}; from here on each seed goes on by itself", file=sys.stderr)
+            status = one_by_one(lambda directory: train([directory]), group)
         if status:
             return status
+    return 0
+
+
+def one_by_one(train_one: Callable[[Seed], int], seeds: Sequence[Seed]) -> int:
+    """Trains the seeds in turn; returns the exit status of the first that stopped.
+
+    Raises TrainingDiverged where one diverges, when the others are trained.
+    """
+    diverged: list[TrainingDiverged] = []
+    for seed in seeds:
+        try:
+            status = train_one(seed)
+        except TrainingDiverged as error:
+            diverged.append(error)
+            if seed is not seeds[-1]:
+                print(f"error: {error}; the other seeds go on", file=sys.stderr)
+            continue
+        if status:
+            return status
+    if diverged:
+        raise diverged[-1]
     return 0
 
 
@@ -130,6 +157,17 @@ def train(directories: Sequence[RunDirectory], at: int | None = None) -> int:
         without = ", without --force," if config.execution.force else ""
         print(f"{stop}; the same command{without} resumes there")
         return 130
+    except TrainingDiverged as error:
+        if len(directories) > 1:
+            raise
+        trainer.score_nothing()
+        trained, at = trainer.runs[0].algorithm, trainer.env_step
+        columns = directories[0].columns(trained.parameter_counts(), trained.evaluated_by)
+        directories[0].write_diverged(columns, trainer.runs[0].log, at)
+        raise TrainingDiverged(
+            f"{name}: {error}; {what_is_kept(directories)}, and in its rows success is 0 from "
+            "here on"
+        ) from None
     except Diverged as error:
         raise Diverged(f"{error}; {what_is_kept(directories)}") from None
     finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from analysis.columns import PROTOCOL
-from analysis.evaluations import uneven
+from analysis.evaluations import endings
 from analysis.frame import runs
 from analysis.messages import one_line
 
@@ -30,7 +30,7 @@ def caption(name: str, text: str, frame: pd.DataFrame) -> str:
     lines += ["", RUNS, ""]
     for label, rows in table.groupby("label", observed=True, sort=False):
         lines.append(f"- {sample(str(label), rows)}")
-    lines += [f"- {line}." for line in uneven(table).values()]
+    lines += [f"- {line}." for line in endings(table).values()]
     lines += ["", "Protocol:", ""]
     lines += [f"- {line}" for line in protocol(table)]
     return "\n".join(lines) + "\n"

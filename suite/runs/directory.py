@@ -2,7 +2,8 @@
 
 <results>/<run>/config.json       the resolved configuration: the run's identity
                 provenance.json   versions and machine of every session that worked on it
-                rows.parquet      the tidy rows, when the run is done (rows/ until then)
+                rows.parquet      the tidy rows, when the run is done or has diverged (rows/ until
+                                  then)
                 timing.parquet    wall-clock seconds and speed: rows that no two runs share
                 result.json       final success per task and the rows' SHA-256: the run is done
                 checkpoints/      what resuming needs, and in the end the last weights
@@ -22,10 +23,13 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from algorithms.algorithm import Algorithm, ParameterCounts
 from suite.config import RunConfig
@@ -47,6 +51,8 @@ from suite.runs.rows import RowLog, consolidate, timing_rows
 
 PROGRESS, LOG, FAILURE, LOCK = "progress.json", "log.txt", "failure.json", "lock"
 CONFIG, PROVENANCE, TIMES = "config.json", "provenance.json", "timing.jsonl"
+DIVERGED = "diverged_at"
+"""The column of env steps that only the rows of a run that diverged have."""
 FOLDERS = {"checkpoints", "rows", "tensorboard", "wandb", "film"}
 OURS = {
     *(CONFIG, PROVENANCE, ROWS, RESULT, PROGRESS, LOG, FAILURE, LOCK, TIMES, "timing.parquet"),
@@ -166,7 +172,7 @@ class RunDirectory:
             found = done(self.path, self.config.name())
             if found is not None:
                 return found
-            if not sealed and (self.checkpoints.any() or not rows.exists()):
+            if not sealed and (self.checkpoints.any() or not rows.exists() or diverged(rows)):
                 return None
             problem = f"{self.path / RESULT} is gone"
         except ValueError as error:
@@ -235,7 +241,9 @@ class RunDirectory:
         self.checkpoints.last = replace(self.checkpoints.last, began=sessions[0])
 
     def forget_parts_after_checkpoint(self) -> None:
-        """Deletes row files that no checkpoint names: the work after it is done again."""
+        """Deletes rows that no checkpoint names: the work after it is done again."""
+        if diverged(self.path / ROWS):
+            (self.path / ROWS).unlink()
         folder = self.path / "rows"
         folder.mkdir(exist_ok=True)
         for path in own_files(folder, PARTS):
@@ -262,16 +270,25 @@ class RunDirectory:
 
         `evaluated_by` is how the algorithm acted. Returns what the run ended with.
         """
+        self.write_rows(self.columns(counts, evaluated_by))
+        timing = timing_rows(self.path / TIMES, self.config.name())
+        write_atomically(self.path / "timing.parquet", timing)
+        result = write_result(self.config, self.path, self.checkpoints.lost())
+        self.tidy(result)
+        return result
+
+    def write_diverged(self, columns: Mapping[str, Any], log: RowLog, at: int) -> None:
+        """Writes rows.parquet of a run that diverged after so many env steps, so that no statistic
+        leaves it out; `log` holds what no checkpoint has. There is no result: the run is not done.
+        """
+        self.write_rows({**columns, DIVERGED: at}, pa.BufferReader(log.flush()))
+
+    def write_rows(self, columns: Mapping[str, Any], *further: pa.BufferReader) -> None:
+        """Writes rows.parquet of all parts so far, and further ones that are in no file."""
         parts = [self.path / part for part in self.checkpoints.parts]
         lost = self.checkpoints.lost()
         metadata = {"config": self.config.identity(), **({"lost": lost} if lost else {})}
-        data = consolidate(parts, self.columns(counts, evaluated_by), metadata)
-        write_atomically(self.path / ROWS, data)
-        timing = timing_rows(self.path / TIMES, self.config.name())
-        write_atomically(self.path / "timing.parquet", timing)
-        result = write_result(self.config, self.path, lost)
-        self.tidy(result)
-        return result
+        write_atomically(self.path / ROWS, consolidate([*parts, *further], columns, metadata))
 
     def tidy(self, result: dict[str, Any]) -> None:
         """Removes what only resuming needed; a kill in the middle leaves the rest to the next."""
@@ -317,6 +334,14 @@ class RunDirectory:
         """Those that worked on the run, in order."""
         found = [str(own.get("rounding", {}).get(package, "unknown")) for own in self.sessions()]
         return ", then ".join(dict.fromkeys(found or [version(package)]))
+
+
+def diverged(rows: Path) -> bool:
+    """Whether these are the rows of a run that diverged."""
+    try:
+        return DIVERGED in pq.read_schema(rows).names
+    except (OSError, pa.ArrowException):
+        return False
 
 
 def check_space(folders: Sequence[Path], needed: int) -> None:

@@ -71,7 +71,7 @@ def read_rows(source: Path | pa.BufferReader) -> pa.Table:
 
 
 def consolidate(
-    parts: Sequence[Path], columns: Mapping[str, Any], metadata: Mapping[str, Any]
+    parts: Sequence[Path | pa.BufferReader], columns: Mapping[str, Any], metadata: Mapping[str, Any]
 ) -> bytes:
     """One Parquet file of all parts in order, each row with the run's columns.
 

@@ -98,6 +98,8 @@ class Trainer:
     progress: Progress
     round: int = 0
     """Rounds done."""
+    evaluated: int = 0
+    """The round up to which there are evaluations."""
 
     @property
     def config(self) -> RunConfig:
@@ -117,7 +119,7 @@ class Trainer:
             saved = time.monotonic()
             while self.round < c.rounds:
                 outcomes = self.train_round()
-                if self.due():
+                if self.due(self.round):
                     evaluations = self.evaluate()
                 # After the evaluation, which must see what has been trained and not, say, a
                 # genotype that is bred only now; and never after the last one.
@@ -219,10 +221,10 @@ class Trainer:
         first = round_ * task.horizon * task.envs_per_task
         return first >= self.config.training.random_steps
 
-    def due(self) -> bool:
-        """Whether an evaluation falls on the end of the round that has just ended."""
+    def due(self, round_: int) -> bool:
+        """Whether an evaluation falls on the end of a round, counted from 1."""
         n, total = self.config.evaluation.evaluations, self.config.rounds
-        return self.round * n // total > (self.round - 1) * n // total
+        return round_ * n // total > (round_ - 1) * n // total
 
     def evaluate(self) -> list[Evaluation]:
         """Success and returns on the evaluation goals; plasticity; the algorithm's own report."""
@@ -248,7 +250,17 @@ class Trainer:
             for metric, values in run.algorithm.report(run.probe).items():
                 log.per_task(metric, step, updates, values)
         self.progress.evaluated(step, [float(result.successes.mean()) for result in results])
+        self.evaluated = self.round
         return results
+
+    def score_nothing(self) -> None:
+        """Logs success 0 at every evaluation still to come: runs that diverged are not left out."""
+        c = self.config
+        for round_ in filter(self.due, range(self.evaluated + 1, c.rounds + 1)):
+            step = round_ * c.steps_per_round
+            for run in self.runs:
+                run.log.per_task("success", step, run.updates, [0.0] * len(c.tasks))
+                run.log.whole("success/mean", step, run.updates, 0.0)
 
     def save(self) -> None:
         """Writes a checkpoint of the end of this round for each run."""
@@ -303,6 +315,7 @@ class Trainer:
             for stop, segment in one.segments:
                 run.replay.restore_segment(stop, segment)
             run.replay.load_state_dict(one.state["replay"])
+        self.evaluated = self.round
         for run in self.runs:
             run.directory.forget_parts_after_checkpoint()
         return [line for one in loaded for line in one.damaged]

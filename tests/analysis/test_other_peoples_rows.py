@@ -228,6 +228,20 @@ def test_seeds_that_end_at_different_steps_are_scored_at_the_last_that_all_share
     assert "its runs end at step" in (tmp_path / "f" / "aggregates-push+reach.md").read_text()
 
 
+def test_a_run_that_diverged_counts_and_is_named(
+    tables: Tables, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    well = [f"{x}," for x in rows("moore", {"reach-v3": 0.8}, [0, 2])]
+    sick = ["moore,reach-v3,1,success,100,0.4,150", "moore,reach-v3,1,success,200,0,150"]
+    path = write(tmp_path / "a.csv", [*well, *sick], f"{HEADER},diverged_at")
+    found = tables(path)
+    said = "moore: training diverged (seed 1 after env step 150); success counts as 0 from there on"
+    assert said in capsys.readouterr().err
+    assert float(by_method(found)["moore"]["mean"]) == pytest.approx((0.8 + 0 + 0.82) / 3, abs=1e-3)
+    for name in ("aggregate", "per_task"):
+        assert said in (tmp_path / "written" / f"{name}.md").read_text(), name
+
+
 def test_seeds_that_share_no_step_are_refused(
     tables: Tables, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

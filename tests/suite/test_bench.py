@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from suite.estimate import checkpoint_bytes
 from suite.messages import Diverged
 from suite.presets import preset
 from suite.training.replay import WIDTH
+from suite.training.train import Trainer
 
 Smoke = Callable[[str], Run]
 TASKS = {"reach-v3", "push-v3"}
@@ -305,6 +307,68 @@ def test_that_a_checkpoint_is_kept_is_said_where_there_is_one(sick: Run, tmp_pat
     assert without.status == Diverged.status
     assert "; there was no checkpoint yet" in without.errors
     assert "last good checkpoint" not in without.errors
+
+
+def test_the_rows_of_a_run_that_diverged_count_it_as_success_0(sick: Run) -> None:
+    rows = pd.read_parquet(sick.path / "rows.parquet")
+    total = rows["total_steps"].iloc[0]
+    last = rows[rows["metric"].isin(["success", "success/mean"])]
+    assert last["env_step"].unique().tolist() == [total], "the one evaluation, never reached"
+    assert sorted(last["task"]) == ["", "push-v3", "reach-v3"]
+    assert (last["value"] == 0).all()
+    assert (rows["diverged_at"] == 240).all()
+    assert rows.loc[rows["metric"] == "train/return", "env_step"].max() == 200
+    assert "in its rows success is 0 from here on" in sick.errors
+
+
+def test_a_run_that_diverged_is_not_done_and_leaves_no_rows_behind_when_it_is_mended(
+    sick: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = damaged_copy(sick, tmp_path)
+    path = tmp_path / sick.path.name / "rows.parquet"
+    assert path.exists()
+    seen: list[bool] = []
+    real = Trainer.run
+
+    def mended(trainer: Trainer) -> Any:
+        seen.append(path.exists())
+        trainer.runs[0].algorithm.steps = 1000  # type: ignore[attr-defined]
+        return real(trainer)
+
+    monkeypatch.setattr(Trainer, "run", mended)
+    assert call(arguments, tmp_path).status == 0
+    assert seen == [False]
+    rows = pd.read_parquet(path)
+    assert "diverged_at" not in rows.columns
+    assert not rows.duplicated(["metric", "task", "env_step"]).any()
+
+
+@pytest.mark.parametrize("together", [[], ["--batched"]])
+def test_a_seed_that_diverges_does_not_stop_the_others(
+    together: list[str],
+    sick: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert not (sick.path / "result.json").exists()
+    kind = sys.modules["sick_algorithm"].Sick
+    real = kind.__init__
+
+    def only_seed_0(self: Any, settings: Any, problem: Any) -> None:
+        real(self, settings, problem)
+        self.steps = 0 if problem.seed == 0 else 1000
+
+    monkeypatch.setattr(kind, "__init__", only_seed_0)
+    arguments = [*sick_arguments(tmp_path), "--seeds", "0,1", *together]
+    assert main(arguments) == Diverged.status
+    errors = capsys.readouterr().err
+    assert ("each seed goes on by itself" if together else "the other seeds go on") in errors
+    (sick_one,) = tmp_path.glob("*-s0-*")
+    (well,) = tmp_path.glob("*-s1-*")
+    assert (well / "result.json").exists()
+    assert not (sick_one / "result.json").exists()
+    assert (pd.read_parquet(sick_one / "rows.parquet")["diverged_at"] == 240).all()
 
 
 def damaged_copy(sick: Run, tmp_path: Path, *states: str) -> list[str]:
