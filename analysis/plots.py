@@ -61,6 +61,13 @@ FIGURES: dict[str, Draw] = {
 """By name, those of one benchmark."""
 ACROSS: dict[str, Draw] = {"plasticity_by_tasks": plasticity.plasticity_by_tasks}
 """Those whose axis is the number of tasks: task sets stand beside one another."""
+SHOWN: dict[str, Callable[[pd.DataFrame, Mapping[str, Look]], set[str]]] = {
+    "scaling_apart": scaling.shown_apart,
+    "matched": scaling.shown_matched,
+    "plasticity_by_width": partial(plasticity.shown, by_width=True),
+    "plasticity_by_tasks": partial(plasticity.shown, by_width=False),
+}
+"""The labels that figures of some configurations alone show."""
 TITLES = {
     "learning_curves": "Success over training",
     "task_curves": "Success over training, by task",
@@ -101,9 +108,10 @@ def draw_all(
     dpi: float = DPI,
     pdf: bool = True,
     planned: int = 0,
-) -> list[Path]:
-    """Draws the figures into a folder; returns the PNG files. `say` gets a line for each;
-    `planned` comparisons with a plain network are corrected for, 0 for as many as there are.
+) -> tuple[list[Path], dict[str, str]]:
+    """Draws the figures into a folder; returns the PNG files, and by title what those that are left
+    out need. `say` gets a line for each; `planned` comparisons with a plain network are corrected
+    for, 0 for as many as there are.
 
     Raises AnalysisError for a name in `only` that no figure has.
     """
@@ -111,6 +119,7 @@ def draw_all(
     out.mkdir(parents=True, exist_ok=True)
     look = looks(frame)
     made: list[Path] = []
+    left_out: dict[str, str] = {}
     for name, draw, rows, where in wanted(frame, only, planned):
         title = f"{name}-{where}" if where else name
         try:
@@ -121,13 +130,14 @@ def draw_all(
                 made.append(save(figure, out / title, dpi, pdf))
         except Unsupported as reason:
             say(f"{title}: left out: {reason}")
+            left_out[in_words(name, rows, where)] = str(reason)
             continue
         (out / f"{title}.md").write_text(
-            caption(in_words(name, rows, where), caption_text, rows_shown(rows, name)),
+            caption(in_words(name, rows, where), caption_text, rows_shown(rows, name, drawn)),
             encoding="utf-8",
         )
         say(f"{title}: {made[-1]}")
-    return made
+    return made, left_out
 
 
 def draw_one(frame: pd.DataFrame, out: Path, only: Sequence[str], planned: int = 0) -> None:
@@ -136,7 +146,7 @@ def draw_one(frame: pd.DataFrame, out: Path, only: Sequence[str], planned: int =
     Raises AnalysisError where the rows and `only` do not leave exactly one figure.
     """
     with tempfile.TemporaryDirectory() as folder:
-        made = draw_all(frame, Path(folder), only, say=lambda _: None, planned=planned)
+        made, _ = draw_all(frame, Path(folder), only, say=lambda _: None, planned=planned)
         if len(made) != 1:
             raise AnalysisError(
                 f"out: {out} is one file, and these rows make {len(made)} figures; name a folder, "
@@ -210,8 +220,10 @@ def in_words(name: str, rows: pd.DataFrame, where: str) -> str:
     return f"{TITLES[name]} ({', '.join(map(str, known))})" if where and known else TITLES[name]
 
 
-def rows_shown(rows: pd.DataFrame, name: str) -> pd.DataFrame:
+def rows_shown(rows: pd.DataFrame, name: str, looks: Mapping[str, Look]) -> pd.DataFrame:
     """The rows of the runs that a figure shows."""
+    if name in SHOWN:
+        return rows[rows["label"].isin(list(SHOWN[name](rows, looks)))]
     of = {"mega": "mega", "d2r": "d2r"}.get(name.split("_")[0])
     return rows if of is None else of_algorithm(rows, of)
 

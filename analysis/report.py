@@ -42,7 +42,7 @@ def write_report(
     Raises AnalysisError where the file cannot be written.
     """
     data = payload(frame, title, against, planned)
-    data["figures"] = figures(frame, planned) if with_figures else []
+    data["figures"], data["leftOut"] = figures(frame, planned) if with_figures else ([], {})
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(page(data), encoding="utf-8")
@@ -76,15 +76,16 @@ def embedded(data: Any) -> str:
     return text
 
 
-def figures(frame: pd.DataFrame, planned: int = 0) -> list[dict[str, Any]]:
+def figures(frame: pd.DataFrame, planned: int = 0) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """Every figure that the rows support: title, caption, what it shows in detail, picture, and its
-    width in inches, by which the page gives all of them one size of type.
+    width in inches, by which the page gives all of them one size of type; and by title what the
+    others need.
     """
     with tempfile.TemporaryDirectory() as folder:
-        made = draw_all(
+        made, left_out = draw_all(
             frame, Path(folder), say=lambda _: None, dpi=FIGURE_DPI, pdf=False, planned=planned
         )
-        return [figure(path) for path in made]
+        return [figure(path) for path in made], left_out
 
 
 def figure(path: Path) -> dict[str, Any]:

@@ -52,12 +52,7 @@ def plasticity_by_tasks(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple
 
 def grid(frame: pd.DataFrame, looks: Mapping[str, Look], by_width: bool) -> Figure:
     """Panels network × measure."""
-    table = final_plasticity(frame)
-    table["family"] = table["label"].astype(str).map(lambda label: looks[label].family)
-    even = (table["actor_width"] / table["critic_width"]).between(1 / TOGETHER, TOGETHER)
-    # Both networks grow together; where none do, each stands for itself.
-    table = table[even] if even.any() else table
-    table = table[several_points(table, by_width)]
+    table = on_lines(frame, looks, by_width)
     figure, axes = panels(len(NETWORKS) * len(MEASURES), len(MEASURES), PAGE, 1.8)
     drawn = 0
     for row, network in enumerate(NETWORKS):
@@ -79,6 +74,21 @@ def grid(frame: pd.DataFrame, looks: Mapping[str, Look], by_width: bool) -> Figu
         raise Unsupported(f"needs plasticity rows of runs of an algorithm with at least {what}")
     legend_below(figure, axes[0], 4)
     return figure
+
+
+def on_lines(frame: pd.DataFrame, looks: Mapping[str, Look], by_width: bool) -> pd.DataFrame:
+    """The `final_plasticity` that is drawn, with each label's family."""
+    table = final_plasticity(frame)
+    table["family"] = table["label"].astype(str).map(lambda label: looks[label].family)
+    even = (table["actor_width"] / table["critic_width"]).between(1 / TOGETHER, TOGETHER)
+    # Both networks grow together; where none do, each stands for itself.
+    table = table[even] if even.any() else table
+    return table[several_points(table, by_width)]
+
+
+def shown(frame: pd.DataFrame, looks: Mapping[str, Look], by_width: bool) -> set[str]:
+    """The labels of which `grid` draws points."""
+    return {str(label) for label in on_lines(frame, looks, by_width)["label"]}
 
 
 def several_points(table: pd.DataFrame, by_width: bool) -> pd.Series[bool]:

@@ -112,7 +112,12 @@ def scaling(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str
         axes.plot(row["total_parameters"], row["value"], "x", color=look.colour, alpha=0.6)
     finish(axes, "parameters, actor and critics")
     legend_below(figure, axes)
-    crosses = " Crosses: actor and critic of different widths." if not even.all() else ""
+    crosses = (
+        " Crosses: actor and critic of different widths, in the colours of their methods and "
+        "without intervals; success against the parameters of each network tells them apart."
+        if not even.all()
+        else ""
+    )
     beside = (
         f" Points in a grey band have one size, to {ONE_SIZE:.0%}, that of its middle, and stand "
         "side by side."
@@ -150,25 +155,18 @@ def side_by_side(single: Mapping[str, float]) -> tuple[dict[str, float], list[tu
 
 def scaling_apart(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str]:
     """Final success against a network's parameters while the other stays, and while it grows."""
-    table = sizes(frame).dropna(subset=["actor_width", "critic_width"])
-    table["family"] = table["label"].map(lambda label: looks[label].family)
-    halves: list[tuple[str, str, pd.DataFrame]] = []
-    for varied, fixed in (("actor", "critic"), ("critic", "actor")):
-        count = table.groupby(["family", f"{fixed}_width"])[f"{varied}_width"].transform("nunique")
-        # Lines of two points are left out where there are longer ones.
-        halves.append((varied, fixed, table[count > (2 if count.max() > 2 else 1)]))
-    if all(rows.empty for _, _, rows in halves):
+    table, found = halves(sizes(frame), looks)
+    if all(rows.empty for _, _, rows in found):
         raise Unsupported("needs runs whose actor width varies while the critic's stays, or back")
     figure, axes = panels(2, 2, PAGE, 2.4)
     colour = colours(list(table["algorithm"]))
-    for panel, (varied, fixed, rows) in zip(axes, halves, strict=True):
+    for panel, (varied, fixed, rows) in zip(axes, found, strict=True):
         groups = list(rows.groupby(["family", f"{fixed}_width"], sort=True))
         for index, ((name, width), part) in enumerate(groups):
             shade = lighter(colour[part["algorithm"].iloc[0]], 0.55 * index / max(1, len(groups)))
             shown = f"{name}, {fixed} of width {width:.0f}"
             line(panel, part, f"{varied}_parameters", shown, shade, index)
-        both = table[together(table) & table["family"].isin(rows["family"])]
-        for _, part in both.groupby("family"):
+        for _, part in growing(table, rows).groupby("family"):
             if len(part) > 1:
                 line(panel, part, f"{varied}_parameters", "both networks grow", "0.55", len(DASHES))
         finish(panel, f"parameters of the {'critics' if varied == 'critic' else 'actor'}")
@@ -182,6 +180,40 @@ def scaling_apart(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figur
         "Final success (IQM over seeds, bars: intervals) against the parameters of one network "
         "while the width of the other stays; grey: while both grow together."
     )
+
+
+def halves(
+    table: pd.DataFrame, looks: Mapping[str, Look]
+) -> tuple[pd.DataFrame, list[tuple[str, str, pd.DataFrame]]]:
+    """Of the `sizes` those with known widths and their family; and for each network which one
+    varies, which one stays, and the rows of the lines.
+    """
+    table = table.dropna(subset=["actor_width", "critic_width"])
+    table = table.assign(family=table["label"].map(lambda label: looks[label].family))
+    found = []
+    for varied, fixed in (("actor", "critic"), ("critic", "actor")):
+        count = table.groupby(["family", f"{fixed}_width"])[f"{varied}_width"].transform("nunique")
+        # Lines of two points are left out where there are longer ones.
+        found.append((varied, fixed, table[count > (2 if count.max() > 2 else 1)]))
+    return table, found
+
+
+def growing(table: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    """The configurations of which both networks grow, of the families in some rows."""
+    return table[together(table) & table["family"].isin(rows["family"])]
+
+
+def shown_apart(frame: pd.DataFrame, looks: Mapping[str, Look]) -> set[str]:
+    """The labels of which `scaling_apart` draws points."""
+    table, found = halves(sizes(frame), looks)
+    both = [rows for *_, rows in found] + [growing(table, rows) for *_, rows in found]
+    return {str(label) for rows in both for label in rows["label"]}
+
+
+def shown_matched(frame: pd.DataFrame, looks: Mapping[str, Look]) -> set[str]:
+    """The labels of which `matched` draws points."""
+    found = controls(frame, looks)
+    return {*found, *found.values()}
 
 
 def matched(frame: pd.DataFrame, looks: Mapping[str, Look], planned: int = 0) -> tuple[Figure, str]:

@@ -21,7 +21,7 @@ function show() {
     ...comparisons(b),
     make("h2", {}, "Learning curves"), make("div", { id: "toggles" }), make("div", { id: "curves" }),
     make("h2", {}, "Tasks"), make("div", { id: "tasks" }), make("div", { id: "task" }),
-    ...(DATA.figures.length ? [make("h2", {}, "Figures"), gallery()] : []),
+    ...(DATA.figures.length ? [make("h2", {}, "Figures"), gallery()] : []), ...leftOut(),
     make("h2", {}, "Runs"), runs(b), make("div", { id: "details" }, ...b.runs.map(details)));
   toggles(b);
   tasks(b);
@@ -144,6 +144,13 @@ function gallery() {
       make("div", {}, make("figcaption", {}, f.caption),
         make("details", {}, make("summary", {}, "Runs and protocol"), make("figcaption", {}, f.runs))));
   }));
+}
+
+function leftOut() {
+  const needs = Object.entries(DATA.leftOut);
+  if (!needs.length) return [];
+  return [make("details", {}, make("summary", {}, `Figures that these rows do not support: ${needs.length}`),
+    ...needs.map(([title, reason]) => make("p", { class: "soft" }, `${title} ${reason}.`)))];
 }
 
 function runs(b) {

@@ -147,7 +147,7 @@ def test_every_figure_has_picture_pdf_and_a_caption_with_runs_and_protocol(
     rows: pd.DataFrame, tmp_path: Path
 ) -> None:
     said: list[str] = []
-    made = plots.draw_all(rows, tmp_path, ["heat_map", "matched"], said.append)
+    made, _ = plots.draw_all(rows, tmp_path, ["heat_map", "matched"], said.append)
     assert [path.name for path in made] == [
         "matched-MT10-preset.png",
         "heat_map-MT10-preset.png",
@@ -205,9 +205,9 @@ def test_one_file_cannot_hold_several_figures(
 
 def test_all_figures_of_a_study_are_drawn(rows: pd.DataFrame, tmp_path: Path) -> None:
     asked = ["mega_trigger", "mega_critics", "mega_gradients", "mega_collapse"]
-    paths = plots.draw_all(rows, tmp_path, dpi=40)
-    paths += plots.draw_all(load([questions(tmp_path / "rows")]), tmp_path, asked, dpi=40)
-    made = {p.name.rpartition("-MT")[0] or p.stem for p in paths}
+    paths, _ = plots.draw_all(rows, tmp_path, dpi=40)
+    more, _ = plots.draw_all(load([questions(tmp_path / "rows")]), tmp_path, asked, dpi=40)
+    made = {p.name.rpartition("-MT")[0] or p.stem for p in paths + more}
     assert made == set(plots.FIGURES | plots.ACROSS)
 
 
@@ -345,8 +345,28 @@ def test_points_of_one_size_stand_in_a_band_around_it(evidence: Path) -> None:
 def test_too_many_configurations_for_a_panel_are_refused(evidence: Path, tmp_path: Path) -> None:
     said: list[str] = []
     frame = of_studies(evidence, 1, 2, 4)
-    assert plots.draw_all(frame, tmp_path, ["profiles"], said.append) == []
+    needs = {"Performance profiles (MT10, preset goals)": said}
+    made, left_out = plots.draw_all(frame, tmp_path, ["profiles"], said.append)
+    assert made == [] and left_out.keys() == needs.keys()
     assert "needs at most 12 configurations" in said[0]
+
+
+@pytest.mark.parametrize("name", ["matched", "scaling_apart", "plasticity_by_width"])
+def test_captions_list_the_runs_that_a_figure_shows_and_no_others(
+    name: str, rows: pd.DataFrame, tmp_path: Path
+) -> None:
+    where = "-MT10-preset"
+    plots.draw_all(rows, tmp_path, [name], lambda _: None, dpi=40)
+    ((drawn, of_benchmark),) = [
+        (plots.named(plots.looks(rows), own), own)
+        for at, own in plots.benchmarks(rows).items()
+        if f"-{at}" == where
+    ]
+    shown = plots.SHOWN[name](of_benchmark, drawn)
+    assert 0 < len(shown) < of_benchmark["label"].nunique()
+    text = (tmp_path / f"{name}{where}.md").read_text()
+    listed = {line[2:].split(": ")[0] for line in text.splitlines() if "(seed" in line}
+    assert listed == shown
 
 
 def test_titles_are_words(evidence: Path, tmp_path: Path) -> None:
