@@ -17,6 +17,7 @@ from analysis.frame import algorithms, runs
 from analysis.labels import short_names
 from analysis.messages import sentence
 from analysis.plasticity_table import plasticity
+from analysis.power import visible
 from analysis.protocol import NAMES, differing, display, shared, text
 from analysis.published import SIZES, count, published_table
 from analysis.scores import Scores, no_rows
@@ -97,6 +98,7 @@ def against_control(
         f"{corrected_for(result.values(), planned)} (Holm). Told apart: p is below "
         f"{1 - LEVEL:.2f} and the interval of the difference of IQMs leaves out 0, with "
         f"{FEW_SEEDS} seeds or more each.",
+        *visible([one.final.values for one in group], result.values(), planned),
         *few(found),
         *ended(found, group),
     )
@@ -248,6 +250,11 @@ def comparisons(found: Study, against: str = "", planned: int = 0) -> Table | No
         for group in found.groups
         if len(group) > MOST_AT_ONCE and not against
     ]
+    for group in found.groups:
+        scores = {one.label: one.final.values for one in group}
+        of = f"Of {group[0].label} and those it is compared with: " if len(found.groups) > 1 else ""
+        own = [c for c in pairs if c.b in scores]
+        notes += [of + line for line in visible(scores.values(), own, planned)]
     notes += [*apart(found), *ended(found, found.configurations)]
     caption = "Comparisons of final success, within one protocol."
     return without_empty(Table("comparisons", caption, columns, rows, tuple(notes)))

@@ -27,6 +27,7 @@ from analysis.figures.style import (
     size_axis,
 )
 from analysis.frame import runs
+from analysis.power import visible
 from analysis.scores import success_matrix
 from analysis.statistics import estimate, iqm_of_runs
 
@@ -232,7 +233,7 @@ def matched(frame: pd.DataFrame, looks: Mapping[str, Look], planned: int = 0) ->
         )
     count = len(groups) + sum(map(len, groups.values()))
     figure, (axes,) = panels(1, 1, COLUMN if count < 5 else PAGE, 0.6 + 0.21 * count)
-    ticks, right, beside, numbers, y = [], [], [], [], 0
+    ticks, right, beside, numbers, seen, y = [], [], [], [], [], 0
     for plain, labels in groups.items():
         row = by_label[plain]
         axes.fill_betweenx(
@@ -245,6 +246,7 @@ def matched(frame: pd.DataFrame, looks: Mapping[str, Look], planned: int = 0) ->
         worst = max(abs(by_label[label]["total_parameters"] / size - 1) for label in labels)
         beside.append(f"{looks[plain].name} has {size:,.0f} parameters, the others {worst:.1%}")
         numbers.append(corrected_for(result.values(), planned))
+        seen += visible(pairs.values(), result.values(), planned)
         for label in (plain, *labels):
             row, look = by_label[label], looks[label]
             axes.errorbar(
@@ -265,7 +267,7 @@ def matched(frame: pd.DataFrame, looks: Mapping[str, Look], planned: int = 0) ->
         "final success averaged over tasks, IQM over seeds, bars and band: intervals. At the right "
         f"the difference of IQMs from MT-SAC and, with {FEW_SEEDS} seeds or more each, p of a "
         f"permutation test of whole runs, corrected for {'; '.join(numbers)} (Holm). "
-        f"{'; '.join(beside)} more or less at the most."
+        f"{'; '.join(beside)} more or less at the most. {' '.join(seen)}"
     )
 
 

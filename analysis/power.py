@@ -1,0 +1,90 @@
+"""What a comparison of so few runs could have seen at all.
+
+That two configurations are not told apart says little where only a huge difference would have been.
+In standard deviations of a run, the difference of means that the permutation test finds most of the
+time depends on the numbers of runs and of comparisons alone; it is simulated with normal scores.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Collection
+from functools import cache
+
+import numpy as np
+
+from analysis.comparisons import Comparison
+from analysis.statistics import Array, checked
+
+POWER = 0.8
+"""Share of experiments in which a difference is found that counts as one that can be."""
+EXPERIMENTS = 1000
+"""Simulated, of which the share is known to 0.013."""
+MOST_SPLITS = 5000
+"""Ways to split the runs that a simulated experiment tries, at random where there are more."""
+LARGEST = 64.0
+"""Standard deviations; a difference of so many is found wherever one can be."""
+
+
+def visible(scores: Collection[Array], found: Collection[Comparison], planned: int) -> list[str]:
+    """What comparisons of configurations with these `scores` [runs, tasks] could have seen, in a
+    sentence; none where all have too few seeds. `planned` as in `compare_all`.
+    """
+    enough = [c.seeds for c in found if c.enough]
+    if not enough:
+        return []
+    a, b = min(enough, key=lambda seeds: (min(seeds), sum(seeds)))
+    number = max(planned, len(found))
+    level = max(c.level for c in found)
+    sides = f"{a} seeds a side" if a == b else f"{a} and {b} seeds"
+    among = f"among {number} comparisons" if number > 1 else "in one comparison"
+    shift = in_deviations(a, b, (1 - level) / number)
+    if shift == math.inf:
+        return [f"{sides} find no difference {among}, however large: more seeds are needed."]
+    pooled = deviation(scores)
+    return [
+        f"What could be seen: runs of a configuration scatter by {pooled:.3f} (standard deviation, "
+        f"pooled), so that {sides} find a difference of means of {pooled * shift:.2f} {among} in "
+        f"{POWER:.0%} of all studies, and smaller ones less often."
+    ]
+
+
+def deviation(scores: Collection[Array]) -> float:
+    """Standard deviation of the runs' means over tasks within configurations, pooled; some
+    configuration has two runs.
+    """
+    means = [checked(one).mean(axis=1) for one in scores]
+    free = sum(len(one) - 1 for one in means)
+    return math.sqrt(sum(float(one.var()) * len(one) for one in means) / free)
+
+
+@cache
+def in_deviations(a: int, b: int, threshold: float) -> float:
+    """The difference of means, in standard deviations of a run, of which `a` runs and `b` runs give
+    a p below `threshold` in `POWER` of all experiments; infinite where no difference has one.
+    """
+    random = np.random.default_rng(0)
+    if math.comb(a + b, a) <= MOST_SPLITS:
+        chosen = np.array(list(itertools.combinations(range(a + b), a)))
+    else:
+        drawn = random.random((MOST_SPLITS, a + b)).argsort(axis=1)[:, :a]
+        chosen = np.vstack([np.arange(a), drawn])
+    weights = np.full((len(chosen), a + b), -1 / b)
+    np.put_along_axis(weights, chosen, 1 / a, axis=1)
+    # The difference of means of each split, and what it gains where the first side is shifted by 1.
+    found = random.standard_normal((EXPERIMENTS, a + b)) @ weights.T
+    gained = weights[:, :a].sum(axis=1)
+
+    def power(shift: float) -> float:
+        moved = np.abs(found + shift * gained)
+        p_values = (moved >= moved[:, :1] - 1e-9).mean(axis=1)
+        return float((p_values < threshold).mean())
+
+    if power(LARGEST) < POWER:
+        return math.inf
+    low, high = 0.0, LARGEST
+    while high - low > 1e-3 * high:
+        middle = (low + high) / 2
+        low, high = (low, middle) if power(middle) >= POWER else (middle, high)
+    return high

@@ -1,0 +1,55 @@
+"""What so few runs could have seen, beside the textbook's power of a t-test."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from analysis.comparisons import compare_all
+from analysis.power import POWER, deviation, in_deviations, visible
+
+
+def of_a_t_test(runs: int, threshold: float) -> float:
+    """The shift that a t-test of two samples finds in POWER of all experiments: noncentral t."""
+    free, shifts = 2 * runs - 2, np.linspace(0.1, 6, 3000)
+    beyond = stats.t.ppf(1 - threshold / 2, free)
+    power = stats.nct.sf(beyond, free, shifts * math.sqrt(runs / 2))
+    return float(shifts[(power >= POWER).argmax()])
+
+
+@pytest.mark.parametrize(("runs", "threshold"), [(5, 0.05), (10, 0.05), (10, 0.01), (20, 0.002)])
+def test_it_is_that_of_a_t_test_where_there_are_many_splits(runs: int, threshold: float) -> None:
+    assert in_deviations(runs, runs, threshold) == pytest.approx(
+        of_a_t_test(runs, threshold), rel=0.04
+    )
+
+
+def test_five_seeds_find_nothing_among_seven_comparisons() -> None:
+    # The least p is 2 of 252 splits.
+    assert in_deviations(5, 5, 0.05 / 6) < math.inf
+    assert in_deviations(5, 5, 0.05 / 7) == math.inf
+
+
+def test_the_side_that_differs_does_not_matter() -> None:
+    assert in_deviations(5, 8, 0.02) == pytest.approx(in_deviations(8, 5, 0.02), rel=0.05)
+
+
+def test_the_deviation_is_pooled_within_configurations() -> None:
+    a, b, alone = np.array([[0.1], [0.3]]), np.array([[0.9], [0.8], [0.7]]), np.array([[0.5]])
+    within = (a.var(ddof=1) + 2 * b.var(ddof=1)) / 3
+    assert deviation([a, b, alone]) == pytest.approx(math.sqrt(within))
+
+
+def test_what_could_be_seen_is_said() -> None:
+    random = np.random.default_rng(0)
+    scores = {name: random.normal(0.5, 0.1, (5, 1)).clip(0, 1) for name in "abc"}
+    (line,) = visible(scores.values(), compare_all(scores, against="a", planned=5), 5)
+    least = deviation(scores.values()) * in_deviations(5, 5, 0.01)
+    assert f"5 seeds a side find a difference of means of {least:.2f} among 5 comparisons" in line
+    (line,) = visible(scores.values(), compare_all(scores, against="a", planned=7), 7)
+    assert line.startswith("5 seeds a side find no difference among 7 comparisons, however large")
+    few = {name: own[:4] for name, own in scores.items()}
+    assert visible(few.values(), compare_all(few), 0) == []
