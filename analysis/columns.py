@@ -17,7 +17,8 @@ TEXT = (
 )
 PARAMETERS = ("actor_parameters", "critic_parameters", "total_parameters")
 DIVERGED = "diverged_at"
-"""Env steps after which a run diverged, and its success counts as 0; other runs have none."""
+"""Env steps before the round in which a run diverged; its success counts as 0 from there on. Other
+runs have none."""
 NUMBERS = ("seed", "tasks", "horizon", "total_steps", *PARAMETERS, DIVERGED)
 REQUIRED = ("run", "algorithm", "seed")
 """What a file must hold beside the values; the others are empty where it does not."""

@@ -8,8 +8,9 @@
 Where `env_name` is empty or a task set (MT10, mt50, ML10, a list of tasks) the value belongs to the
 whole agent, and its `success` is `success/mean`. Further columns are read where they have the name
 of one of ours (`horizon`, `goals`, `total_steps`, …, or `actor_width`, `critic_width`); a protocol
-column that is missing stays empty and is never guessed. Rows that agree in `exp_name`, `seed` and
-these columns are one run, whichever files they are in.
+column that is missing stays empty and is never guessed, and `diverged_at` stands in every row of a
+run that diverged, whose success the file has as 0 from there on. Rows that agree in `exp_name`,
+`seed` and these columns are one run, whichever files they are in.
 """
 
 from __future__ import annotations

@@ -110,9 +110,18 @@ def diverged(table: pd.DataFrame) -> dict[str, str]:
             for seed, at in sorted(zip(rows["seed"], rows[DIVERGED], strict=True))
         ]
         found[str(label)] = (
-            f"{label}: training diverged ({', '.join(ends)}); success counts as 0 from there on"
+            f"{label}: training diverged ({', '.join(ends)}); success counts as 0 from there on, "
+            "and nothing else that was measured of these runs is used"
         )
     return found
+
+
+def without_more_of_diverged(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame without what runs that diverged have beside success: it ends in the middle."""
+    diverged_ones = frame[DIVERGED].notna()
+    if not diverged_ones.any():
+        return frame
+    return frame[~diverged_ones | frame["metric"].isin(SUCCESS)]
 
 
 def endings(table: pd.DataFrame) -> dict[str, str]:

@@ -108,10 +108,10 @@ def draw_all(
     dpi: float = DPI,
     pdf: bool = True,
     planned: int = 0,
-) -> tuple[list[Path], dict[str, str]]:
-    """Draws the figures into a folder; returns the PNG files, and by title what those that are left
-    out need. `say` gets a line for each; `planned` comparisons with a plain network are corrected
-    for, 0 for as many as there are.
+) -> tuple[list[Path], list[tuple[str, str]]]:
+    """Draws the figures into a folder; returns the PNG files, and the titles of those that are left
+    out with what they need. `say` gets a line for each; `planned` comparisons with a plain network
+    are corrected for, 0 for as many as there are.
 
     Raises AnalysisError for a name in `only` that no figure has.
     """
@@ -119,7 +119,7 @@ def draw_all(
     out.mkdir(parents=True, exist_ok=True)
     look = looks(frame)
     made: list[Path] = []
-    left_out: dict[str, str] = {}
+    left_out: list[tuple[str, str]] = []
     for name, draw, rows, where in wanted(frame, only, planned):
         title = f"{name}-{where}" if where else name
         try:
@@ -130,7 +130,7 @@ def draw_all(
                 made.append(save(figure, out / title, dpi, pdf))
         except Unsupported as reason:
             say(f"{title}: left out: {reason}")
-            left_out[in_words(name, rows, where)] = str(reason)
+            left_out.append((in_words(name, rows, where), str(reason)))
             continue
         (out / f"{title}.md").write_text(
             caption(in_words(name, rows, where), caption_text, rows_shown(rows, name, drawn)),

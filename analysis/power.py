@@ -27,26 +27,37 @@ LARGEST = 64.0
 """Standard deviations; a difference of so many is found wherever one can be."""
 
 
-def visible(scores: Collection[Array], found: Collection[Comparison], planned: int) -> list[str]:
+def could_be_seen(
+    scores: Collection[Array], found: Collection[Comparison], planned: int
+) -> list[str]:
     """What comparisons of configurations with these `scores` [runs, tasks] could have seen, in a
-    sentence; none where all have too few seeds. `planned` as in `compare_all`.
+    sentence of those of the fewest runs; none where all have too few. `planned` as in
+    `compare_all`.
     """
-    enough = [c.seeds for c in found if c.enough]
-    if not enough:
+    sizes = {c.seeds for c in found if c.enough}
+    if not sizes:
         return []
-    a, b = min(enough, key=lambda seeds: (min(seeds), sum(seeds)))
+    a, b = max(sizes, key=lambda seeds: 1 / seeds[0] + 1 / seeds[1])
     number = max(planned, len(found))
-    level = max(c.level for c in found)
+    level = 1 - max(c.level for c in found)
     sides = f"{a} seeds a side" if a == b else f"{a} and {b} seeds"
+    sides += ", the fewest here," if len(sizes) > 1 else ""
     among = f"among {number} comparisons" if number > 1 else "in one comparison"
-    shift = in_deviations(a, b, (1 - level) / number)
+    shift = in_deviations(a, b, level / number)
+    if math.isnan(shift):
+        return []
     if shift == math.inf:
-        return [f"{sides} find no difference {among}, however large: more seeds are needed."]
+        never = (
+            "reach p < {:.2f} {} for no difference, however large"
+            if len(sizes) == 1
+            else ("reach p < {:.2f} {} only where others have come first")
+        )
+        return [f"{sides} {never.format(level, among)}: more seeds are needed."]
     pooled = deviation(scores)
     return [
         f"What could be seen: runs of a configuration scatter by {pooled:.3f} (standard deviation, "
-        f"pooled), so that {sides} find a difference of means of {pooled * shift:.2f} {among} in "
-        f"{POWER:.0%} of all studies, and smaller ones less often."
+        f"pooled), so that {sides} reach p < {level:.2f} {among} for a difference of means of "
+        f"{pooled * shift:.2f} in {POWER:.0%} of all studies, for smaller ones less often."
     ]
 
 
@@ -62,10 +73,14 @@ def deviation(scores: Collection[Array]) -> float:
 @cache
 def in_deviations(a: int, b: int, threshold: float) -> float:
     """The difference of means, in standard deviations of a run, of which `a` runs and `b` runs give
-    a p below `threshold` in `POWER` of all experiments; infinite where no difference has one.
+    a p below `threshold` in `POWER` of all experiments; infinite where no difference has one, NaN
+    where so many splits cannot say.
     """
     random = np.random.default_rng(0)
-    if math.comb(a + b, a) <= MOST_SPLITS:
+    exact = math.comb(a + b, a) <= MOST_SPLITS
+    if not exact and threshold * MOST_SPLITS < 1:
+        return math.nan
+    if exact:
         chosen = np.array(list(itertools.combinations(range(a + b), a)))
     else:
         drawn = random.random((MOST_SPLITS, a + b)).argsort(axis=1)[:, :a]

@@ -42,7 +42,7 @@ def write_report(
     Raises AnalysisError where the file cannot be written.
     """
     data = payload(frame, title, against, planned)
-    data["figures"], data["leftOut"] = figures(frame, planned) if with_figures else ([], {})
+    data["figures"], data["leftOut"] = figures(frame, planned) if with_figures else ([], [])
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(page(data), encoding="utf-8")
@@ -76,10 +76,12 @@ def embedded(data: Any) -> str:
     return text
 
 
-def figures(frame: pd.DataFrame, planned: int = 0) -> tuple[list[dict[str, Any]], dict[str, str]]:
+def figures(
+    frame: pd.DataFrame, planned: int = 0
+) -> tuple[list[dict[str, Any]], list[tuple[str, str]]]:
     """Every figure that the rows support: title, caption, what it shows in detail, picture, and its
-    width in inches, by which the page gives all of them one size of type; and by title what the
-    others need.
+    width in inches, by which the page gives all of them one size of type; and the titles of the
+    others with what they need.
     """
     with tempfile.TemporaryDirectory() as folder:
         made, left_out = draw_all(

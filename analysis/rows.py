@@ -17,7 +17,14 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.csv_rows import Lost, is_other_table, read_csv
-from analysis.evaluations import Ends, at_shared_ends, endings, gaps, partial
+from analysis.evaluations import (
+    Ends,
+    at_shared_ends,
+    endings,
+    gaps,
+    partial,
+    without_more_of_diverged,
+)
 from analysis.frame import SUCCESS, runs, to_frame
 from analysis.joining import Run, joined
 from analysis.labels import unnamed
@@ -73,6 +80,7 @@ def load(
             trouble.refuse()
             # Without these runs the others may share a later step.
             frame = at_shared_ends(frame, ends)
+        frame = without_more_of_diverged(frame)
     trouble.tell()
     if frame.empty:
         what = f" of {', '.join(metrics)}" if metrics is not None and found else ""

@@ -17,7 +17,7 @@ from analysis.frame import algorithms, runs
 from analysis.labels import short_names
 from analysis.messages import sentence
 from analysis.plasticity_table import plasticity
-from analysis.power import visible
+from analysis.power import could_be_seen
 from analysis.protocol import NAMES, differing, display, shared, text
 from analysis.published import SIZES, count, published_table
 from analysis.scores import Scores, no_rows
@@ -86,7 +86,8 @@ def against_control(
             c = result[one.label]
             d = c.difference
             less = Estimate(-d.value, -d.high, -d.low, d.runs)
-            cells = [less, c.p_value if c.enough else None, "yes" if c.significant else "no"]
+            verdict = "yes" if c.significant else "no"
+            cells = [less, *((c.p_value, verdict) if c.enough else (None, None))]
         total = count(one.sizes["total_parameters"])
         score = estimate(iqm_of_runs, one.final.values)
         rows.append((names[one.label], total, len(one.final.runs), score, *cells))
@@ -98,7 +99,7 @@ def against_control(
         f"{corrected_for(result.values(), planned)} (Holm). Told apart: p is below "
         f"{1 - LEVEL:.2f} and the interval of the difference of IQMs leaves out 0, with "
         f"{FEW_SEEDS} seeds or more each.",
-        *visible([one.final.values for one in group], result.values(), planned),
+        *could_be_seen([one.final.values for one in group], result.values(), planned),
         *few(found),
         *ended(found, group),
     )
@@ -254,7 +255,7 @@ def comparisons(found: Study, against: str = "", planned: int = 0) -> Table | No
         scores = {one.label: one.final.values for one in group}
         of = f"Of {group[0].label} and those it is compared with: " if len(found.groups) > 1 else ""
         own = [c for c in pairs if c.b in scores]
-        notes += [of + line for line in visible(scores.values(), own, planned)]
+        notes += [of + line for line in could_be_seen(scores.values(), own, planned)]
     notes += [*apart(found), *ended(found, found.configurations)]
     caption = "Comparisons of final success, within one protocol."
     return without_empty(Table("comparisons", caption, columns, rows, tuple(notes)))

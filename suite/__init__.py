@@ -20,8 +20,9 @@ def train(algorithm: str = "mega", **fields: Any) -> pd.DataFrame:
 
     `algorithm` is a registered name or package.module:Class; `fields` are those of
     `python -m suite bench --help`, with underscores. Rows have the columns of rows.parquet. Raises
-    `suite.messages.UserError` with a line that says what to change, and KeyboardInterrupt where the
-    run was interrupted, which the same call resumes.
+    `suite.messages.UserError` with a line that says what to change, its kind `Diverged` where a run
+    diverged, when the other seeds are trained (all have rows in their folders), and
+    KeyboardInterrupt where the run was interrupted, which the same call resumes.
     """
     import pandas as pd
 

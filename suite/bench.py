@@ -21,11 +21,10 @@ from suite.runs.progress import Progress
 from suite.runs.tracking import TrackedLog, Tracker, check_tracker, open_tracker
 from suite.training.build import build
 from suite.training.compiling import compile_learners, mode_of
-from suite.training.metrics import TrainingDiverged
 from suite.training.train import Trainer
 
-Seed = TypeVar("Seed")
-"""A run, or its directory."""
+Work = TypeVar("Work")
+"""A run, or several that stand at one round."""
 
 
 def bench(config: RunConfig) -> int:
@@ -74,37 +73,41 @@ def train_all(configs: Sequence[RunConfig]) -> int:
         directory.tidy(result)
         print(table(result))
         print(f"this run is done: {directory.path / ROWS} (--force runs it again)")
-    for at, group in standing_together(todo):
-        try:
-            status = train(group, at)
-        except TrainingDiverged as error:
-            if len(group) == 1:
-                raise
-            print(f"{error}; from here on each seed goes on by itself", file=sys.stderr)
-            status = one_by_one(lambda directory: train([directory]), group)
-        if status:
-            return status
-    return 0
+    return one_by_one(train_together, list(standing_together(todo)))
 
 
-def one_by_one(train_one: Callable[[Seed], int], seeds: Sequence[Seed]) -> int:
-    """Trains the seeds in turn; returns the exit status of the first that stopped.
+def train_together(standing: tuple[int | None, list[RunDirectory]]) -> int:
+    """Trains runs that stand at one round; where one diverges, each by itself from there on."""
+    at, group = standing
+    try:
+        return train(group, at)
+    except Diverged as error:
+        if len(group) == 1:
+            raise
+        print(f"{error}; from here on each seed goes on by itself", file=sys.stderr)
+    # Not above: while an error is handled, what it came from is kept in memory.
+    return one_by_one(lambda directory: train([directory]), group)
 
-    Raises TrainingDiverged where one diverges, when the others are trained.
+
+def one_by_one(train_one: Callable[[Work], int], parts: Sequence[Work]) -> int:
+    """Trains the parts in turn; returns the exit status of the first that stopped.
+
+    Raises Diverged where one diverges, when the others are trained.
     """
-    diverged: list[TrainingDiverged] = []
-    for seed in seeds:
+    diverged = 0
+    for index, part in enumerate(parts):
         try:
-            status = train_one(seed)
-        except TrainingDiverged as error:
-            diverged.append(error)
-            if seed is not seeds[-1]:
-                print(f"error: {error}; the other seeds go on", file=sys.stderr)
+            status = train_one(part)
+        except Diverged as error:
+            if index == len(parts) - 1:
+                raise
+            diverged += 1
+            print(f"error: {error}; the others go on", file=sys.stderr)
             continue
         if status:
             return status
     if diverged:
-        raise diverged[-1]
+        raise Diverged(f"{diverged} of {len(parts)} diverged, as said above; the others are done")
     return 0
 
 
@@ -157,19 +160,20 @@ def train(directories: Sequence[RunDirectory], at: int | None = None) -> int:
         without = ", without --force," if config.execution.force else ""
         print(f"{stop}; the same command{without} resumes there")
         return 130
-    except TrainingDiverged as error:
+    except Diverged as error:
         if len(directories) > 1:
             raise
-        trainer.score_nothing()
-        trained, at = trainer.runs[0].algorithm, trainer.env_step
-        columns = directories[0].columns(trained.parameter_counts(), trained.evaluated_by)
-        directories[0].write_diverged(columns, trainer.runs[0].log, at)
-        raise TrainingDiverged(
-            f"{name}: {error}; {what_is_kept(directories)}, and in its rows success is 0 from "
-            "here on"
-        ) from None
-    except Diverged as error:
-        raise Diverged(f"{error}; {what_is_kept(directories)}") from None
+        line = f"{name}: {error}; {what_is_kept(directories)}, and in its rows success is 0 from "
+        line += "here on"
+        (run,) = trainer.runs
+        columns = run.directory.columns(
+            run.algorithm.parameter_counts(), run.algorithm.evaluated_by
+        )
+        run.directory.write_diverged(columns, run.log, trainer.scored_nothing(), trainer.sound_step)
+        if trainer.interrupt.requested:
+            print(f"error: {line}", file=sys.stderr)
+            return 130
+        raise Diverged(line) from None
     finally:
         progress.close()
         trainer.envs.close()

@@ -27,7 +27,7 @@ from analysis.figures.style import (
     size_axis,
 )
 from analysis.frame import runs
-from analysis.power import visible
+from analysis.power import could_be_seen
 from analysis.scores import success_matrix
 from analysis.statistics import estimate, iqm_of_runs
 
@@ -168,8 +168,7 @@ def scaling_apart(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figur
             shown = f"{name}, {fixed} of width {width:.0f}"
             line(panel, part, f"{varied}_parameters", shown, shade, index)
         for _, part in growing(table, rows).groupby("family"):
-            if len(part) > 1:
-                line(panel, part, f"{varied}_parameters", "both networks grow", "0.55", len(DASHES))
+            line(panel, part, f"{varied}_parameters", "both networks grow", "0.55", len(DASHES))
         finish(panel, f"parameters of the {'critics' if varied == 'critic' else 'actor'}")
         panel.set_title("critics alone" if varied == "critic" else "actor alone")
         if not groups:
@@ -200,8 +199,11 @@ def halves(
 
 
 def growing(table: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
-    """The configurations of which both networks grow, of the families in some rows."""
-    return table[together(table) & table["family"].isin(rows["family"])]
+    """The configurations of which both networks grow, of the families in some rows; a family of one
+    such configuration makes no line.
+    """
+    both = table[together(table) & table["family"].isin(rows["family"])]
+    return both[both["family"].map(both["family"].value_counts()) > 1]
 
 
 def shown_apart(frame: pd.DataFrame, looks: Mapping[str, Look]) -> set[str]:
@@ -246,7 +248,9 @@ def matched(frame: pd.DataFrame, looks: Mapping[str, Look], planned: int = 0) ->
         worst = max(abs(by_label[label]["total_parameters"] / size - 1) for label in labels)
         beside.append(f"{looks[plain].name} has {size:,.0f} parameters, the others {worst:.1%}")
         numbers.append(corrected_for(result.values(), planned))
-        seen += visible(pairs.values(), result.values(), planned)
+        of = f"Beside {looks[plain].name}: " if len(groups) > 1 else ""
+        own = could_be_seen(list(pairs.values()), result.values(), planned)
+        seen += [of + sentence for sentence in own]
         for label in (plain, *labels):
             row, look = by_label[label], looks[label]
             axes.errorbar(

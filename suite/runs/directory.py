@@ -172,7 +172,8 @@ class RunDirectory:
             found = done(self.path, self.config.name())
             if found is not None:
                 return found
-            if not sealed and (self.checkpoints.any() or not rows.exists() or diverged(rows)):
+            fails = diverged_at(rows) is not None
+            if not sealed and (self.checkpoints.any() or not rows.exists() or fails):
                 return None
             problem = f"{self.path / RESULT} is gone"
         except ValueError as error:
@@ -241,9 +242,7 @@ class RunDirectory:
         self.checkpoints.last = replace(self.checkpoints.last, began=sessions[0])
 
     def forget_parts_after_checkpoint(self) -> None:
-        """Deletes rows that no checkpoint names: the work after it is done again."""
-        if diverged(self.path / ROWS):
-            (self.path / ROWS).unlink()
+        """Deletes row files that no checkpoint names: the work after it is done again."""
         folder = self.path / "rows"
         folder.mkdir(exist_ok=True)
         for path in own_files(folder, PARTS):
@@ -277,11 +276,22 @@ class RunDirectory:
         self.tidy(result)
         return result
 
-    def write_diverged(self, columns: Mapping[str, Any], log: RowLog, at: int) -> None:
-        """Writes rows.parquet of a run that diverged after so many env steps, so that no statistic
-        leaves it out; `log` holds what no checkpoint has. There is no result: the run is not done.
+    def write_diverged(
+        self, columns: Mapping[str, Any], log: RowLog, rest: RowLog, at: int
+    ) -> None:
+        """Writes rows.parquet of a run that diverged in the round after so many env steps, so that
+        no statistic leaves it out. There is no result: the run is not done.
+
+        `log` holds what no checkpoint has, `rest` what stands for the rest of the run.
         """
-        self.write_rows({**columns, DIVERGED: at}, pa.BufferReader(log.flush()))
+        further = [pa.BufferReader(own.flush()) for own in (log, rest)]
+        self.write_rows({**columns, DIVERGED: at}, *further)
+
+    def outlive(self, env_step: int) -> None:
+        """Deletes the rows of a divergence that the run has now come past."""
+        at = diverged_at(self.path / ROWS)
+        if at is not None and env_step > at:
+            (self.path / ROWS).unlink()
 
     def write_rows(self, columns: Mapping[str, Any], *further: pa.BufferReader) -> None:
         """Writes rows.parquet of all parts so far, and further ones that are in no file."""
@@ -336,12 +346,15 @@ class RunDirectory:
         return ", then ".join(dict.fromkeys(found or [version(package)]))
 
 
-def diverged(rows: Path) -> bool:
-    """Whether these are the rows of a run that diverged."""
+def diverged_at(rows: Path) -> int | None:
+    """The env steps after which a run diverged, from its rows; None where these are not such."""
     try:
-        return DIVERGED in pq.read_schema(rows).names
+        if DIVERGED not in pq.read_schema(rows).names:
+            return None
+        at: int = pq.read_table(rows, columns=[DIVERGED])[DIVERGED][0].as_py()
+        return at
     except (OSError, pa.ArrowException):
-        return False
+        return None
 
 
 def check_space(folders: Sequence[Path], needed: int) -> None:

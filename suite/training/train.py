@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -100,6 +100,10 @@ class Trainer:
     """Rounds done."""
     evaluated: int = 0
     """The round up to which there are evaluations."""
+    sound: int = 0
+    """Rounds done in which nothing diverged."""
+    interrupt: Interrupt = field(default_factory=Interrupt)
+    """Whether it is to stop after this round."""
 
     @property
     def config(self) -> RunConfig:
@@ -115,7 +119,7 @@ class Trainer:
         """Trains to the end and returns the last evaluation of each run."""
         c = self.config
         evaluations: list[Evaluation] = []
-        with Interrupt() as interrupt:
+        with self.interrupt as interrupt:
             saved = time.monotonic()
             while self.round < c.rounds:
                 outcomes = self.train_round()
@@ -183,6 +187,7 @@ class Trainer:
         ]
         for run, own in zip(self.runs, outcomes, strict=True):
             run.end_round(self.env_step, own)
+        self.sound = self.round
         self.progress.end_round(self.env_step, float(successes.mean()))
         return outcomes
 
@@ -253,14 +258,19 @@ class Trainer:
         self.evaluated = self.round
         return results
 
-    def score_nothing(self) -> None:
-        """Logs success 0 at every evaluation still to come: runs that diverged are not left out."""
-        c = self.config
+    @property
+    def sound_step(self) -> int:
+        """Env steps done before the round in which training diverged."""
+        return self.sound * self.config.steps_per_round
+
+    def scored_nothing(self) -> RowLog:
+        """Success 0 at every evaluation still to come: what a run that diverged counts as."""
+        c, log = self.config, RowLog(self.config.tasks)
         for round_ in filter(self.due, range(self.evaluated + 1, c.rounds + 1)):
-            step = round_ * c.steps_per_round
-            for run in self.runs:
-                run.log.per_task("success", step, run.updates, [0.0] * len(c.tasks))
-                run.log.whole("success/mean", step, run.updates, 0.0)
+            step, updates = round_ * c.steps_per_round, self.runs[0].updates
+            log.per_task("success", step, updates, [0.0] * len(c.tasks))
+            log.whole("success/mean", step, updates, 0.0)
+        return log
 
     def save(self) -> None:
         """Writes a checkpoint of the end of this round for each run."""
@@ -281,6 +291,7 @@ class Trainer:
                 run.replay.capacity,
                 run.directory.part(self.round, run.log),
             )
+            run.directory.outlive(self.env_step)
 
     def load(self, at: int | None) -> list[Loaded]:
         """The checkpoints of one round, of every run; none where no run has any.
@@ -315,7 +326,7 @@ class Trainer:
             for stop, segment in one.segments:
                 run.replay.restore_segment(stop, segment)
             run.replay.load_state_dict(one.state["replay"])
-        self.evaluated = self.round
+        self.evaluated = self.sound = self.round
         for run in self.runs:
             run.directory.forget_parts_after_checkpoint()
         return [line for one in loaded for line in one.damaged]

@@ -233,9 +233,17 @@ def test_a_run_that_diverged_counts_and_is_named(
 ) -> None:
     well = [f"{x}," for x in rows("moore", {"reach-v3": 0.8}, [0, 2])]
     sick = ["moore,reach-v3,1,success,100,0.4,150", "moore,reach-v3,1,success,200,0,150"]
-    path = write(tmp_path / "a.csv", [*well, *sick], f"{HEADER},diverged_at")
+    units = [
+        *(f"moore,,{seed},plasticity/actor/srank/pooled,200,{seed}," for seed in (0, 2)),
+        "moore,,1,plasticity/actor/srank/pooled,100,50,150",
+    ]
+    path = write(tmp_path / "a.csv", [*well, *sick, *units], f"{HEADER},diverged_at")
     found = tables(path)
     said = "moore: training diverged (seed 1 after env step 150); success counts as 0 from there on"
+    # Ranks are those of the two runs that came to the end, there.
+    ranks = load([path])
+    ranks = ranks[ranks["metric"] == "plasticity/actor/srank/pooled"]
+    assert (ranks["env_step"] == 200).all() and sorted(ranks["value"]) == [0, 2]
     assert said in capsys.readouterr().err
     assert float(by_method(found)["moore"]["mean"]) == pytest.approx((0.8 + 0 + 0.82) / 3, abs=1e-3)
     for name in ("aggregate", "per_task"):

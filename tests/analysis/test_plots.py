@@ -345,9 +345,9 @@ def test_points_of_one_size_stand_in_a_band_around_it(evidence: Path) -> None:
 def test_too_many_configurations_for_a_panel_are_refused(evidence: Path, tmp_path: Path) -> None:
     said: list[str] = []
     frame = of_studies(evidence, 1, 2, 4)
-    needs = {"Performance profiles (MT10, preset goals)": said}
     made, left_out = plots.draw_all(frame, tmp_path, ["profiles"], said.append)
-    assert made == [] and left_out.keys() == needs.keys()
+    assert made == []
+    assert [title for title, _ in left_out] == ["Performance profiles (MT10, preset goals)"]
     assert "needs at most 12 configurations" in said[0]
 
 

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from analysis.comparisons import compare_all
-from analysis.power import POWER, deviation, in_deviations, visible
+from analysis.power import POWER, could_be_seen, deviation, in_deviations
 
 
 def of_a_t_test(runs: int, threshold: float) -> float:
@@ -46,10 +46,16 @@ def test_the_deviation_is_pooled_within_configurations() -> None:
 def test_what_could_be_seen_is_said() -> None:
     random = np.random.default_rng(0)
     scores = {name: random.normal(0.5, 0.1, (5, 1)).clip(0, 1) for name in "abc"}
-    (line,) = visible(scores.values(), compare_all(scores, against="a", planned=5), 5)
+    (line,) = could_be_seen(scores.values(), compare_all(scores, against="a", planned=5), 5)
     least = deviation(scores.values()) * in_deviations(5, 5, 0.01)
-    assert f"5 seeds a side find a difference of means of {least:.2f} among 5 comparisons" in line
-    (line,) = visible(scores.values(), compare_all(scores, against="a", planned=7), 7)
-    assert line.startswith("5 seeds a side find no difference among 7 comparisons, however large")
+    assert "5 seeds a side reach p < 0.05 among 5 comparisons" in line
+    assert f"for a difference of means of {least:.2f} in 80% of all studies" in line
+    (line,) = could_be_seen(scores.values(), compare_all(scores, against="a", planned=7), 7)
+    assert line.startswith("5 seeds a side reach p < 0.05 among 7 comparisons for no difference")
+    scores["b"] = np.tile(scores["b"], (2, 1))
+    (line,) = could_be_seen(scores.values(), compare_all(scores, against="a", planned=7), 7)
+    assert line.startswith(
+        "5 seeds a side, the fewest here, reach p < 0.05 among 7 comparisons only"
+    )
     few = {name: own[:4] for name, own in scores.items()}
-    assert visible(few.values(), compare_all(few), 0) == []
+    assert could_be_seen(few.values(), compare_all(few), 0) == []

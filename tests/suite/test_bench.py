@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -303,10 +304,41 @@ def test_the_last_good_checkpoint_is_kept(sick: Run) -> None:
 
 def test_that_a_checkpoint_is_kept_is_said_where_there_is_one(sick: Run, tmp_path: Path) -> None:
     assert "; the last good checkpoint is kept" in sick.errors
-    without = call([*sick_arguments(tmp_path), "--checkpoint-minutes", "60"], tmp_path)
-    assert without.status == Diverged.status
-    assert "; there was no checkpoint yet" in without.errors
-    assert "last good checkpoint" not in without.errors
+    for _ in range(2):  # the second time beside the rows of the first
+        without = call([*sick_arguments(tmp_path), "--checkpoint-minutes", "60"], tmp_path)
+        assert without.status == Diverged.status
+        assert "; there was no checkpoint yet" in without.errors
+        assert "last good checkpoint" not in without.errors
+        assert (without.path / "rows.parquet").exists()
+
+
+def test_a_seed_that_diverges_does_not_stop_one_that_stands_elsewhere(
+    sick: Run, tmp_path: Path
+) -> None:
+    shutil.copytree(sick.path, tmp_path / sick.path.name)
+    arguments = sick_arguments(tmp_path)
+    # Seed 0 stands at round 5, seed 1 has not begun and goes wrong at the same step of its own.
+    assert main([*arguments, "--seeds", "0,1", "--batched"]) == Diverged.status
+    (other,) = tmp_path.glob("*-s1-*")
+    assert (pd.read_parquet(other / "rows.parquet")["diverged_at"] == 200).all()
+
+
+def test_a_stop_that_was_asked_for_is_not_forgotten_where_the_round_diverges(
+    tmp_path: Path, sick: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = sys.modules["sick_algorithm"].Sick
+    real = kind.update
+
+    def stopped(self: Any, batch: Any) -> Any:
+        if self.steps == 65:
+            signal.raise_signal(signal.SIGTERM)
+        return real(self, batch)
+
+    monkeypatch.setattr(kind, "update", stopped)
+    assert main([*sick_arguments(tmp_path), "--seeds", "0,1"]) == 130
+    assert not list(tmp_path.glob("*-s1-*"))
+    (one,) = tmp_path.glob("*-s0-*")
+    assert (one / "rows.parquet").exists(), sick.path
 
 
 def test_the_rows_of_a_run_that_diverged_count_it_as_success_0(sick: Run) -> None:
@@ -316,7 +348,7 @@ def test_the_rows_of_a_run_that_diverged_count_it_as_success_0(sick: Run) -> Non
     assert last["env_step"].unique().tolist() == [total], "the one evaluation, never reached"
     assert sorted(last["task"]) == ["", "push-v3", "reach-v3"]
     assert (last["value"] == 0).all()
-    assert (rows["diverged_at"] == 240).all()
+    assert (rows["diverged_at"] == 200).all()
     assert rows.loc[rows["metric"] == "train/return", "env_step"].max() == 200
     assert "in its rows success is 0 from here on" in sick.errors
 
@@ -326,18 +358,23 @@ def test_a_run_that_diverged_is_not_done_and_leaves_no_rows_behind_when_it_is_me
 ) -> None:
     arguments = damaged_copy(sick, tmp_path)
     path = tmp_path / sick.path.name / "rows.parquet"
-    assert path.exists()
-    seen: list[bool] = []
-    real = Trainer.run
+    seen: list[tuple[int, bool]] = []
+    real, save = Trainer.run, Trainer.save
 
     def mended(trainer: Trainer) -> Any:
-        seen.append(path.exists())
+        seen.append((trainer.round, path.exists()))
         trainer.runs[0].algorithm.steps = 1000  # type: ignore[attr-defined]
         return real(trainer)
 
+    def saved(trainer: Trainer) -> None:
+        save(trainer)
+        seen.append((trainer.round, path.exists()))
+
     monkeypatch.setattr(Trainer, "run", mended)
+    monkeypatch.setattr(Trainer, "save", saved)
     assert call(arguments, tmp_path).status == 0
-    assert seen == [False]
+    # Till the run has come past where it diverged they stand for it.
+    assert seen[:2] == [(5, True), (6, False)]
     rows = pd.read_parquet(path)
     assert "diverged_at" not in rows.columns
     assert not rows.duplicated(["metric", "task", "env_step"]).any()
@@ -363,12 +400,12 @@ def test_a_seed_that_diverges_does_not_stop_the_others(
     arguments = [*sick_arguments(tmp_path), "--seeds", "0,1", *together]
     assert main(arguments) == Diverged.status
     errors = capsys.readouterr().err
-    assert ("each seed goes on by itself" if together else "the other seeds go on") in errors
+    assert ("each seed goes on by itself" if together else "the others go on") in errors
     (sick_one,) = tmp_path.glob("*-s0-*")
     (well,) = tmp_path.glob("*-s1-*")
     assert (well / "result.json").exists()
     assert not (sick_one / "result.json").exists()
-    assert (pd.read_parquet(sick_one / "rows.parquet")["diverged_at"] == 240).all()
+    assert (pd.read_parquet(sick_one / "rows.parquet")["diverged_at"] == 200).all()
 
 
 def damaged_copy(sick: Run, tmp_path: Path, *states: str) -> list[str]:
