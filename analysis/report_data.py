@@ -21,6 +21,7 @@ from analysis.frame import algorithms, runs
 from analysis.labels import short_names
 from analysis.parquet_rows import configuration
 from analysis.plots import benchmarks
+from analysis.power import could_be_seen
 from analysis.scores import Curves, curves
 from analysis.statistics import AGGREGATES, band, estimate
 from analysis.study import MOST_AT_ONCE, Configuration, Study, compared, label_of, study
@@ -61,15 +62,20 @@ def benchmark(
     table = runs(rows)
     tasks = list(dict.fromkeys(t for one in configurations for t in one.final.tasks if t))
     pairs = compared(found.groups, control, planned)
+    sentences = [replace(c, a=own[c.a].name, b=own[c.b].name).sentence() for c in pairs]
+    for group in found.groups:
+        scores = {one.label: one.final.values for one in group}
+        sentences += could_be_seen(scores.values(), [c for c in pairs if c.b in scores], planned)
     return {
         "name": name,
+        "control": bool(control),
         "protocol": [*protocol(table), *found.endings.values()],
         "members": [str(run) for run in table.index],
         "tasks": tasks,
         "configurations": [configuration_row(one, own[one.label], table) for one in configurations],
         "curves": {one.label: agent_curve(one.curve) for one in configurations if one.curve},
         "taskCurves": task_curves(rows, tasks),
-        "comparisons": [replace(c, a=own[c.a].name, b=own[c.b].name).sentence() for c in pairs],
+        "comparisons": sentences,
         "compared": how_compared(found, control, pairs, planned),
         "scores": {
             run: dict(zip(one.final.tasks, row.tolist(), strict=True))

@@ -102,7 +102,7 @@ def bred(
     """What MEGA reports of its genotypes."""
     s = config.settings
     for index, task in enumerate(config.tasks):
-        room = s.modules - s.first_stage if s.evolution and s.success_threshold else 0
+        room = s.modules - s.first_stage if s.evolution and s.trigger != "none" else 0
         stage = s.first_stage + int(room * share * (index + 3) / 12)
         yield task, "stage", step, float(stage)
         yield task, "modules_in_use", step, max(2.0, stage - generator.integers(2))

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from analysis import plots
 from analysis.cli import main
-from analysis.figures import comparison, curves, evolution, plasticity, scaling
+from analysis.figures import comparison, curves, evolution, plasticity, scaling, trigger
 from analysis.figures.style import KNOWN, Look, Unsupported, colours, looks, named
 from analysis.messages import AnalysisError
 from analysis.rows import load
@@ -301,7 +301,7 @@ def test_study_4_never_averages_over_configurations(evidence: Path) -> None:
     frame = of_studies(evidence, 4)
     figure, _ = evolution.mega_modules(frame, look(frame))
     stage = {k: line for k, line in lines(figure, 0).items() if not k.startswith("_")}
-    assert len(stage) == 8
+    assert len(stage) == 9
     assert set(stage["mega evolution=False"].get_ydata()) == {3}
     assert set(stage["mega first-stage=8 evolution=False"].get_ydata()) == {8}
     assert stage["mega"].get_ydata()[-1] > 3
@@ -312,6 +312,10 @@ def test_study_4_never_averages_over_configurations(evidence: Path) -> None:
     ways = Counter(compared.values())
     assert len(ways) == 4 and len(set(ways.values())) == 1 and others
     assert "MEGAs that differ in anything else" in text
+    drawn, _ = trigger.mega_trigger(frame, look(frame))
+    assert [axes.get_xlabel() for axes in drawn.axes if axes.get_xlabel()] == ["criterion"]
+    names = [label.get_text() for label in drawn.axes[0].get_xticklabels()]
+    assert sorted(names) == ["none", "return", "success"]
 
 
 def test_random_weights_are_of_stacks_as_deep_as_the_bred_ones(evidence: Path) -> None:

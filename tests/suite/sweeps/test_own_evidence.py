@@ -100,10 +100,11 @@ def test_study_4_changes_one_part_of_mega_at_a_time() -> None:
         {"decoding": "softmax"},
         {"gene_bits": 4},
         {"gene_bits": 4, "decoding": "softmax"},
+        {"trigger": "none"},
+        {"trigger": "success"},
+        {"first_stage": 8},
         {"evolution": False},
         {"evolution": False, "first_stage": 8},
-        {"success_threshold": 0.0},
-        {"success_threshold": 1.0, "improvement_threshold": 1e6, "cooldown_windows": 0},
     ]
 
 
