@@ -22,8 +22,8 @@ from suite.training.replay import Extras, Replay
 CORE_FLOPS = 100e9
 """Useful float32 operations a second of one core in a gradient step."""
 GPU_FLOPS = 200e12
-"""The same of a GPU, in TF32. With `UPDATE_SECONDS` they give what MT-SAC's steps took on an H200, at
-widths 400 to 4096 and to a tenth."""
+"""The same of a GPU, in TF32. With `UPDATE_SECONDS` they give what MT-SAC's steps took on an H200,
+at widths 400 to 4096 and to a tenth."""
 UPDATE_SECONDS = {"cpu": 2e-3, "cuda": 4e-4}
 """What a gradient step costs at any size."""
 ENV_STEP_SECONDS = 350e-6
