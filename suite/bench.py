@@ -161,15 +161,10 @@ def train(directories: Sequence[RunDirectory], at: int | None = None) -> int:
         print(f"{stop}; the same command{without} resumes there")
         return 130
     except Diverged as error:
-        if len(directories) > 1:
-            raise
-        line = f"{name}: {error}; {what_is_kept(directories)}, and in its rows success is 0 from "
-        line += "here on"
-        (run,) = trainer.runs
-        columns = run.directory.columns(
-            run.algorithm.parameter_counts(), run.algorithm.evaluated_by
-        )
-        run.directory.write_diverged(columns, run.log, trainer.scored_nothing(), trainer.sound_step)
+        line = f"{name}: {error}; {what_is_kept(directories)}"
+        if len(directories) == 1:
+            write_diverged(trainer)
+            line += ", and in its rows success is 0 from here on"
         if trainer.interrupt.requested:
             print(f"error: {line}", file=sys.stderr)
             return 130
@@ -183,6 +178,13 @@ def train(directories: Sequence[RunDirectory], at: int | None = None) -> int:
     show(directories, results)
     print(f"{len(directories) * speed:,.0f} env steps/s in this session")
     return 0
+
+
+def write_diverged(trainer: Trainer) -> None:
+    """Writes the rows of a run that has diverged."""
+    (run,) = trainer.runs
+    columns = run.directory.columns(run.algorithm.parameter_counts(), run.algorithm.evaluated_by)
+    run.directory.write_diverged(columns, run.log, trainer.scored_nothing(), trainer.sound_step)
 
 
 def prepare_torch(config: RunConfig, threads: int) -> None:

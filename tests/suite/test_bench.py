@@ -323,8 +323,9 @@ def test_a_seed_that_diverges_does_not_stop_one_that_stands_elsewhere(
     assert (pd.read_parquet(other / "rows.parquet")["diverged_at"] == 200).all()
 
 
+@pytest.mark.parametrize("together", [[], ["--batched"]])
 def test_a_stop_that_was_asked_for_is_not_forgotten_where_the_round_diverges(
-    tmp_path: Path, sick: Run, monkeypatch: pytest.MonkeyPatch
+    together: list[str], tmp_path: Path, sick: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kind = sys.modules["sick_algorithm"].Sick
     real = kind.update
@@ -335,10 +336,9 @@ def test_a_stop_that_was_asked_for_is_not_forgotten_where_the_round_diverges(
         return real(self, batch)
 
     monkeypatch.setattr(kind, "update", stopped)
-    assert main([*sick_arguments(tmp_path), "--seeds", "0,1"]) == 130
-    assert not list(tmp_path.glob("*-s1-*"))
-    (one,) = tmp_path.glob("*-s0-*")
-    assert (one / "rows.parquet").exists(), sick.path
+    assert main([*sick_arguments(tmp_path), "--seeds", "0,1", *together]) == 130
+    assert not list(tmp_path.glob("*-s1-*/rows.parquet")), sick.path
+    assert bool(list(tmp_path.glob("*-s0-*/rows.parquet"))) == (not together)
 
 
 def test_the_rows_of_a_run_that_diverged_count_it_as_success_0(sick: Run) -> None:
