@@ -15,7 +15,7 @@ from suite.runs.state import State, state
 from suite.sweeps.plan import Plan, plan
 
 ROOT = Path(__file__).parents[2]
-STEPS = "1600"
+STEPS = "4800"
 """Long enough to be met while it trains."""
 
 
