@@ -29,14 +29,13 @@ from analysis.figures import (
     trigger,
 )
 from analysis.figures.captions import caption
-from analysis.figures.selection import of_algorithm
-from analysis.figures.style import Look, Unsupported, as_drawn, looks, named, theme
+from analysis.figures.style import Drawn, Look, Unsupported, as_drawn, looks, named, theme
 from analysis.file_names import file_names, task_set_name
 from analysis.frame import runs
 from analysis.messages import AnalysisError, choose
 from analysis.protocol import display, protocols, scored_tasks, text
 
-Draw = Callable[[pd.DataFrame, Mapping[str, Look]], tuple[Figure, str]]
+Draw = Callable[[pd.DataFrame, Mapping[str, Look]], Drawn]
 
 FIGURES: dict[str, Draw] = {
     "learning_curves": curves.learning_curves,
@@ -61,13 +60,6 @@ FIGURES: dict[str, Draw] = {
 """By name, those of one benchmark."""
 ACROSS: dict[str, Draw] = {"plasticity_by_tasks": plasticity.plasticity_by_tasks}
 """Those whose axis is the number of tasks: task sets stand beside one another."""
-SHOWN: dict[str, Callable[[pd.DataFrame, Mapping[str, Look]], set[str]]] = {
-    "scaling_apart": scaling.shown_apart,
-    "matched": scaling.shown_matched,
-    "plasticity_by_width": partial(plasticity.shown, by_width=True),
-    "plasticity_by_tasks": partial(plasticity.shown, by_width=False),
-}
-"""The labels that figures of some configurations alone show."""
 TITLES = {
     "learning_curves": "Success over training",
     "task_curves": "Success over training, by task",
@@ -124,18 +116,16 @@ def draw_all(
         title = f"{name}-{where}" if where else name
         try:
             with matplotlib.rc_context(theme()):
-                shown = named(look, rows)
-                drawn = {k: replace(own, name=as_drawn(own.name)) for k, own in shown.items()}
-                figure, caption_text = draw(rows, drawn)
-                made.append(save(figure, out / title, dpi, pdf))
+                own = {k: replace(v, name=as_drawn(v.name)) for k, v in named(look, rows).items()}
+                drawn = draw(rows, own)
+                made.append(save(drawn.figure, out / title, dpi, pdf))
         except Unsupported as reason:
             say(f"{title}: left out: {reason}")
             left_out.append((in_words(name, rows, where), str(reason)))
             continue
-        (out / f"{title}.md").write_text(
-            caption(in_words(name, rows, where), caption_text, rows_shown(rows, name, drawn)),
-            encoding="utf-8",
-        )
+        shown = rows[rows["label"].isin(list(drawn.labels))]
+        words = caption(in_words(name, rows, where), drawn.text, shown)
+        (out / f"{title}.md").write_text(words, encoding="utf-8")
         say(f"{title}: {made[-1]}")
     return made, left_out
 
@@ -218,14 +208,6 @@ def in_words(name: str, rows: pd.DataFrame, where: str) -> str:
     tasks = display("task_set", text(first["task_set"]))
     known = [part for part in (tasks, first["goals"] and f"{first['goals']} goals") if part]
     return f"{TITLES[name]} ({', '.join(map(str, known))})" if where and known else TITLES[name]
-
-
-def rows_shown(rows: pd.DataFrame, name: str, looks: Mapping[str, Look]) -> pd.DataFrame:
-    """The rows of the runs that a figure shows."""
-    if name in SHOWN:
-        return rows[rows["label"].isin(list(SHOWN[name](rows, looks)))]
-    of = {"mega": "mega", "d2r": "d2r"}.get(name.split("_")[0])
-    return rows if of is None else of_algorithm(rows, of)
 
 
 def save(figure: Figure, path: Path, dpi: float, pdf: bool) -> Path:

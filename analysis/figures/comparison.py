@@ -18,6 +18,7 @@ from analysis.figures.style import (
     COLUMN,
     PAGE,
     TYPE,
+    Drawn,
     Look,
     Unsupported,
     few,
@@ -51,7 +52,7 @@ def final_scores(frame: pd.DataFrame) -> dict[str, Scores]:
         raise Unsupported(f"needs rows of success: {error}") from None
 
 
-def aggregates(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str]:
+def aggregates(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn:
     """Aggregates of final success with their intervals."""
     found = final_scores(frame)
     names = in_order(found, looks)
@@ -89,14 +90,15 @@ def aggregates(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, 
             alone = len(found[label].runs) == 1
             panel.plot(value, y, marker="|", color="k", markersize=7)
             panel.plot(value, y, marker="o" if alone else "", color=looks[label].colour)
-    return figure, (
+    text = (
         "Final success by five aggregates with their intervals (rliable's definitions, arXiv "
         "2108.13264, but for the headline, the IQM over seeds of the mean over tasks). Of the "
         "optimality gap less is better."
     )
+    return Drawn(figure, text, names)
 
 
-def profiles(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str]:
+def profiles(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn:
     """Performance profiles."""
     found = {k: s for k, s in final_scores(frame).items() if s.per_task}
     if not found:
@@ -119,13 +121,14 @@ def profiles(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, st
     for drawn, label in zip(axes.lines, values, strict=True):
         drawn.set(linewidth=1.4, label=looks[label].name)
     legend_below(figure, axes)
-    return figure, (
+    text = (
         "Performance profiles: share of runs × tasks whose final success exceeds τ "
         "(arXiv 2108.13264). Bands: pointwise intervals."
     )
+    return Drawn(figure, text, list(found))
 
 
-def improvement(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str]:
+def improvement(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn:
     """Probability that a run of one configuration beats one of another on a random task."""
     found = {k: s for k, s in final_scores(frame).items() if s.per_task}
     names = in_order(found, looks)
@@ -157,15 +160,16 @@ def improvement(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure,
     axes.set_xlim(0, 1)
     axes.axvline(0.5, color="0.4", linestyle=":", linewidth=0.8)
     axes.plot(list(points.values()), range(len(points)), "|", color="k", markersize=8)
-    return figure, (
+    text = (
         "Probability that a run of X ends with more success than a run of Y, mean over tasks, ties "
         "counted half (Mann–Whitney U; arXiv 2108.13264). An interval that holds ½ shows no "
         "difference."
         + (f" The first {len(pairs)} of {len(every)} pairs." if len(every) > len(pairs) else "")
     )
+    return Drawn(figure, text, list(dict.fromkeys(label for pair in pairs for label in pair)))
 
 
-def heat_map(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str]:
+def heat_map(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn:
     """Final success of each task and configuration."""
     found = {k: s for k, s in final_scores(frame).items() if s.per_task}
     if not found:
@@ -187,4 +191,4 @@ def heat_map(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, st
     )  # fmt: skip
     tilted = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
     axes.set_xticklabels(shown, **(tilted if tilts else {"rotation": 0}))
-    return figure, "Final success of each task, mean over runs."
+    return Drawn(figure, "Final success of each task, mean over runs.", names)

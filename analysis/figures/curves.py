@@ -15,6 +15,7 @@ from analysis.figures.scaling import controls
 from analysis.figures.style import (
     COLUMN,
     PAGE,
+    Drawn,
     Look,
     Unsupported,
     as_drawn,
@@ -41,7 +42,7 @@ FEW = 3
 """Runs up to which each is drawn thinly under the curve of them all."""
 
 
-def learning_curves(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str]:
+def learning_curves(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn:
     """Mean success over tasks against environment steps; many configurations by algorithm."""
     try:
         found = curves(frame, "success/mean")
@@ -57,14 +58,14 @@ def learning_curves(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Fig
     )
     if len(names) > MOST_TOGETHER:
         figure, beside = by_algorithm(frame, found, looks)
-        return figure, text + beside
+        return Drawn(figure, text + beside, names)
     figure, (axes,) = panels(1, 1, COLUMN, 2.5)
     for label in names:
         draw_curve(axes, found[label], looks[label])
     share_axis(axes, "mean success")
     steps_axis(axes)
     legend_below(figure, axes)
-    return figure, text
+    return Drawn(figure, text, names)
 
 
 def by_algorithm(
@@ -119,13 +120,14 @@ def alike(axes: Sequence[Axes], label: str) -> None:
             panel.set_ylabel(label)
 
 
-def task_curves(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str]:
+def task_curves(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn:
     """Success against environment steps, one panel per task."""
     rows = frame[(frame["metric"] == "success") & (frame["task"] != "")]
     tasks = [str(task) for task in rows["task"].unique()]
     if not tasks or rows["env_step"].nunique() < 2:
         raise Unsupported("needs success of single tasks at more than one evaluation")
-    few(set(map(str, rows["label"].unique())), MOST)
+    labels = set(map(str, rows["label"].unique()))
+    few(labels, MOST)
     figure, axes = panels(len(tasks), 5, PAGE, 1.35)
     # One sweep over the rows: a filter for each of fifty tasks would look at all of them each time.
     by_task = dict(list(rows.groupby("task", observed=True, sort=False)))
@@ -136,10 +138,11 @@ def task_curves(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure,
         panel.set_title(short(task))
     alike(axes, "success")
     legend_below(figure, axes[0], 5)
-    return figure, (
+    text = (
         "Success on each task against environment steps of all tasks together. Line: IQM over "
         f"seeds; band, where there are at most {MOST_TOGETHER} configurations: its interval."
     )
+    return Drawn(figure, text, labels)
 
 
 def draw_curve(

@@ -19,6 +19,7 @@ from analysis.figures.style import (
     MARKERS,
     PAGE,
     PALETTE,
+    Drawn,
     Look,
     Unsupported,
     in_order,
@@ -39,37 +40,37 @@ DIVERSITY = {"population_diversity": "population diversity"}
 ROUTES = {"route_entropy": "route entropy, relative", "modules_in_use": "modules in use"}
 
 
-def mega_modules(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str]:
+def mega_modules(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn:
     """Modules that each task's genotype may use, and those that it does."""
-    figure, lines = over_time(frame, MODULES, "mega", looks)
-    return figure, (
-        f"MEGA's modules over training, {lines}: the stage, which grows when a task "
+    drawn = over_time(frame, MODULES, "mega", looks)
+    return drawn._replace(
+        text=f"MEGA's modules over training, {drawn.text}: the stage, which grows when a task "
         "stagnates, and the modules that reach the head through weights above the threshold."
     )
 
 
-def mega_diversity(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str]:
+def mega_diversity(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn:
     """Diversity of each task's population."""
-    figure, lines = over_time(frame, DIVERSITY, "mega", looks)
-    return figure, (
-        f"Diversity of MEGA's populations over training, {lines}: the mean share of bits in which "
-        "two genotypes of a task differ."
+    drawn = over_time(frame, DIVERSITY, "mega", looks)
+    return drawn._replace(
+        text=f"Diversity of MEGA's populations over training, {drawn.text}: the mean share of bits "
+        "in which two genotypes of a task differ."
     )
 
 
-def d2r_routes(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str]:
+def d2r_routes(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn:
     """Entropy of D2R's routes and the modules that they lead through."""
-    figure, lines = over_time(frame, ROUTES, "d2r", looks)
-    return figure, (
-        f"D2R's routes over training, {lines}: entropy of the routing weights, relative to that "
-        "of even ones, and the modules that a sample's route leads through."
+    drawn = over_time(frame, ROUTES, "d2r", looks)
+    return drawn._replace(
+        text=f"D2R's routes over training, {drawn.text}: entropy of the routing weights, "
+        "relative to that of even ones, and the modules that a sample's route leads through."
     )
 
 
 def over_time(
     frame: pd.DataFrame, metrics: Mapping[str, str], algorithm: str, looks: Mapping[str, Look]
-) -> tuple[Figure, str]:
-    """One panel per metric, and in words what its lines are: tasks, a heat map where these cannot
+) -> Drawn:
+    """One panel per metric. The text says what its lines are: tasks, a heat map where these cannot
     be told apart, or configurations where there are several.
     """
     rows = of_algorithm(frame[frame["metric"].isin(list(metrics))], algorithm)
@@ -77,10 +78,11 @@ def over_time(
     missing = [name for name in metrics if not (rows["metric"] == name).any()]
     if missing:
         raise Unsupported(f"needs rows of {missing[0]}, which {algorithm} runs have")
-    if rows["label"].nunique() > 1:
+    labels = list(rows["label"].astype(str).unique())
+    if len(labels) > 1:
         lines = "mean over tasks, line: IQM over seeds, band: its interval"
-        return by_configuration(rows, metrics, looks), lines
-    return by_task(rows, metrics), "of each task, mean over runs"
+        return Drawn(by_configuration(rows, metrics, looks), lines, labels)
+    return Drawn(by_task(rows, metrics), "of each task, mean over runs", labels)
 
 
 def by_configuration(
@@ -154,7 +156,7 @@ def heat(axes: Axes, table: pd.DataFrame, label: str) -> None:
     axes.set(xlabel="environment steps, all tasks", ylabel="")
 
 
-def mega_weights(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str]:
+def mega_weights(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn:
     """Distribution of the evaluated genotypes' mixing weights, by decoding and precision."""
     rows = of_metrics(frame, r"weight/(?!1/)")
     if rows.empty:
@@ -178,12 +180,13 @@ def mega_weights(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure
         panel.set(xscale="log", ylim=(0, 1.01), title=f"{precision} bits a gene")
         panel.set(xlabel="mixing weight", ylabel="share of weights below")
     legend_below(figure, axes[0], 2)
-    return figure, (
+    text = (
         "Cumulative distribution of MEGA's mixing weights. Solid: the evaluated genotypes of all "
         "tasks at the last evaluation; dotted: what fair coin bits decode to, by HalfSoftmax "
         "(arXiv 2502.13569) and by softmax, in as deep stacks. The first module, whose only weight "
         f"is 1, is left out{', and so are MEGAs that differ in anything else' * others}."
     )
+    return Drawn(figure, text, list(last["label"].astype(str).unique()))
 
 
 def sources(rows: pd.DataFrame) -> list[tuple[str, str]]:

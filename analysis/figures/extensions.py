@@ -16,6 +16,7 @@ from analysis.figures.style import (
     DASHES,
     MARKERS,
     PAGE,
+    Drawn,
     Look,
     Unsupported,
     legend_below,
@@ -29,7 +30,7 @@ Settings = Mapping[str, Any]
 ALIKE = "Configurations that differ in this alone; of several such groups the largest."
 
 
-def mega_critics(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str]:
+def mega_critics(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn:
     """Stage, modules, fitness and target jumps of critics that are bred."""
     rows = of_algorithm(frame, "mega")
     bred = {k: s for k, s in settings_of(rows).items() if s.get("critic_genotypes")}
@@ -40,16 +41,17 @@ def mega_critics(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure
     if not bred:
         raise Unsupported("needs mega runs with critic genotypes")
     names = largest_group(bred, "critic_fitness", lambda value: str(value))
-    return over_time(rows, metrics, names), (
+    text = (
         "MEGA with critics that are bred, by what judges them, over training, mean over tasks and "
         "runs: stage, modules that reach the head, fitness of the fittest genotype on held-out "
         "transitions (bellman: minus the error over the variance of the targets; correlation: of "
         "values and targets), and mean |Q(new) − Q(old)| of the target critics at the last change "
         f"of a task's fittest genotype. {ALIKE}"
-    )  # fmt: skip
+    )
+    return Drawn(over_time(rows, metrics, names), text, list(names))
 
 
-def mega_collapse(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str]:
+def mega_collapse(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn:
     """Diversity within and between populations, and clusters of elites, against τ_cp."""
     rows = of_algorithm(frame, "mega")
     metrics = {
@@ -62,12 +64,13 @@ def mega_collapse(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figur
         raise Unsupported("needs rows of population_distance, which mega runs have")
     known = settings_of(rows[rows["metric"] == "population_distance"])
     names = largest_group(known, "cross_population_rate", lambda value: f"τ_cp = {value:g}")
-    return over_time(rows, metrics, names), (
+    text = (
         "Diversity of MEGA's populations over training, by the probability τ_cp of a parent from "
         "another task, mean over tasks and runs: share of bits in which two individuals of a task, "
         "and of two tasks, differ (0.5: chance); clusters of the tasks' elites by single linkage; "
         f"share of runs whose elites are one cluster. {ALIKE}"
-    )  # fmt: skip
+    )
+    return Drawn(over_time(rows, metrics, names), text, list(names))
 
 
 def largest_group(
@@ -108,7 +111,7 @@ def by_number(name: str) -> tuple[float, str]:
     return (float(last), name) if last.replace(".", "", 1).isdigit() else (0.0, name)
 
 
-def mega_gradients(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str]:
+def mega_gradients(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn:
     """Final success and learned shifts of genotypes that learn, against their rate."""
     rows = of_algorithm(frame, "mega")
     known = {k: s for k, s in settings_of(rows).items() if "genotype_gradient" in s}
@@ -130,12 +133,13 @@ def mega_gradients(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figu
         panel.set(ylabel=label, xscale="log", xlabel="rate")
     axes[0].set_ylim(-0.02, 1.02)
     legend_below(figure, axes[0])
-    return figure, (
+    text = (
         "MEGA whose mixing weights learn by gradient within a generation, against the rate: final "
         "success and modules in use, and the root mean square of what the logarithms of the mixing "
         "weights have learned in the running generation. Lamarck: encoded into the genes at its "
         f"end; Baldwin: lost. IQM over seeds, bars: intervals; lines: without gradient. {ALIKE}"
     )
+    return Drawn(figure, text, list(kinds))
 
 
 def against_rate(

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from analysis.evaluations import at_last_shared
 from analysis.figures.scaling import TOGETHER
 from analysis.figures.style import (
     MARKERS,
     PAGE,
+    Drawn,
     Look,
     Unsupported,
     colours,
@@ -29,29 +29,29 @@ MEASURES = {
 NETWORKS = {"actor": "actor", "critic_0": "critic 1"}
 
 
-def plasticity_by_width(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str]:
+def plasticity_by_width(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn:
     """Dormant fraction and ranks at the end of training against the networks' width."""
-    figure = grid(frame, looks, by_width=True)
-    return figure, (
+    text = (
         "Share of dormant units (τ = 0.1) and ranks of the hidden layers, pooled, at the last "
         "evaluation on the fixed probe batch, against the network's own width. Mean over seeds, "
         "bars: intervals. Wider networks have more units to leave dormant and often succeed more: "
         "dormancy is not loss of performance."
     )
+    return grid(frame, looks, text, by_width=True)
 
 
-def plasticity_by_tasks(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str]:
+def plasticity_by_tasks(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn:
     """Dormant fraction and ranks at the end of training against the number of tasks."""
-    figure = grid(frame, looks, by_width=False)
-    return figure, (
+    text = (
         "Share of dormant units (τ = 0.1) and ranks of the hidden layers, pooled, at the last "
         "evaluation, against the number of tasks; one line per width. The probe batch has one size "
         "for all task sets. Mean over seeds, bars: intervals."
     )
+    return grid(frame, looks, text, by_width=False)
 
 
-def grid(frame: pd.DataFrame, looks: Mapping[str, Look], by_width: bool) -> Figure:
-    """Panels network × measure."""
+def grid(frame: pd.DataFrame, looks: Mapping[str, Look], text: str, by_width: bool) -> Drawn:
+    """Panels network × measure, with this text."""
     table = on_lines(frame, looks, by_width)
     figure, axes = panels(len(NETWORKS) * len(MEASURES), len(MEASURES), PAGE, 1.8)
     drawn = 0
@@ -73,7 +73,7 @@ def grid(frame: pd.DataFrame, looks: Mapping[str, Look], by_width: bool) -> Figu
         what = "two widths" if by_width else "two numbers of tasks"
         raise Unsupported(f"needs plasticity rows of runs of an algorithm with at least {what}")
     legend_below(figure, axes[0], 4)
-    return figure
+    return Drawn(figure, text, list(table["label"].astype(str).unique()))
 
 
 def on_lines(frame: pd.DataFrame, looks: Mapping[str, Look], by_width: bool) -> pd.DataFrame:
@@ -84,11 +84,6 @@ def on_lines(frame: pd.DataFrame, looks: Mapping[str, Look], by_width: bool) -> 
     # Both networks grow together; where none do, each stands for itself.
     table = table[even] if even.any() else table
     return table[several_points(table, by_width)]
-
-
-def shown(frame: pd.DataFrame, looks: Mapping[str, Look], by_width: bool) -> set[str]:
-    """The labels of which `grid` draws points."""
-    return {str(label) for label in on_lines(frame, looks, by_width)["label"]}
 
 
 def several_points(table: pd.DataFrame, by_width: bool) -> pd.Series[bool]:

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from analysis.comparisons import FEW_SEEDS, Comparison, compare_all, corrected_for
 from analysis.figures.style import (
@@ -16,6 +15,7 @@ from analysis.figures.style import (
     DASHES,
     MARKERS,
     PAGE,
+    Drawn,
     Look,
     Unsupported,
     colours,
@@ -78,7 +78,7 @@ def together(table: pd.DataFrame) -> pd.Series[bool]:
     return near | (widths.groupby(table["algorithm"]).transform("nunique") == 1)
 
 
-def scaling(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str]:
+def scaling(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn:
     """Final success against all parameters, one line per algorithm."""
     table = sizes(frame).dropna(subset=["total_parameters"])
     if (
@@ -126,10 +126,11 @@ def scaling(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str
         if bands
         else ""
     )
-    return figure, (
+    text = (
         "Final success averaged over tasks (IQM over seeds, bars: intervals) against the number "
         f"of trained parameters, logarithmic.{beside}{crosses}"
     )
+    return Drawn(figure, text, list(table["label"]))
 
 
 def side_by_side(
@@ -162,7 +163,7 @@ def side_by_side(
     return places, bands
 
 
-def scaling_apart(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str]:
+def scaling_apart(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn:
     """Final success against a network's parameters while the other stays, and while it grows."""
     table, found = halves(sizes(frame), looks)
     if all(rows.empty for _, _, rows in found):
@@ -184,10 +185,12 @@ def scaling_apart(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figur
     for panel in axes:
         panel.set_ylim(*max((own.get_ylim() for own in axes), key=lambda ends: ends[1]))
     legend_below(figure, axes, 2)
-    return figure, (
+    text = (
         "Final success (IQM over seeds, bars: intervals) against the parameters of one network "
         "while the width of the other stays; grey: while both grow together."
     )
+    points = pd.concat([part for *_, rows in found for part in (rows, growing(table, rows))])
+    return Drawn(figure, text, list(points["label"].unique()))
 
 
 def halves(
@@ -214,20 +217,7 @@ def growing(table: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     return both[both["family"].map(both["family"].value_counts()) > 1]
 
 
-def shown_apart(frame: pd.DataFrame, looks: Mapping[str, Look]) -> set[str]:
-    """The labels of which `scaling_apart` draws points."""
-    table, found = halves(sizes(frame), looks)
-    both = [rows for *_, rows in found] + [growing(table, rows) for *_, rows in found]
-    return {str(label) for rows in both for label in rows["label"]}
-
-
-def shown_matched(frame: pd.DataFrame, looks: Mapping[str, Look]) -> set[str]:
-    """The labels of which `matched` draws points."""
-    found = controls(frame, looks)
-    return {*found, *found.values()}
-
-
-def matched(frame: pd.DataFrame, looks: Mapping[str, Look], planned: int = 0) -> tuple[Figure, str]:
+def matched(frame: pd.DataFrame, looks: Mapping[str, Look], planned: int = 0) -> Drawn:
     """Each method beside the plain MT-SAC whose parameters are nearest to its own; `planned` as in
     `compare_all`, of each MT-SAC.
     """
@@ -272,15 +262,16 @@ def matched(frame: pd.DataFrame, looks: Mapping[str, Look], planned: int = 0) ->
     axes.grid(axis="y", visible=False)
     axes.set(ylim=(count - 0.5, -0.5), xlabel="final mean success")
     axes.set_xlim(*share_limits(axes.dataLim.x1))
-    for at, text in right:
-        axes.text(1.02, at, text, va="center", transform=axes.get_yaxis_transform())
-    return figure, (
+    for at, words in right:
+        axes.text(1.02, at, words, va="center", transform=axes.get_yaxis_transform())
+    text = (
         "Methods, each with its own settings, against plain MT-SAC of nearly as many parameters: "
         "final success averaged over tasks, IQM over seeds, bars and band: intervals. At the right "
         f"the difference of IQMs from MT-SAC and, with {FEW_SEEDS} seeds or more each, p of a "
         f"permutation test of whole runs, corrected for {'; '.join(numbers)} (Holm). "
         f"{'; '.join(beside)} more or less at the most. {' '.join(seen)}"
     )
+    return Drawn(figure, text, [label for plain, own in groups.items() for label in (plain, *own)])
 
 
 def name_and_size(row: Mapping[str, Any], looks: Mapping[str, Look]) -> str:

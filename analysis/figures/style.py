@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -52,6 +52,16 @@ RC = {
 
 class Unsupported(AnalysisError):
     """The rows do not hold what a figure needs; the text says what that is."""
+
+
+class Drawn(NamedTuple):
+    """A figure and what its caption is made of."""
+
+    figure: Figure
+    text: str
+    """What it shows, and how."""
+    labels: Collection[str]
+    """The configurations of which it shows something."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from analysis.figures.selection import of_algorithm
 from analysis.figures.style import (
@@ -22,6 +21,7 @@ from analysis.figures.style import (
     MARKERS,
     PAGE,
     PALETTE,
+    Drawn,
     Look,
     Unsupported,
     legend_below,
@@ -49,7 +49,7 @@ ENDS = {
 COLOURS = {"return": PALETTE[2], "success": PALETTE[3], "none": PALETTE[7]}
 
 
-def mega_trigger(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure, str]:
+def mega_trigger(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn:
     """Final success, modules in use and tasks at the largest stage against each setting."""
     rows = of_algorithm(frame, "mega")
     known = settings_of(rows)
@@ -70,11 +70,13 @@ def mega_trigger(frame: pd.DataFrame, looks: Mapping[str, Look]) -> tuple[Figure
         if metric == "largest":
             panel.set_xlabel(name)
     legend_below(figure, axes[min(1, len(axes_of) - 1)])
-    return figure, (
+    text = (
         "What MEGA's runs end with against each setting of the trigger of growth, others alike: "
         "success averaged over tasks, modules in use of the evaluated genotypes, and the share of "
         "tasks whose stage is the number of modules. IQM over seeds, bars: intervals."
     )
+    shown = [label for groups in axes_of.values() for group in groups for label in group]
+    return Drawn(figure, text, list(dict.fromkeys(shown)))
 
 
 def settings_of(frame: pd.DataFrame) -> dict[str, dict[str, Any]]:

@@ -35,10 +35,13 @@ def build(
     labels = [f"{name} (seed {c.seed})" for c in configs for name in config.tasks]
     execution = config.execution
     engine = (task.reward_version, execution.engine, execution.workers, labels)
+    # Half of the envs step while a GPU decides for the others. A CPU has to do both with the same
+    # cores, and decides for all of them in hardly more time than for half.
+    parts = 2 if torch.device(config.device).type == "cuda" else 1
     return Trainer(
         runs,
         VectorEnv(names, task.envs_per_task, *engine),
-        VectorEnv(names, EVALUATION_ENVS, *engine, parts=2),
+        VectorEnv(names, EVALUATION_ENVS, *engine, parts=parts),
         progress,
     )
 

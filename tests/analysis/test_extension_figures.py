@@ -50,7 +50,7 @@ def min_settings(known: dict[str, dict[str, Any]]) -> dict[str, Any]:
 def test_the_trigger_s_window_is_in_episodes_and_joins_what_differs_in_it_alone(
     rows: pd.DataFrame,
 ) -> None:
-    figure, _ = trigger.mega_trigger(rows, look(rows))
+    figure = trigger.mega_trigger(rows, look(rows)).figure
     series = points(figure, 1)
     assert [x for x, _ in series] == [[100, 200, 400], [50, 100]]  # 5, 10, 20 generations of 20
     for value, at in ((5, 0), (20, 2)):
@@ -59,7 +59,7 @@ def test_the_trigger_s_window_is_in_episodes_and_joins_what_differs_in_it_alone(
 
 
 def test_tasks_at_the_largest_stage_are_counted(rows: pd.DataFrame) -> None:
-    figure, _ = trigger.mega_trigger(rows, look(rows))
+    figure = trigger.mega_trigger(rows, look(rows)).figure
     (criteria,) = points(figure, 8)
     names = [t.get_text() for t in figure.axes[8].get_xticklabels()]
     own = ended(rows, "stage", trigger="none")
@@ -78,7 +78,7 @@ def test_rows_that_differ_elsewhere_are_no_trigger_study(tmp_path: Any) -> None:
 
 
 def test_diversity_is_the_mean_of_each_cross_population_rate(rows: pd.DataFrame) -> None:
-    figure, _ = extensions.mega_collapse(rows, look(rows))
+    figure = extensions.mega_collapse(rows, look(rows)).figure
     drawn = {str(line.get_label()): line for line in figure.axes[1].get_lines()}
     assert list(drawn) == ["τ_cp = 0.1", "τ_cp = 0.5", "τ_cp = 1"]
     assert drawn["τ_cp = 1"].get_ydata()[-1] == pytest.approx(-0.5)
@@ -87,14 +87,14 @@ def test_diversity_is_the_mean_of_each_cross_population_rate(rows: pd.DataFrame)
 
 
 def test_critics_are_drawn_by_their_fitness_alone(rows: pd.DataFrame) -> None:
-    figure, _ = extensions.mega_critics(rows, look(rows))
+    figure = extensions.mega_critics(rows, look(rows)).figure
     drawn = {str(line.get_label()): line for line in figure.axes[2].get_lines()}
     assert list(drawn) == ["bellman", "correlation"]
     assert drawn["bellman"].get_ydata()[-1] == pytest.approx(-0.2)
 
 
 def test_learning_genotypes_stand_at_their_rate(rows: pd.DataFrame) -> None:
-    figure, _ = extensions.mega_gradients(rows, look(rows))
+    figure = extensions.mega_gradients(rows, look(rows)).figure
     (_, y), (rates, shifts) = points(figure, 0)[0], points(figure, 2)[1]
     assert y[0] == pytest.approx(
         ended(rows, "success", genotype_gradient="baldwin")["value"].mean()

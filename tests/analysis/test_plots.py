@@ -52,7 +52,7 @@ def panel_lines(figure: Figure, title: str) -> dict[str, Any]:
 
 
 def test_a_curve_is_the_iqm_over_seeds_of_the_rows(mt10: pd.DataFrame) -> None:
-    figure, _ = curves.learning_curves(mt10, look(mt10))
+    figure = curves.learning_curves(mt10, look(mt10)).figure
     of = mt10[(mt10["label"] == "d2r") & (mt10["metric"] == "success/mean")]
     by_step = of.groupby("env_step")["value"].mean()  # of two runs the IQM is the mean
     drawn = panel_lines(figure, "d2r")["_d2r"]
@@ -61,7 +61,7 @@ def test_a_curve_is_the_iqm_over_seeds_of_the_rows(mt10: pd.DataFrame) -> None:
 
 
 def test_a_heat_map_holds_the_final_success_of_each_task(mt10: pd.DataFrame) -> None:
-    figure, _ = comparison.heat_map(mt10, look(mt10))
+    figure = comparison.heat_map(mt10, look(mt10)).figure
     cells = np.asarray(figure.axes[0].collections[0].get_array()).reshape(10, -1)
     columns = [text.get_text() for text in figure.axes[0].get_xticklabels()]
     last = mt10[(mt10["metric"] == "success") & (mt10["env_step"] == mt10["env_step"].max())]
@@ -71,7 +71,7 @@ def test_a_heat_map_holds_the_final_success_of_each_task(mt10: pd.DataFrame) -> 
 
 
 def test_scaling_joins_networks_of_one_width_in_order_of_size(mt10: pd.DataFrame) -> None:
-    figure, _ = scaling.scaling(mt10, look(mt10))
+    figure = scaling.scaling(mt10, look(mt10)).figure
     (line,) = [
         c for c in figure.axes[0].containers if c.get_label() == "mtsac"
     ]  # a line with error bars
@@ -112,7 +112,7 @@ def test_plasticity_is_that_of_the_last_evaluation(mt10: pd.DataFrame) -> None:
 
 def test_modules_over_time_are_means_over_runs(mt10: pd.DataFrame) -> None:
     own = mt10[mt10["label"] == "mega decoding=halfsoftmax"]
-    figure, _ = evolution.mega_modules(own, look(own))
+    figure = evolution.mega_modules(own, look(own)).figure
     line = lines(figure)["window-close"]
     stages = own[(own["metric"] == "stage") & (own["task"] == "window-close-v3")]
     assert line.get_ydata() == pytest.approx(stages.groupby("env_step")["value"].mean().to_numpy())
@@ -139,7 +139,7 @@ def test_an_algorithm_has_one_colour_whatever_else_is_drawn() -> None:
 
 
 def test_curves_have_the_algorithm_s_colour(mt10: pd.DataFrame) -> None:
-    figure, _ = curves.learning_curves(mt10, look(mt10))
+    figure = curves.learning_curves(mt10, look(mt10)).figure
     assert to_hex(panel_lines(figure, "d2r")["_d2r"].get_color()) == KNOWN["d2r"]
 
 
@@ -222,8 +222,8 @@ def test_many_configurations_with_long_names_fit_a_page(tmp_path: Path) -> None:
     frame = load([RELEASED.parent / "demo"], metrics=["success"])
     mega = frame[frame["algorithm"] == "mega"]
     long = {k: Look(v.colour, v.dash, v.marker, 9 * v.name) for k, v in look(mega).items()}
-    for figure, _ in (comparison.aggregates(mega, long), comparison.heat_map(mega, long)):
-        figure.savefig(tmp_path / "figure.png")
+    for drawn in (comparison.aggregates(mega, long), comparison.heat_map(mega, long)):
+        drawn.figure.savefig(tmp_path / "figure.png")
 
 
 # Our own evidence ----------------------------------------------------------------------------
@@ -243,7 +243,7 @@ def of_studies(folder: Path, *numbers: int) -> pd.DataFrame:
 
 def test_study_1_stands_against_one_control(evidence: Path) -> None:
     frame = of_studies(evidence, 1)
-    figure, text = scaling.matched(frame, look(frame))
+    figure, text, _ = scaling.matched(frame, look(frame))
     (axes,) = figure.axes
     names = [label.get_text() for label in axes.get_yticklabels()]
     assert names[0] == "mtsac, 0.20M", "the control comes first"
@@ -264,7 +264,7 @@ def test_study_1_stands_against_one_control(evidence: Path) -> None:
 
 def test_many_curves_are_drawn_by_algorithm_beside_the_control(evidence: Path) -> None:
     frame = of_studies(evidence, 1)
-    figure, text = curves.learning_curves(frame, look(frame))
+    figure, text, _ = curves.learning_curves(frame, look(frame))
     titles = [axes.get_title() for axes in figure.axes]
     assert len(titles) == 8 and len(set(titles)) == 8, "two rows of four, and no place empty"
     control = panel_lines(figure, "mtsac")["mtsac"].get_ydata()
@@ -278,19 +278,19 @@ def test_many_curves_are_drawn_by_algorithm_beside_the_control(evidence: Path) -
 
 def test_study_2_scales_a_network_alone_and_both(evidence: Path) -> None:
     frame = of_studies(evidence, 1, 2)
-    figure, _ = scaling.scaling_apart(frame, look(frame))
+    figure = scaling.scaling_apart(frame, look(frame)).figure
     for panel, alone in zip(figure.axes, ("critic", "actor"), strict=True):
         drawn = {c.get_label(): c.lines[0].get_xdata() for c in panel.containers}
         assert set(drawn) == {f"mtsac, {alone} of width 163", "both networks grow"}
         assert [len(x) for x in drawn.values()] == [4, 4]
-    figure, _ = scaling.scaling(frame, look(frame))
+    figure = scaling.scaling(frame, look(frame)).figure
     (line,) = [c for c in figure.axes[0].containers if c.get_label() == "mtsac"]
     assert len(line.lines[0].get_xdata()) == 4, "actor and critic at nearly one width"
 
 
 def test_study_3_has_a_line_for_each_width_over_the_number_of_tasks(evidence: Path) -> None:
     frame = of_studies(evidence, 1, 3)
-    figure, _ = plasticity.plasticity_by_tasks(frame, look(frame))
+    figure = plasticity.plasticity_by_tasks(frame, look(frame)).figure
     assert len(figure.axes) == 6
     for panel in figure.axes:
         drawn = {c.get_label(): c.lines[0].get_xdata().tolist() for c in panel.containers}
@@ -299,20 +299,20 @@ def test_study_3_has_a_line_for_each_width_over_the_number_of_tasks(evidence: Pa
 
 def test_study_4_never_averages_over_configurations(evidence: Path) -> None:
     frame = of_studies(evidence, 4)
-    figure, _ = evolution.mega_modules(frame, look(frame))
+    figure = evolution.mega_modules(frame, look(frame)).figure
     stage = {k: line for k, line in lines(figure, 0).items() if not k.startswith("_")}
     assert len(stage) == 9
     assert set(stage["mega evolution=False"].get_ydata()) == {3}
     assert set(stage["mega first-stage=8 evolution=False"].get_ydata()) == {8}
     assert stage["mega"].get_ydata()[-1] > 3
-    weights, text = evolution.mega_weights(frame, look(frame))
+    weights, text, _ = evolution.mega_weights(frame, look(frame))
     assert [axes.get_title() for axes in weights.axes] == ["2 bits a gene", "4 bits a gene"]
     # Nor compares decodings of stacks that were grown in another way.
     compared, others = evolution.alike(evolution.sources(frame))
     ways = Counter(compared.values())
     assert len(ways) == 4 and len(set(ways.values())) == 1 and others
     assert "MEGAs that differ in anything else" in text
-    drawn, _ = trigger.mega_trigger(frame, look(frame))
+    drawn = trigger.mega_trigger(frame, look(frame)).figure
     assert [axes.get_xlabel() for axes in drawn.axes if axes.get_xlabel()] == ["criterion"]
     names = [label.get_text() for label in drawn.axes[0].get_xticklabels()]
     assert sorted(names) == ["none", "return", "success"]
@@ -328,7 +328,7 @@ def test_random_weights_are_of_stacks_as_deep_as_the_bred_ones(evidence: Path) -
 
 def test_points_of_one_size_stand_in_a_band_around_it(evidence: Path) -> None:
     frame = of_studies(evidence, 1)
-    figure, text = scaling.scaling(frame, look(frame))
+    figure, text, _ = scaling.scaling(frame, look(frame))
     (axes,) = figure.axes
     (band,) = axes.patches
     low, high = band.get_x(), band.get_x() + band.get_width()
@@ -359,22 +359,54 @@ def test_too_many_configurations_for_a_panel_are_refused(evidence: Path, tmp_pat
     assert "needs at most 12 configurations" in said[0]
 
 
-@pytest.mark.parametrize("name", ["matched", "scaling_apart", "plasticity_by_width"])
+def listed(caption: Path) -> set[str]:
+    """The configurations whose runs a caption lists."""
+    lines = caption.read_text().splitlines()
+    return {line[2:].split(": ")[0] for line in lines if "(seed" in line}
+
+
+MTSAC = "mtsac tasks=MT10 width="
+MEGA = {"mega decoding=halfsoftmax", "mega decoding=softmax"}
+EVEN = {f"{MTSAC}{width}" for width in (256, 512, 1024)}
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    {
+        "matched-MT10-preset": {"d2r", f"{MTSAC}512", *MEGA},
+        "scaling_apart-MT10-preset": EVEN
+        | {f"{MTSAC}{widths}" for widths in ("1024/256", "256/1024", "256/512", "512/256")},
+        "plasticity_by_width-MT10-preset": EVEN,
+        "plasticity_by_tasks": {f"{MTSAC}256", "mtsac tasks=MT25 width=256"},
+        "mega_weights-MT10-preset": MEGA,
+        "d2r_routes-MT10-preset": {"d2r"},
+        "improvement-MT10-preset": {"d2r", "mega decoding=softmax"},
+    }.items(),
+)
 def test_captions_list_the_runs_that_a_figure_shows_and_no_others(
-    name: str, rows: pd.DataFrame, tmp_path: Path
+    name: str,
+    shown: set[str],
+    rows: pd.DataFrame,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    where = "-MT10-preset"
-    plots.draw_all(rows, tmp_path, [name], lambda _: None, dpi=40)
-    ((drawn, of_benchmark),) = [
-        (plots.named(plots.looks(rows), own), own)
-        for at, own in plots.benchmarks(rows).items()
-        if f"-{at}" == where
-    ]
-    shown = plots.SHOWN[name](of_benchmark, drawn)
-    assert 0 < len(shown) < of_benchmark["label"].nunique()
-    text = (tmp_path / f"{name}{where}.md").read_text()
-    listed = {line[2:].split(": ")[0] for line in text.splitlines() if "(seed" in line}
-    assert listed == shown
+    monkeypatch.setattr(comparison, "MOST_PAIRS", 1)
+    plots.draw_all(rows, tmp_path, [name.partition("-")[0]], lambda _: None, dpi=40, pdf=False)
+    assert listed(tmp_path / f"{name}.md") == shown
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    # of 15 MEGAs: two with bred critics; τ_cp at three values; none, Baldwin and twice Lamarck;
+    # a trigger of none, return at three windows, another threshold and growth, success at two
+    {"mega_critics": 2, "mega_collapse": 3, "mega_gradients": 4, "mega_trigger": 8}.items(),
+)
+def test_captions_of_megas_questions_list_what_differs_in_these_alone(
+    name: str, count: int, tmp_path: Path
+) -> None:
+    frame = load([questions(tmp_path / "rows")])
+    plots.draw_all(frame, tmp_path, [name], lambda _: None, dpi=40, pdf=False)
+    assert len(listed(tmp_path / f"{name}-MT10-preset.md")) == count < frame["label"].nunique()
 
 
 def test_titles_are_words(evidence: Path, tmp_path: Path) -> None:
