@@ -51,7 +51,8 @@ sweep: $(VENV)/.ready  ## Train a grid of runs: SWEEP, LAUNCHER, JOBS, DRY_RUN, 
 		$(call flag,DRY_RUN,dry-run) $(OPTIONS) $(ARGS)
 
 status: $(VENV)/.ready  ## Where the runs of a sweep stand: SWEEP, ARGS, and what sweep was given
-	@$(RUN) -m suite status $(SWEEP) $(OPTIONS) $(ARGS)
+	@$(RUN) -m suite status $(SWEEP) $(call option,LAUNCHER,launcher) $(call option,JOBS,jobs) \
+		$(OPTIONS) $(ARGS)
 
 check-algorithm: $(VENV)/.ready  ## Try whether an algorithm keeps the contract: ALG=my_module:MyAlgorithm
 	@$(RUN) -m suite check-algorithm $(call option,ALG,alg)

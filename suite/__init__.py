@@ -28,16 +28,21 @@ def train(algorithm: str = "mega", **fields: Any) -> pd.DataFrame:
 
     from suite.bench import bench
     from suite.checks import check
+    from suite.config import DESTRUCTIVE
     from suite.options import parse
     from suite.process import prepare
     from suite.runs.directory import RunDirectory
     from suite.runs.finished import ROWS
+    from suite.values import written
 
     prepare()
     given = ["--alg", algorithm]
     for name, value in fields.items():
-        # What deletes is given without a value, as on the command line.
-        given += [f"--{name}"] if value is True else [f"--{name}", str(value)]
+        # What deletes is given without a value, as on the command line, or not at all.
+        if value is True:
+            given += [f"--{name}"]
+        elif value is not False or name not in DESTRUCTIVE:
+            given += [f"--{name}", written(value)]
     config = parse(given)
     check(config)
     if bench(config):

@@ -12,7 +12,7 @@ import torch
 from suite.config import RunConfig
 from suite.envs.meta_world import EngineError, check_engine
 from suite.estimate import checkpoint_bytes, sizes_in_memory
-from suite.interrupt import Interrupted
+from suite.interrupt import Interrupt, Interrupted
 from suite.memory import check_memory, host_memory
 from suite.messages import Diverged, UserError
 from suite.runs.directory import PROGRESS, RunDirectory, check_space
@@ -34,12 +34,19 @@ def bench(config: RunConfig) -> int:
     except EngineError as error:
         raise UserError(str(error)) from None
     check_tracker(config.execution.track)
-    runs = config.each_seed()
+    runs, interrupt = config.each_seed(), Interrupt()
     check_fits(config)
-    if config.execution.batched and len(runs) > 1:
+    together = config.execution.batched and len(runs) > 1
+    if together:
         check_together(config)
-        return train_all(runs)
-    return one_by_one(lambda run: train_all([run]), runs)
+    if config.execution.force:
+        # All of them before the first is trained: after a stop the same command without --force
+        # would take an old result for one of this command's.
+        for run in runs:
+            RunDirectory(run).open()
+    if together:
+        return train_all(runs, interrupt)
+    return one_by_one(lambda run: train_all([run], interrupt), runs, interrupt)
 
 
 def check_fits(config: RunConfig) -> None:
@@ -59,7 +66,7 @@ def check_together(config: RunConfig) -> None:
         )
 
 
-def train_all(configs: Sequence[RunConfig]) -> int:
+def train_all(configs: Sequence[RunConfig], interrupt: Interrupt) -> int:
     """Trains the runs that are not done, together where they stand at the same round."""
     directories = [RunDirectory(config) for config in configs]
     for directory in directories:
@@ -73,29 +80,34 @@ def train_all(configs: Sequence[RunConfig]) -> int:
         directory.tidy(result)
         print(table(result))
         print(f"this run is done: {directory.path / ROWS} (--force runs it again)")
-    return one_by_one(train_together, list(standing_together(todo)))
+    groups = list(standing_together(todo))
+    return one_by_one(lambda group: train_together(*group, interrupt), groups, interrupt)
 
 
-def train_together(standing: tuple[int | None, list[RunDirectory]]) -> int:
+def train_together(at: int | None, group: list[RunDirectory], interrupt: Interrupt) -> int:
     """Trains runs that stand at one round; where one diverges, each by itself from there on."""
-    at, group = standing
     try:
-        return train(group, at)
+        return train(group, interrupt, at)
     except Diverged as error:
         if len(group) == 1:
             raise
         print(f"{error}; from here on each seed goes on by itself", file=sys.stderr)
     # Not above: while an error is handled, what it came from is kept in memory.
-    return one_by_one(lambda directory: train([directory]), group)
+    return one_by_one(lambda directory: train([directory], interrupt), group, interrupt)
 
 
-def one_by_one(train_one: Callable[[Work], int], parts: Sequence[Work]) -> int:
-    """Trains the parts in turn; returns the exit status of the first that stopped.
+def one_by_one(
+    train_one: Callable[[Work], int], parts: Sequence[Work], interrupt: Interrupt
+) -> int:
+    """Trains the parts in turn, none after a stop was asked for; returns the exit status.
 
     Raises Diverged where one diverges, when the others are trained.
     """
     diverged = 0
     for index, part in enumerate(parts):
+        if interrupt.requested:
+            print("stopped; the same command, without --force, goes on with the other seeds")
+            return Interrupted.status
         try:
             status = train_one(part)
         except Diverged as error:
@@ -133,7 +145,7 @@ def rounding(directory: RunDirectory) -> tuple[int, str | None]:
     return directory.threads(), directory.learner()
 
 
-def train(directories: Sequence[RunDirectory], at: int | None = None) -> int:
+def train(directories: Sequence[RunDirectory], interrupt: Interrupt, at: int | None = None) -> int:
     """Trains one run, or several seeds together from round `at`; returns the exit status."""
     config = directories[0].config
     gc.collect()  # a run before this one, whose parts refer to each other, still has its memory
@@ -143,6 +155,7 @@ def train(directories: Sequence[RunDirectory], at: int | None = None) -> int:
     print(f"{name}: {total:,} env steps on {len(config.tasks)} tasks → {where}")
     progress = Progress(name, total, [directory.path / PROGRESS for directory in directories])
     trainer = built(directories, progress)
+    trainer.interrupt = interrupt
     trackers: list[Tracker] = []
     try:
         begin(directories, trainer, at)
@@ -159,20 +172,16 @@ def train(directories: Sequence[RunDirectory], at: int | None = None) -> int:
         progress.close()
         without = ", without --force," if config.execution.force else ""
         print(f"{stop}; the same command{without} resumes there")
-        return 130
+        return stop.status
     except Diverged as error:
         line = f"{name}: {error}; {what_is_kept(directories)}"
         if len(directories) == 1:
             write_diverged(trainer)
             line += ", and in its rows success is 0 from here on"
-        if trainer.interrupt.requested:
-            print(f"error: {line}", file=sys.stderr)
-            return 130
         raise Diverged(line) from None
     finally:
         progress.close()
-        trainer.envs.close()
-        trainer.evaluation_envs.close()
+        trainer.close()
         for tracker in trackers:
             tracker.close()
     show(directories, results)
@@ -184,7 +193,7 @@ def write_diverged(trainer: Trainer) -> None:
     """Writes the rows of a run that has diverged."""
     (run,) = trainer.runs
     columns = run.directory.columns(run.algorithm.parameter_counts(), run.algorithm.evaluated_by)
-    run.directory.write_diverged(columns, run.log, trainer.scored_nothing(), trainer.sound_step)
+    run.directory.write_diverged(columns, run.log, trainer.scored_nothing(), trainer.env_step)
 
 
 def prepare_torch(config: RunConfig, threads: int) -> None:
@@ -241,7 +250,11 @@ def built(directories: Sequence[RunDirectory], progress: Progress) -> Trainer:
         ) from None
     counts = trainer.runs[0].algorithm.parameter_counts()
     needed = checkpoint_bytes(config, trainer.runs[0].algorithm.extras, counts)
-    check_space([directory.path for directory in directories], needed * seeds)
+    try:
+        check_space([directory.path for directory in directories], needed * seeds)
+    except UserError:
+        trainer.close()
+        raise
     print(f"parameters: actor {counts.actor:,}, critics {counts.critic:,}")
     return trainer
 

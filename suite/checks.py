@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from suite.config import PARTS, RunConfig, Seed, seeds_of
-from suite.envs.tasks import PRESET_GOALS, task_names
+from suite.envs import PRESET_GOALS
+from suite.envs.tasks import task_names
 from suite.memory import check_bytes, host_memory
 from suite.messages import UserError, choose
 from suite.values import check_value, kinds

@@ -1,4 +1,4 @@
-"""The command line: `python -m suite bench | scale | sweep | status | film`.
+"""The command line: `python -m suite bench | scale | sweep | status | film | check-algorithm`.
 
 Bad input is refused in one line, and before torch or an environment is loaded wherever it can be.
 """

@@ -282,6 +282,8 @@ def seeds_of(given: str, first: int) -> Sequence[int]:
         seeds: Sequence[int] = range(first, first + count)
     else:
         seeds = [whole("seeds", part) for part in given.split(",")]
+        if first not in (RunConfig.seed, *seeds):
+            raise UserError(f"seeds: {given} leaves out seed {first}; add it, or give no --seed")
     if not seeds or len(set(seeds)) < len(seeds):
         raise UserError(f"seeds: {given!r} names {'a seed twice' if seeds else 'no seed'}")
     for seed in (seeds[0], seeds[-1]) if isinstance(seeds, range) else seeds:

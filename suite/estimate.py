@@ -15,6 +15,7 @@ import torch
 
 from algorithms.algorithm import ParameterCounts, Problem
 from suite.config import RunConfig
+from suite.memory import env_bytes
 from suite.runs.state import State
 from suite.sizes import CannotCount, without_memory
 from suite.training.replay import Extras, Replay
@@ -55,6 +56,8 @@ class Cost(NamedTuple):
     seconds: float
     memory: int
     """Host memory, bytes."""
+    shared: int
+    """What of it seeds that are trained together have once."""
     gpu_memory: int
     """GPU memory, bytes; 0 on the CPU."""
     disk: int
@@ -86,10 +89,13 @@ def cost(config: RunConfig, cores: int) -> Cost:
         config.rounds * config.task.horizon * config.task.envs_per_task,
     )
     data = Replay.bytes(len(config.tasks), rows, extras) + network_bytes(config, counts) + weights
-    host = PROCESS_BYTES + cores * WORKER_BYTES
+    # Training and evaluation have envs and worker processes of their own.
+    envs = env_bytes(len(config.tasks), config.task.envs_per_task)
+    shared = PROCESS_BYTES + 2 * cores * WORKER_BYTES
     return Cost(
         seconds=START_SECONDS + training_seconds(config, counts, cores),
-        memory=host + (data if cpu else 0),
+        memory=shared + envs + (data if cpu else 0),
+        shared=shared,
         # Three copies of the state while a gradient step is recorded and compared.
         gpu_memory=0 if cpu else GPU_BYTES + data + 4 * weights,
         disk=checkpoint_bytes(config, extras, counts),
@@ -133,13 +139,17 @@ def sizes_in_memory(config: RunConfig) -> tuple[int, int]:
 
 
 def combined(costs: Mapping[str, Cost], config: RunConfig) -> Cost:
-    """What a run takes, or all seeds that it is trained together with, from that of each by name.
-
-    Memory is that of processes of their own, which is a little more than they need together.
-    """
+    """What a run takes, or all seeds that it is trained together with; `costs` are by name."""
     own = [costs[run.name()] for run in config.each_seed()]
-    seconds = max(cost.seconds for cost in own)
-    return Cost(seconds, *(sum(values) for values in list(zip(*own, strict=True))[1:]))
+    shared = own[0].shared
+    return Cost(
+        seconds=max(cost.seconds for cost in own),
+        memory=shared + sum(cost.memory - cost.shared for cost in own),
+        shared=shared,
+        gpu_memory=sum(cost.gpu_memory for cost in own),
+        disk=sum(cost.disk for cost in own),
+        kept=sum(cost.kept for cost in own),
+    )
 
 
 def training_seconds(config: RunConfig, counts: ParameterCounts, cores: int) -> float:

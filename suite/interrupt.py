@@ -14,6 +14,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Interrupted(Exception):
     """The run stopped on request; everything up to `env_step` is saved."""
 
+    status = 130
+    """Exit status of a command that was asked to stop."""
+
     def __init__(self, env_step: int) -> None:
         super().__init__(f"saved at env step {env_step:,}")
         self.env_step = env_step

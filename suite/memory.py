@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from suite.config import RunConfig
-from suite.envs import ACTION_SIZE, OBSERVATION_SIZE
+from suite.envs import ACTION_SIZE, EVALUATION_ENVS, OBSERVATION_SIZE
 from suite.messages import UserError
 
 TRANSITION_BYTES = 4 * (2 * OBSERVATION_SIZE + ACTION_SIZE + 2)
@@ -39,7 +39,7 @@ def check_bytes(
     networks with their optimisers; 0 where not known.
     """
     replay = tasks * buffer_per_task * (TRANSITION_BYTES + extras)
-    envs = tasks * envs_per_task * ENV_BYTES if device == "cpu" else 0
+    envs = env_bytes(tasks, envs_per_task) if device == "cpu" else 0
     if seeds * (replay + networks + envs) <= have:
         return
     needs = {"the replay": replay, "the networks with their optimisers": networks, "the envs": envs}
@@ -52,6 +52,11 @@ def check_bytes(
         f"memory: {tasks} tasks{of_seeds} need for {as_said(shown)}, and {where} has "
         f"{have / 1e9:.1f} GB; make {smaller} smaller{fewer}"
     )
+
+
+def env_bytes(tasks: int, envs_per_task: int) -> int:
+    """Host memory of a run's envs, those of its evaluations among them."""
+    return tasks * (envs_per_task + EVALUATION_ENVS) * ENV_BYTES
 
 
 def as_said(parts: list[str]) -> str:

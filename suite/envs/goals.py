@@ -16,9 +16,8 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from suite.envs import PRESET_GOALS
 from suite.envs.cache import load, store
-
-GOALS_PER_TASK = 50
 
 
 def metaworld_preset_goals(tasks: Sequence[str], seed: int) -> list[NDArray[np.float64]]:
@@ -53,7 +52,7 @@ def drawn_preset_goals(tasks: Sequence[str], seed: int) -> list[NDArray[np.float
         env._freeze_rand_vec = False
         env.seeded_rand_vec = True
         env.np_random = generator
-        goals.append(np.array([env.draw_goal() for _ in range(GOALS_PER_TASK)]))
+        goals.append(np.array([env.draw_goal() for _ in range(PRESET_GOALS)]))
     return goals
 
 

@@ -12,12 +12,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from suite.envs import PRESET_GOALS
 from suite.envs.meta_world import preset_goals
 from suite.messages import UserError, choose
 from suite.randomness import stream
-
-PRESET_GOALS = 50
-"""Goals per task in Meta-World's benchmarks."""
 
 
 @cache

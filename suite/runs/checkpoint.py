@@ -285,7 +285,8 @@ class CheckpointStore:
     def tensors(self, name: str) -> Any:
         """What a file of tensors holds. Raises ValueError where that cannot be read."""
         try:
-            return torch.load(self.folder / name, map_location="cpu", weights_only=True)
+            # Mapped, not read: a replay is not in memory twice while a run takes it over.
+            return torch.load(self.folder / name, "cpu", weights_only=True, mmap=True)
         except Exception:
             # Its bytes are those that were written, but they are not tensors and plain data.
             raise ValueError(f"{self.folder / name} cannot be read") from None

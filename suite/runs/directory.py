@@ -93,6 +93,7 @@ class RunDirectory:
         if self.config.execution.force:
             self.clear()
         self.compare()
+        (self.path / FAILURE).unlink(missing_ok=True)
         config = {"run": self.config.name(), **self.config.identity()}
         write_atomically(self.path / CONFIG, (json.dumps(config, indent=1) + "\n").encode())
 

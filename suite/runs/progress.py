@@ -51,10 +51,6 @@ class Progress:
             disable=not sys.stderr.isatty(),
         )
 
-    def start_round(self) -> None:
-        """A round begins."""
-        self.note("training")
-
     def step(self, count: int) -> None:
         """`count` env steps were made."""
         self.env_step += count
@@ -63,7 +59,7 @@ class Progress:
         if self.bar is not None:
             self.bar.update(count)
 
-    def end_round(self, env_step: int, success: float) -> None:
+    def end_round(self, success: float) -> None:
         """A round ended with this share of training episodes solved."""
         mixed = success if self.training != self.training else 0.9 * self.training + 0.1 * success
         self.training = mixed

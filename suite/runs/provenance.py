@@ -57,7 +57,8 @@ def session(
             "threads": threads,
             "learner": learner,
             "kernels": kernels,
-            "seeds together": len(seeds),
+            # On a CPU each seed is computed as if alone; a GPU's kernels know the others.
+            **({"seeds together": len(seeds)} if config.device != "cpu" else {}),
         },
         "python": platform.python_version(),
         "platform": platform.platform(),

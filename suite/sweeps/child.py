@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from suite.config import RunConfig
+from suite.interrupt import Interrupted
 from suite.messages import Diverged, UserError
 from suite.options import command_line
 from suite.runs.directory import FAILURE, LOG, RunDirectory
@@ -24,7 +25,7 @@ from suite.runs.finished import RESULT
 from suite.runs.lock import Busy
 from suite.runs.state import in_use
 
-DONE, STOPPED, BUSY = 0, 130, Busy.status
+DONE, STOPPED, BUSY = 0, Interrupted.status, Busy.status
 """Exit statuses of a run; all others are failures, the negative ones of a signal."""
 MEANINGS = {UserError.status: "refused", Diverged.status: "diverged"}
 REASON_LINES = 5
@@ -66,7 +67,6 @@ class Child:
         self.config = config
         for folder in folders(config):
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / FAILURE).unlink(missing_ok=True)
         self.folder = folders(config)[0]
         arguments = command_line(within(config, share))
         environment = dict(os.environ)

@@ -28,11 +28,12 @@ def sweep(question: Question) -> int:
     """Prints the plan and carries it out; returns the exit status."""
     options, planned = question
     at_once, cores = division_of(options, planned)
-    costs = [cost(config, cores) for config in planned.runs]
+    costs = costs_of(planned, cores)
+    at_once = runs_at_once(planned, at_once)
     print(describe(planned, costs, at_once))
     if options.dry_run:
         return 0
-    check_disk(planned, costs, runs_at_once(planned, at_once))
+    check_disk(planned, costs, at_once)
     return Supervisor(planned, costs, launcher(options, planned, costs, cores)).run()
 
 
@@ -44,6 +45,17 @@ def division_of(options: Options, planned: Plan) -> tuple[int, int]:
     cuda = any(config.device == "cuda" for config in planned.runs)
     cores = options.cores or (CLUSTER_CORES_GPU if cuda else CLUSTER_CORES)
     return options.jobs or len(started), cores
+
+
+def costs_of(planned: Plan, cores: int) -> list[Cost]:
+    """What each run takes of so many cores, which seeds that are trained together share."""
+    beside = {
+        run.name(): len(started.each_seed()) if run.device == "cpu" else 1
+        for started in together(planned.runs)
+        for run in started.each_seed()
+    }
+    alone = {run.name(): cost(run, cores) for run in planned.runs}
+    return [own._replace(seconds=own.seconds * beside[name]) for name, own in alone.items()]
 
 
 def runs_at_once(planned: Plan, processes: int) -> int:
@@ -71,11 +83,11 @@ def status(question: Question) -> int:
     states = [state(config) for config in planned.runs]
     running = sum(s.phase == "running" for s in states)
     at_once, cores = division_of(options, planned)
-    costs = [cost(config, cores) for config in planned.runs]
+    costs = costs_of(planned, cores)
     triples = zip(planned.runs, states, costs, strict=True)
     rows = [COLUMNS, *(cells(config.name(), s, c) for config, s, c in triples)]
     print("\n".join([*aligned(rows), *failures(planned, states)]))
-    print(summary(planned, states, costs, running or at_once))
+    print(summary(planned, states, costs, running or runs_at_once(planned, at_once)))
     return 0
 
 
@@ -101,8 +113,7 @@ def describe(planned: Plan, costs: Sequence[Cost], at_once: int) -> str:
     states = [state(config) for config in planned.runs]
     done = sum(s.phase == "done" for s in states)
     kept = sum(c.kept for c in costs)
-    growing = runs_at_once(planned, at_once)
-    peak = kept + sum(sorted((c.disk for c in costs), reverse=True)[:growing])
+    peak = kept + sum(sorted((c.disk for c in costs), reverse=True)[:at_once])
     lines = [f"sweep {planned.name}: {planned.about}"] if planned.about else []
     lines += aligned(rows)
     left = about(sweep_seconds(states, costs, at_once))

@@ -73,7 +73,6 @@ class Supervisor:
         self.todo = [c for c in started if self.left(c)]
         self.at_once = launcher.at_once * len(plan.runs) // len(started)
         self.active: dict[str, RunConfig] = {}
-        self.failed: set[str] = set()
         self.starts: Counter[tuple[str, str]] = Counter()
         self.looked: dict[str, float] = {}
 
@@ -123,7 +122,6 @@ class Supervisor:
                 waiting[:0] = left  # each by itself may have room
             else:
                 keep_failure(config, UserError.status, [why])
-                self.failed.add(config.name())
                 self.read(config)
 
     def lacks_disk(self, config: RunConfig) -> str:
@@ -164,8 +162,7 @@ class Supervisor:
     def settle(self) -> None:
         """Takes note of the runs that have ended."""
         for config, status in self.launcher.ended():
-            name = config.name()
-            del self.active[name]
+            del self.active[config.name()]
             self.read(config)
             lives = LIVES - self.starts[key(config)]
             left = self.left(config)
@@ -177,8 +174,6 @@ class Supervisor:
             elif status != DONE and len(config.each_seed()) > 1:
                 # One seed that fails must not stop the others: each goes on by itself.
                 self.todo += left
-            elif status != DONE:
-                self.failed.add(name)
 
     def look(self) -> None:
         """Reads the state of the runs again, of those that go on most often."""
@@ -193,7 +188,8 @@ class Supervisor:
     def report(self, interrupted: bool) -> int:
         """Prints how it ended; returns the exit status."""
         states = [state(config) for config in self.plan.runs]
-        print("\n".join(failures(self.plan, states)), end="\n" if self.failed else "")
+        for line in failures(self.plan, states):
+            print(line)
         done = sum(s.phase == "done" for s in states)
         print(f"{done} of {len(states)} runs done: {self.plan.runs[0].execution.results}")
         if interrupted:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 import torch
 
@@ -10,13 +11,13 @@ from algorithms import load
 from algorithms.algorithm import Algorithm, Problem
 from algorithms.parts.randomness import generator
 from suite.config import RunConfig
+from suite.envs import EVALUATION_ENVS
 from suite.envs.tasks import Goals
 from suite.envs.vector import VectorEnv
 from suite.messages import UserError
 from suite.runs.directory import RunDirectory
 from suite.runs.progress import Progress
 from suite.runs.rows import RowLog
-from suite.training.evaluate import EVALUATION_ENVS
 from suite.training.probe_batch import probe_batch
 from suite.training.replay import Replay
 from suite.training.train import SeedRun, Trainer
@@ -38,12 +39,13 @@ def build(
     # Half of the envs step while a GPU decides for the others. A CPU has to do both with the same
     # cores, and decides for all of them in hardly more time than for half.
     parts = 2 if torch.device(config.device).type == "cuda" else 1
-    return Trainer(
-        runs,
-        VectorEnv(names, task.envs_per_task, *engine),
-        VectorEnv(names, EVALUATION_ENVS, *engine, parts=parts),
-        progress,
-    )
+    with ExitStack() as opened:
+        envs = opened.enter_context(VectorEnv(names, task.envs_per_task, *engine))
+        evaluation_envs = opened.enter_context(
+            VectorEnv(names, EVALUATION_ENVS, *engine, parts=parts)
+        )
+        opened.pop_all()  # both are there: the caller closes them
+    return Trainer(runs, envs, evaluation_envs, progress)
 
 
 def algorithm_of(config: RunConfig) -> Algorithm:

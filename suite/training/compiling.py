@@ -13,8 +13,8 @@ from torch import Tensor
 
 from algorithms.algorithm import Algorithm, Batch
 from suite.config import RunConfig
+from suite.envs import EVALUATION_ENVS
 from suite.messages import UserError
-from suite.training.evaluate import EVALUATION_ENVS
 from suite.training.replay import NEXT, OBSERVATION, WIDTH, unpack
 from suite.training.train import SeedRun, Trainer
 
@@ -47,7 +47,7 @@ def mode_of(config: RunConfig, began: str | None) -> Mode:
         return asked
     locksteps = config.rounds * config.task.horizon
     updates = locksteps // config.training.update_every * config.training.updates_per_step
-    return "compiled" if updates >= FEWEST_UPDATES and compiler(config.device) else "eager"
+    return "compiled" if updates >= FEWEST_UPDATES else "eager"
 
 
 def compiler(device: str) -> str | None:
@@ -67,13 +67,7 @@ def compile_learners(trainer: Trainer, mode: Mode) -> Mode:
     if mode == "eager":
         return "eager"
     trainer.progress.note("compiling")
-    settle(trainer.config.device)
-    reason = first_reason(trainer.runs)
-    if reason is not None and torch._inductor.config.cpp_wrapper:
-        # There are operators that C++ cannot call, and Python can.
-        torch._inductor.config.cpp_wrapper = False
-        torch.compiler.reset()
-        reason = first_reason(trainer.runs)
+    reason = why_not(trainer)
     if reason is None:
         return "compiled"
     name = trainer.config.algorithm
@@ -81,6 +75,21 @@ def compile_learners(trainer: Trainer, mode: Mode) -> Mode:
         raise UserError(f"compile: {name} cannot be compiled: {reason}")
     print(f"warning: {name} runs without torch.compile, and slower: {reason}", file=sys.stderr)
     return "eager"
+
+
+def why_not(trainer: Trainer) -> str | None:
+    """Compiles the algorithms of all runs; None, or why that cannot be."""
+    device = trainer.config.device
+    if compiler(device) is None:
+        return f"there is no {'C++ compiler (g++)' if device == 'cpu' else 'C compiler (gcc)'}"
+    settle(device)
+    reason = first_reason(trainer.runs)
+    if reason is not None and torch._inductor.config.cpp_wrapper:
+        # There are operators that C++ cannot call, and Python can.
+        torch._inductor.config.cpp_wrapper = False
+        torch.compiler.reset()
+        reason = first_reason(trainer.runs)
+    return reason
 
 
 def first_reason(runs: Sequence[SeedRun]) -> str | None:

@@ -17,15 +17,12 @@ import torch
 from numpy.typing import NDArray
 
 from algorithms.algorithm import Algorithm
-from suite.envs import ACTION_SIZE, OBSERVATION_SIZE
+from suite.envs import ACTION_SIZE, EVALUATION_ENVS, OBSERVATION_SIZE
 from suite.envs.tasks import Goal
 from suite.envs.vector import VectorEnv
 from suite.training.capture import Captured, Results, positions, put_back
 from suite.training.learner import able
 from suite.training.metrics import TrainingDiverged
-
-EVALUATION_ENVS = 5
-"""Envs per task in evaluation."""
 
 
 class Policy:
@@ -117,7 +114,9 @@ def evaluate(
                     total[places] += found.rewards[places]
                     success[places] = np.maximum(success[places], found.successes[places])
                 if step < horizon:
-                    envs.send(decide(policies, observed.reshape(*shape, -1)), part)
+                    actions = decide(policies, observed.reshape(*shape, -1))
+                    check(actions, envs)
+                    envs.send(actions, part)
         count = min(at_once, episodes - first)
         window = slice(first, first + count)
         successes[..., window] = success.reshape(shape)[..., :count]
@@ -135,6 +134,12 @@ def decide(policies: Sequence[Policy], observed: NDArray[np.float32]) -> NDArray
         policy.observations.numpy()[:] = own
         policy.act()
     actions = np.stack([policy.decided() for policy in policies])
-    if not np.isfinite(actions).all():
-        raise TrainingDiverged("the evaluated policy's action is nan or infinite")
     return actions.reshape(-1, ACTION_SIZE)
+
+
+def check(actions: NDArray[np.float32], envs: VectorEnv) -> None:
+    """Raises TrainingDiverged, naming task and env step, for actions [E, 4] that are not finite."""
+    finite = np.isfinite(actions)
+    if not finite.all():
+        label = envs.labels[int(np.flatnonzero(~finite.all(1))[0])]
+        raise TrainingDiverged(f"action of {label} is nan or infinite in {envs.episode}")

@@ -100,8 +100,6 @@ class Trainer:
     """Rounds done."""
     evaluated: int = 0
     """The round up to which there are evaluations."""
-    sound: int = 0
-    """Rounds done in which nothing diverged."""
     interrupt: Interrupt = field(default_factory=Interrupt)
     """Whether it is to stop after this round."""
 
@@ -115,16 +113,15 @@ class Trainer:
         """Environment steps done, over all tasks, by each run."""
         return self.round * self.config.steps_per_round
 
-    def run(self) -> list[Evaluation]:
-        """Trains to the end and returns the last evaluation of each run."""
+    def run(self) -> None:
+        """Trains to the end. Raises Interrupted where it is to stop before."""
         c = self.config
-        evaluations: list[Evaluation] = []
         with self.interrupt as interrupt:
             saved = time.monotonic()
             while self.round < c.rounds:
                 outcomes = self.train_round()
                 if self.due(self.round):
-                    evaluations = self.evaluate()
+                    self.evaluate()
                 # After the evaluation, which must see what has been trained and not, say, a
                 # genotype that is bred only now; and never after the last one.
                 if self.round < c.rounds:
@@ -139,7 +136,11 @@ class Trainer:
                     saved = time.monotonic()
                 if interrupt.requested and not last:
                     raise Interrupted(self.env_step)
-        return evaluations or self.evaluate()
+
+    def close(self) -> None:
+        """Ends the envs' processes."""
+        self.envs.close()
+        self.evaluation_envs.close()
 
     def train_round(self) -> list[Outcomes]:
         """One episode of every env, with gradient steps per lockstep once there is data."""
@@ -148,7 +149,7 @@ class Trainer:
         rewards = np.zeros((seeds, tasks, envs, horizon), np.float32)
         returns, successes = np.zeros((seeds, tasks, envs)), np.zeros((seeds, tasks, envs))
         randoms = [stream(run.config.seed, "random actions", self.round) for run in self.runs]
-        self.progress.start_round()
+        self.progress.note("training")
         self.envs.episode = f"the episode from env step {self.env_step:,} on"
         goals = [goal for run in self.runs for goal in run.start_round(self.round)]
         for run, observed in zip(self.runs, self.by_seed(self.envs.reset(goals)), strict=True):
@@ -175,7 +176,6 @@ class Trainer:
             self.progress.step(tasks * envs)
         for run in self.runs:
             run.learner.join()
-        self.round += 1
         outcomes = [
             Outcomes(
                 torch.from_numpy(returns[i]),
@@ -186,9 +186,9 @@ class Trainer:
             for i, run in enumerate(self.runs)
         ]
         for run, own in zip(self.runs, outcomes, strict=True):
-            run.end_round(self.env_step, own)
-        self.sound = self.round
-        self.progress.end_round(self.env_step, float(successes.mean()))
+            run.end_round(self.env_step + c.steps_per_round, own)
+        self.round += 1  # where one has diverged, the round is not done
+        self.progress.end_round(float(successes.mean()))
         return outcomes
 
     @property
@@ -258,11 +258,6 @@ class Trainer:
         self.evaluated = self.round
         return results
 
-    @property
-    def sound_step(self) -> int:
-        """Env steps done before the round in which training diverged."""
-        return self.sound * self.config.steps_per_round
-
     def scored_nothing(self) -> RowLog:
         """Success 0 at every evaluation still to come: what a run that diverged counts as."""
         c, log = self.config, RowLog(self.config.tasks)
@@ -293,17 +288,19 @@ class Trainer:
             )
             run.directory.outlive(self.env_step)
 
-    def load(self, at: int | None) -> list[Loaded]:
-        """The checkpoints of one round, of every run; none where no run has any.
+    def load(self, at: int | None) -> tuple[list[Loaded], list[str]]:
+        """The checkpoints of one round, of every run, none where no run has any; and a line for
+        each damaged one that was met.
 
         Raises UserError where the runs share none, for one of them is damaged.
         """
-        seeds = [run.config.seed for run in self.runs]
+        seeds, lines = [run.config.seed for run in self.runs], list[str]()
         while True:
             found = [run.directory.checkpoints.load(at) for run in self.runs]
             loaded = [one for one in found if one is not None]
+            lines += [line for one in loaded for line in one.damaged]
             if not loaded:
-                return []
+                return [], lines
             oldest = min(one.state["round"] for one in loaded)
             if len(loaded) < len(found) or (oldest == at and not same_round(loaded)):
                 missing = seeds[found.index(None)] if None in found else seeds[0]
@@ -312,24 +309,24 @@ class Trainer:
                     f"{missing} has no older one; train the seeds one by one, without --batched"
                 )
             if same_round(loaded):
-                return loaded
+                return loaded, lines
             at = oldest
 
     def restore(self, at: int | None = None) -> list[str]:
         """Loads the newest whole checkpoint, or that of round `at`, of every run; returns a line
         for each damaged one.
         """
-        loaded = self.load(at)
+        loaded, lines = self.load(at)
         for run, one in zip(self.runs, loaded, strict=False):
             run.algorithm.load_state_dict(one.state["algorithm"])
             self.round, run.updates = one.state["round"], one.state["updates"]
             for stop, segment in one.segments:
                 run.replay.restore_segment(stop, segment)
             run.replay.load_state_dict(one.state["replay"])
-        self.evaluated = self.sound = self.round
+        self.evaluated = self.round
         for run in self.runs:
             run.directory.forget_parts_after_checkpoint()
-        return [line for one in loaded for line in one.damaged]
+        return lines
 
 
 def same_round(loaded: Sequence[Loaded]) -> bool:

@@ -341,6 +341,26 @@ def test_a_stop_that_was_asked_for_is_not_forgotten_where_the_round_diverges(
     assert bool(list(tmp_path.glob("*-s0-*/rows.parquet"))) == (not together)
 
 
+def test_a_stop_in_the_last_round_of_a_seed_is_not_forgotten_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = Trainer.evaluate
+
+    def stopped(trainer: Trainer) -> Any:
+        if trainer.round == trainer.config.rounds:
+            signal.raise_signal(signal.SIGTERM)
+        return real(trainer)
+
+    arguments = [*smoke_arguments("mtsac", tmp_path), "--evaluations", "1", "--seeds", "0,1"]
+    monkeypatch.setattr(Trainer, "evaluate", stopped)
+    assert main(arguments) == 130
+    assert "goes on with the other seeds" in capsys.readouterr().out
+    assert [path.parent.name.split("-s")[1][0] for path in tmp_path.glob("*/result.json")] == ["0"]
+    # Of seed 0's old result nothing is left where this command is stopped before its turn.
+    assert main([*arguments[:-1], "1,0", "--force"]) == 130
+    assert [path.parent.name.split("-s")[1][0] for path in tmp_path.glob("*/result.json")] == ["1"]
+
+
 def test_the_rows_of_a_run_that_diverged_count_it_as_success_0(sick: Run) -> None:
     rows = pd.read_parquet(sick.path / "rows.parquet")
     total = rows["total_steps"].iloc[0]

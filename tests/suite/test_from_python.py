@@ -13,7 +13,7 @@ from suite.messages import UserError
 
 
 def test_the_rows_are_those_of_the_command_line(tmp_path: Path) -> None:
-    fields = {"preset": "smoke", "tasks": "reach,push", "threads": 1, "workers": 1}
+    fields = {"preset": "smoke", "tasks": "reach,push", "threads": 1, "workers": 1, "force": False}
     rows = suite.train("mtsac", **fields, results=str(tmp_path / "python"))
     run = call(smoke_arguments("mtsac", tmp_path / "line"), tmp_path / "line")
     pd.testing.assert_frame_equal(rows, pd.read_parquet(run.path / "rows.parquet"))

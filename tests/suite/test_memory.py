@@ -32,7 +32,7 @@ def test_a_transition_has_the_bytes_that_the_replay_gives_it() -> None:
 def test_networks_and_what_a_method_adds_count(config: RunConfig) -> None:
     extras, networks = sizes_in_memory(config)
     assert networks > 0
-    needed = 2 * 1000 * (TRANSITION_BYTES + extras) + networks + 2 * ENV_BYTES
+    needed = 2 * 1000 * (TRANSITION_BYTES + extras) + networks + 2 * (1 + 5) * ENV_BYTES
     check_memory(config, needed, extras, networks)
     with pytest.raises(UserError, match=r"^memory: 2 tasks need for .* the networks with"):
         check_memory(config, needed - 1, extras, networks)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from metaworld import env_dict
 
-from suite.envs.tasks import PRESET_GOALS, Goal, Goals, all_tasks, task_names, task_sets
+from suite.envs import PRESET_GOALS
+from suite.envs.tasks import Goal, Goals, all_tasks, task_names, task_sets
 from suite.messages import UserError
 from suite.randomness import stream
 

@@ -443,8 +443,9 @@ def test_a_run_that_resumes_with_another_compiler_says_so(
     [
         ("compiled", [0], "torch", "began with learner eager, now compiled"),
         ("eager", [0], "C", "began with kernels torch, now C"),
-        ("eager", [0, 1], "torch", "began with seeds together 1, now 2"),
         ("eager", [0], "torch", ""),
+        # On a CPU each of them ends with the rows of a run of its own.
+        ("eager", [0, 1], "torch", ""),
     ],
 )
 def test_a_run_that_would_round_otherwise_says_so_before_it_goes_on(

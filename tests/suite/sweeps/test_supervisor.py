@@ -29,7 +29,7 @@ from suite.sweeps.plan import Plan, of_seeds, plan
 from suite.sweeps.supervisor import Supervisor
 
 GB = 10**9
-COST = Cost(100.0, GB, 0, GB, GB)
+COST = Cost(100.0, GB, 0, 0, GB, GB)
 
 
 @pytest.fixture

@@ -13,11 +13,12 @@ import pytest
 import torch
 
 from algorithms.d2r import D2R
+from suite.messages import UserError
 from suite.presets import preset
 from suite.runs.directory import RunDirectory
 from suite.runs.progress import Progress
 from suite.training.build import build
-from suite.training.compiling import compile_learners
+from suite.training.compiling import compile_learners, mode_of
 from suite.training.train import Trainer
 
 
@@ -36,8 +37,7 @@ def small(name: str, folder: Path) -> Iterator[Trainer]:
     try:
         yield trainer
     finally:
-        trainer.envs.close()
-        trainer.evaluation_envs.close()
+        trainer.close()
 
 
 def test_what_cpp_cannot_call_is_called_from_python(
@@ -98,3 +98,19 @@ def test_nothing_is_compiled_once_training_has_begun(
         trainer.evaluate()
         assert trainer.runs[0].updates > 6
         assert len(made) == compared
+
+
+def test_without_a_compiler_there_is_one_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with small("mtsac", tmp_path) as trainer:
+        long = replace(trainer.config, training=replace(trainer.config.training, steps=10**6))
+        assert compile_learners(trainer, mode_of(long, None)) == "eager"
+        trainer.runs[0].config = replace(
+            trainer.config, execution=replace(trainer.config.execution, compile="on")
+        )
+        with pytest.raises(UserError, match="cannot be compiled: there is no C"):
+            compile_learners(trainer, "compiled")
+    line = "warning: mtsac runs without torch.compile, and slower: there is no C++ compiler (g++)\n"
+    assert capsys.readouterr().err == line

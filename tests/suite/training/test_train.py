@@ -25,13 +25,14 @@ from algorithms.algorithm import (
     ParameterCounts,
 )
 from suite.config import EvaluationConfig, ExecutionConfig, RunConfig, TaskConfig, TrainingConfig
+from suite.envs import EVALUATION_ENVS
 from suite.envs.tasks import Goals
 from suite.envs.vector import StepResult
 from suite.interrupt import Interrupted
 from suite.runs.directory import RunDirectory
 from suite.runs.progress import Progress
 from suite.runs.rows import RowLog
-from suite.training.evaluate import EVALUATION_ENVS
+from suite.training.evaluate import Evaluation
 from suite.training.metrics import TrainingDiverged
 from suite.training.replay import Replay
 from suite.training.train import SeedRun, Trainer
@@ -52,6 +53,7 @@ class WritingEnvs:
     def __init__(self, envs: int, diary: list[Any]) -> None:
         self.envs, self.diary = envs, diary
         self.parts = [np.arange(envs)]
+        self.labels = [f"task {index * 2 // envs}" for index in range(envs)]
         self.episodes, self.step = -1, 0
         self.observations = np.zeros((envs, 39), np.float32)
 
@@ -369,8 +371,7 @@ def test_evaluations_are_evenly_spaced_and_the_last_is_at_the_end(
 
 def test_the_last_evaluation_has_its_own_number_of_episodes(make: Make) -> None:
     trainer = make(2, evaluation=EvaluationConfig(2, eval_episodes=2, final_episodes=7))
-    (evaluation,) = trainer.run()
-    assert evaluation.successes.shape == (2, 7)
+    trainer.run()
     # 2 episodes fit into the 5 evaluation envs at once, 7 need two goes.
     evaluation_envs: Any = trainer.evaluation_envs
     assert evaluation_envs.episodes + 1 == 1 + 2
@@ -454,10 +455,16 @@ def test_an_interrupt_ends_the_run_after_the_episode_with_a_checkpoint(make: Mak
 
 def test_an_interrupt_in_the_last_episode_finishes_the_run(make: Make) -> None:
     trainer = make(1)
-    trainer.runs[0].algorithm.end_episodes = (  # type: ignore[method-assign]
-        lambda _: signal.raise_signal(signal.SIGINT)
-    )
-    assert trainer.run()[0].successes.shape == (2, 7)
+    real = trainer.evaluate
+
+    def interrupted() -> list[Evaluation]:
+        signal.raise_signal(signal.SIGINT)
+        return real()
+
+    trainer.evaluate = interrupted  # type: ignore[method-assign]
+    trainer.run()
+    assert trainer.interrupt.requested
+    assert trainer.runs[0].directory.checkpoints.rounds() == [1]
 
 
 # Not a number --------------------------------------------------------------------------------
@@ -501,7 +508,9 @@ def test_a_nan_action_in_evaluation_is_an_error_and_not_a_failure_of_the_task(ma
             {"mark": observations[..., 1]},
         )
     )
-    with pytest.raises(TrainingDiverged, match="action"):
+    step = 2 * HORIZON
+    expected = f"^action of task 0 is nan or infinite in an evaluation at env step {step}$"
+    with pytest.raises(TrainingDiverged, match=expected):
         trainer.run()
 
 
