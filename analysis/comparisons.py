@@ -47,7 +47,9 @@ class Comparison:
     improvement: Estimate
     """Probability that a run of a beats one of b on a task."""
     p_value: float
-    """Of the permutation test of the means, corrected for the comparisons made along with it."""
+    """Of the permutation test of the means, corrected for the comparisons made along with it; NaN
+    where a protocol plans it and it cannot be made yet.
+    """
     seeds: tuple[int, int]
     """Runs of a and of b."""
     level: float = LEVEL
@@ -74,10 +76,12 @@ class Comparison:
         """One line for a caption or a report."""
         d, i = self.difference, self.improvement
         verdict = "significant" if self.significant else "not significant"
+        if not math.isnan(self.p_value):
+            verdict += f", p = {self.p_value:.2g} of the means"
         warning = f"; warning: {self.warning}" if self.warning else ""
         return (
-            f"{self.a} − {self.b}: {d.value:+.3f}{ends(d, '+')} ({verdict}, p = "
-            f"{self.p_value:.2g} of the means), P({self.a} > {self.b}) = {i.value:.2f}{ends(i)}, "
+            f"{self.a} − {self.b}: {d.value:+.3f}{ends(d, '+')} ({verdict}), "
+            f"P({self.a} > {self.b}) = {i.value:.2f}{ends(i)}, "
             f"{self.seeds[0]} and {self.seeds[1]} seeds{warning}"
         )
 
@@ -159,9 +163,10 @@ def compare_all(
     if planned and len(found) > planned:
         raise AnalysisError(f"planned: these rows make {len(found)} comparisons, not {planned}")
     # By too few seeds a planned comparison has not been made yet.
-    made = [c.p_value if c.enough or not planned else 1.0 for c in found]
-    corrected = holm(made, planned)
-    return [replace(c, p_value=p) for c, p in zip(found, corrected, strict=True)]
+    made = [index for index, c in enumerate(found) if c.enough or not planned]
+    p_values = holm([found[index].p_value for index in made], max(planned, len(found)))
+    corrected = dict(zip(made, p_values, strict=True))
+    return [replace(c, p_value=corrected.get(i, math.nan)) for i, c in enumerate(found)]
 
 
 def corrected_for(found: Collection[Comparison], planned: int) -> str:
@@ -176,11 +181,6 @@ def beaten(a: Array, b: Array) -> Array:
     """[runs of a, runs of b]: share of tasks on which the run of a scores more, ties ½."""
     wins = np.array([(row > b).mean(axis=1) + (row == b).mean(axis=1) / 2 for row in a])
     return wins
-
-
-def probability_of_improvement(a: Array, b: Array) -> float:
-    """Mean over tasks of the Mann-Whitney U of a over b, divided by the number of pairs."""
-    return float(beaten(checked(a), checked(b)).mean())
 
 
 def permutation_test(a: Array, b: Array, statistic: Statistic, seed: int = 0) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import cache
 
 import numpy as np
@@ -28,7 +28,7 @@ LARGEST = 64.0
 
 
 def could_be_seen(
-    scores: Collection[Array], found: Collection[Comparison], planned: int
+    scores: Mapping[str, Array], found: Collection[Comparison], planned: int
 ) -> list[str]:
     """What comparisons of configurations with these `scores` [runs, tasks] could have seen, in a
     sentence of those of the fewest runs; none where all have too few. `planned` as in
@@ -53,21 +53,21 @@ def could_be_seen(
             else ("reach p < {:.2f} {} only where others have come first")
         )
         return [f"{sides} {never.format(level, among)}: more seeds are needed."]
-    pooled = deviation(scores)
+    scatter = deviation(scores, [c for c in found if c.enough])
     return [
-        f"What could be seen: runs of a configuration scatter by {pooled:.3f} (standard deviation, "
-        f"pooled), so that {sides} reach p < {level:.2f} {among} for a difference of means of "
-        f"{pooled * shift:.2f} in {POWER:.0%} of all studies, for smaller ones less often."
+        f"What could be seen: were the runs of both sides to scatter by {scatter:.3f}, as those "
+        f"compared here do in the mean (standard deviation), {sides} reach p < {level:.2f} "
+        f"{among} for a difference of means of {scatter * shift:.2f} in "
+        f"{POWER:.0%} of all studies, for smaller ones less often."
     ]
 
 
-def deviation(scores: Collection[Array]) -> float:
-    """Standard deviation of the runs' means over tasks within configurations, pooled; some
-    configuration has two runs.
+def deviation(scores: Mapping[str, Array], found: Collection[Comparison]) -> float:
+    """Standard deviation of the runs' means over tasks, mean over both sides of each comparison: a
+    control's counts as often as it is compared. All sides have two runs or more.
     """
-    means = [checked(one).mean(axis=1) for one in scores]
-    free = sum(len(one) - 1 for one in means)
-    return math.sqrt(sum(float(one.var()) * len(one) for one in means) / free)
+    sides = [checked(scores[name]).mean(axis=1) for c in found for name in (c.a, c.b)]
+    return math.sqrt(float(np.mean([side.var(ddof=1) for side in sides])))
 
 
 @cache

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from analysis.columns import PROTOCOL
-from analysis.frame import runs
+from analysis.frame import SUCCESS, runs
 
 NAMES = {
     "task_set": "task set",
@@ -75,13 +74,16 @@ def occurring(rows: Any, columns: Any, shape: tuple[int, int]) -> npt.NDArray[np
     return table
 
 
-def comparable(frame: pd.DataFrame) -> list[list[str]]:
-    """Labels in groups of one protocol and the same tasks."""
-    tasks = scored_tasks(frame)
-    groups: dict[tuple[str, ...], list[str]] = defaultdict(list)
-    for label, protocol in protocols(frame).items():
-        groups[*protocol.values(), "", *tasks[label]].append(label)
-    return list(groups.values())
+def comparable(frame: pd.DataFrame) -> dict[str, Hashable]:
+    """By label what those have in common that may be compared: their protocol, the tasks that they
+    were scored on, and the last step at which they were.
+    """
+    tasks, success = scored_tasks(frame), frame[frame["metric"].isin(SUCCESS)]
+    last = success.groupby("label", observed=True)["env_step"].max()
+    return {
+        label: (*protocol.values(), *tasks[label], last.get(label))
+        for label, protocol in protocols(frame).items()
+    }
 
 
 def differing(protocols: Sequence[Protocol]) -> list[str]:

@@ -23,8 +23,9 @@ from analysis.parquet_rows import configuration
 from analysis.plots import benchmarks
 from analysis.power import could_be_seen
 from analysis.scores import Curves, curves
-from analysis.statistics import AGGREGATES, band, estimate
+from analysis.statistics import AGGREGATES, band
 from analysis.study import MOST_AT_ONCE, Configuration, Study, compared, label_of, study
+from analysis.tables import aggregates, few
 
 POINTS = 120
 """Points that a curve is thinned to."""
@@ -65,11 +66,11 @@ def benchmark(
     sentences = [replace(c, a=own[c.a].name, b=own[c.b].name).sentence() for c in pairs]
     for group in found.groups:
         scores = {one.label: one.final.values for one in group}
-        sentences += could_be_seen(scores.values(), [c for c in pairs if c.b in scores], planned)
+        sentences += could_be_seen(scores, [c for c in pairs if c.b in scores], planned)
     return {
         "name": name,
         "control": bool(control),
-        "protocol": [*protocol(table), *found.endings.values()],
+        "protocol": [*protocol(table), *found.endings.values(), *few(found)],
         "members": [str(run) for run in table.index],
         "tasks": tasks,
         "configurations": [configuration_row(one, own[one.label], table) for one in configurations],
@@ -99,7 +100,7 @@ def configuration_row(one: Configuration, look: Look, table: pd.DataFrame) -> di
     """What the summary table has of one configuration."""
     label, scores = one.label, one.final
     own = table[table["label"] == label]
-    results = {name: estimate(f, scores.values) for name, f in AGGREGATES.items()}
+    results = dict(zip(AGGREGATES, aggregates(scores), strict=True))
     return {
         "label": label,
         "name": look.name,
@@ -109,7 +110,8 @@ def configuration_row(one: Configuration, look: Look, table: pd.DataFrame) -> di
         "runs": len(scores.runs),
         "seeds": sorted(set(scores.seeds)),
         "aggregates": {
-            name: [number(e.value), number(e.low), number(e.high)] for name, e in results.items()
+            name: [number(e.value), number(e.low), number(e.high)] if e else [None] * 3
+            for name, e in results.items()
         },
         "parameters": [
             number(own[f"{part}_parameters"].iloc[0]) for part in ("actor", "critic", "total")

@@ -31,30 +31,33 @@ FEWEST = 2
 def reproduction(trained: pd.DataFrame, released: pd.DataFrame) -> Table:
     """A line for each run that was trained again, with the range that the released ones predict.
 
-    Raises AnalysisError for a run whose configuration has not been released in several seeds.
+    Raises AnalysisError where no run's configuration has been released in several seeds.
     """
     known: dict[str, list[float]] = defaultdict(list)
     for _, identity, score in scored(released):
         known[identity].append(score)
-    rows = []
+    rows, notes = [], [f"Of runs that agree in truth, one in {1 / (1 - LEVEL):.0f} differs."]
     for name, identity, score in scored(trained):
         there = known.get(identity, [])
         if len(there) < FEWEST:
-            raise AnalysisError(
-                f"reproduced: {name}: {len(there)} runs of its configuration are among those that "
-                f"it is compared with, and at least {FEWEST} are needed; compare the settings, or "
-                "name other folders with --released"
-            )
+            few = f"{name}: {len(there)} runs of its configuration are among those released"
+            notes.append(f"{few}, and {FEWEST} or more are needed.")
+            continue
         low, high = predicted(there)
         verdict = "agrees" if low <= score <= high else "DIFFERS"
         rows.append((name, score, len(there), float(np.mean(there)), low, high, verdict))
+    if not rows:
+        raise AnalysisError(
+            f"reproduced: {few}, and {FEWEST} or more are needed; compare the settings, or name "
+            "other folders with --released"
+        )
     return Table(
         "reproduced",
         f"Final mean success of runs trained again, and the {LEVEL:.0%} prediction interval for "
         "one more seed from the released ones.",
         ("run", "success", "released seeds", "their mean", "from", "to", "verdict"),
         tuple(rows),
-        (f"Of runs that agree in truth, one in {1 / (1 - LEVEL):.0f} differs.",),
+        tuple(notes),
     )
 
 

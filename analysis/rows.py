@@ -29,7 +29,7 @@ from analysis.frame import SUCCESS, runs, to_frame
 from analysis.joining import Run, joined
 from analysis.labels import unnamed
 from analysis.messages import RowsError, listed, note
-from analysis.parquet_rows import Part, read_parquet
+from analysis.parquet_rows import Part, configuration, read_parquet
 from analysis.protocol import is_part, protocols, scored_tasks
 
 __all__ = ["RowsError", "load", "runs"]
@@ -73,6 +73,7 @@ def load(
         frame = trouble.leave_out(frame, {*impossible})
         frame = of_metrics(frame, metrics)
         frame = trouble.leave_out(frame, partial(frame))
+        frame = trouble.leave_out(frame, untold(frame))
         trouble.refuse()
         frame = at_shared_ends(frame, ends)
         while lacking := gaps(frame):
@@ -207,6 +208,25 @@ def of_metrics(frame: pd.DataFrame, metrics: Sequence[str] | None) -> pd.DataFra
     names = frame["metric"].cat.categories
     wanted = [metrics is None or name.startswith(tuple(metrics)) for name in names]
     return frame if all(wanted) else frame[frame["metric"].isin(names[wanted])]
+
+
+def untold(frame: pd.DataFrame) -> dict[str, str]:
+    """By run without a configuration that only its config_hash tells from another one of its label
+    and seed, a line that says so.
+    """
+    table = runs(frame).astype({"label": str, "config_hash": str})
+    table = table[table["config_hash"] != ""]
+    twice = table[table.duplicated(["label", "seed"], keep=False)]
+    found = {}
+    for (label, seed), own in twice.groupby(["label", "seed"]):
+        if own["config_hash"].nunique() > 1 and not any(map(configuration, own["source"])):
+            for name, source in own["source"].items():
+                found[str(name)] = (
+                    f"{source}: run {name} is one of {len(own)} of {label} and seed {seed} whose "
+                    "config_hash differs, and no configuration says in what; give the files that "
+                    "the runs wrote"
+                )
+    return found
 
 
 def repeated_seeds(frame: pd.DataFrame) -> list[str]:

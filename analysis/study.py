@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -67,11 +68,9 @@ def study(frame: pd.DataFrame) -> Study:
         for label in final
     }
     groups: dict[Hashable, list[Configuration]] = defaultdict(list)
-    for index, labels in enumerate(comparable(frame)):
-        for label in labels:
-            if label in found:
-                own = final[label]
-                groups[index, own.tasks, max(own.steps)].append(found[label])
+    for label, alike in comparable(frame).items():
+        if label in found:
+            groups[alike, final[label].tasks].append(found[label])
     return Study(tuple(found.values()), tuple(map(tuple, groups.values())), endings(table))
 
 
@@ -101,6 +100,10 @@ def compared(
             if against in arrays:
                 found += compare_all(arrays, against=against, planned=planned)
             continue
+        if len(arrays) <= MOST_AT_ONCE:
+            found += compare_all(arrays)
+            continue
         best = max(arrays, key=lambda label: float(iqm_of_runs(arrays[label])[0]))
-        found += compare_all(arrays, against=best if len(arrays) > MOST_AT_ONCE else None)
+        # The scores have chosen it, out of all pairs.
+        found += compare_all(arrays, against=best, planned=math.comb(len(arrays), 2))
     return found

@@ -6,6 +6,7 @@ differ are shown, and comparisons stay within one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -79,6 +80,7 @@ def against_control(
     """The short table of a paper's first page: each configuration beside the control."""
     (group,) = [g for g in found.groups if control in [one.label for one in g]]
     result = {c.b: c for c in compared([group], control, planned)}
+    scores = {one.label: one.final.values for one in group}
     rows: list[tuple[Cell, ...]] = []
     for one in sorted(group, key=lambda one: one.label != control):
         cells: list[Cell] = [None, None, None]
@@ -99,7 +101,7 @@ def against_control(
         f"{corrected_for(result.values(), planned)} (Holm). Told apart: p is below "
         f"{1 - LEVEL:.2f} and the interval of the difference of IQMs leaves out 0, with "
         f"{FEW_SEEDS} seeds or more each.",
-        *could_be_seen([one.final.values for one in group], result.values(), planned),
+        *could_be_seen(scores, result.values(), planned),
         *few(found),
         *ended(found, group),
     )
@@ -227,7 +229,7 @@ def comparisons(found: Study, against: str = "", planned: int = 0) -> Table | No
         (
             f"{c.a} − {c.b}",
             c.difference,
-            c.p_value,
+            None if math.isnan(c.p_value) else c.p_value,
             "significant" if c.significant else "not significant",
             c.improvement,
             f"{c.seeds[0]} / {c.seeds[1]}",
@@ -247,7 +249,8 @@ def comparisons(found: Study, against: str = "", planned: int = 0) -> Table | No
         "P(first > second): probability of improvement, ties half.",
     ]
     notes += [
-        f"{len(group)} configurations of one protocol: each against the best."
+        f"{len(group)} configurations of one protocol: each against the best, which these scores "
+        "chose; p is corrected for the number of all pairs."
         for group in found.groups
         if len(group) > MOST_AT_ONCE and not against
     ]
@@ -255,7 +258,7 @@ def comparisons(found: Study, against: str = "", planned: int = 0) -> Table | No
         scores = {one.label: one.final.values for one in group}
         of = f"Of {group[0].label} and those it is compared with: " if len(found.groups) > 1 else ""
         own = [c for c in pairs if c.b in scores]
-        notes += [of + line for line in could_be_seen(scores.values(), own, planned)]
+        notes += [of + line for line in could_be_seen(scores, own, planned)]
     notes += [*apart(found), *ended(found, found.configurations)]
     caption = "Comparisons of final success, within one protocol."
     return without_empty(Table("comparisons", caption, columns, rows, tuple(notes)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from analysis.columns import PROTOCOL
+from analysis.comparisons import FEW_SEEDS
 from analysis.evaluations import endings
 from analysis.frame import runs
 from analysis.messages import one_line
@@ -15,8 +16,6 @@ INTERVAL = (
 )
 RUNS = "Runs:"
 """Begins what a caption says of each configuration's runs."""
-FEW = 5
-"""Seeds below which a comparison is not worth much."""
 
 
 def caption(name: str, text: str, frame: pd.DataFrame) -> str:
@@ -24,9 +23,9 @@ def caption(name: str, text: str, frame: pd.DataFrame) -> str:
     table = runs(frame)
     lines = [f"# {name}", "", one_line(text), "", INTERVAL]
     smallest = int(table.groupby("label", observed=True)["seed"].nunique().min())
-    if smallest < FEW:
+    if smallest < FEW_SEEDS:
         least = f"{smallest} seed" + "s" * (smallest != 1)
-        lines += ["", f"Fewer than {FEW} seeds ({least}): no ranking can be drawn from this."]
+        lines += ["", f"Fewer than {FEW_SEEDS} seeds ({least}): no ranking can be drawn from this."]
     lines += ["", RUNS, ""]
     for label, rows in table.groupby("label", observed=True, sort=False):
         lines.append(f"- {sample(str(label), rows)}")

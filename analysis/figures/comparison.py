@@ -37,7 +37,7 @@ from analysis.statistics import (
     performance_profile,
 )
 
-SHOWN = ("IQM over seeds", "mean", "median", "IQM over runs × tasks", "optimality gap")
+SHOWN = tuple(AGGREGATES)
 MOST_PAIRS = 15
 """Pairs of configurations that one figure compares."""
 MOST = 12
@@ -132,12 +132,8 @@ def improvement(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn:
     """Probability that a run of one configuration beats one of another on a random task."""
     found = {k: s for k, s in final_scores(frame).items() if s.per_task}
     names = in_order(found, looks)
-    group = {label: index for index, own in enumerate(comparable(frame)) for label in own}
-    every = [
-        (x, y)
-        for x, y in combinations(names, 2)
-        if group[x] == group[y] and max(found[x].steps) == max(found[y].steps)
-    ]
+    alike = comparable(frame)
+    every = [(x, y) for x, y in combinations(names, 2) if alike[x] == alike[y]]
     if not every:
         raise Unsupported("needs two configurations of one protocol with success of the same tasks")
     pairs = every[:MOST_PAIRS]
@@ -162,8 +158,8 @@ def improvement(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn:
     axes.plot(list(points.values()), range(len(points)), "|", color="k", markersize=8)
     text = (
         "Probability that a run of X ends with more success than a run of Y, mean over tasks, ties "
-        "counted half (Mann–Whitney U; arXiv 2108.13264). An interval that holds ½ shows no "
-        "difference."
+        "counted half (Mann–Whitney U; arXiv 2108.13264). An interval that holds ½ is no "
+        "evidence of a difference; none is corrected for the number of pairs."
         + (f" The first {len(pairs)} of {len(every)} pairs." if len(every) > len(pairs) else "")
     )
     return Drawn(figure, text, list(dict.fromkeys(label for pair in pairs for label in pair)))

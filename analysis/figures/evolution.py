@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +27,7 @@ from analysis.figures.style import (
     short,
     steps_axis,
 )
-from analysis.parquet_rows import configuration
+from analysis.figures.trigger import alike_but_for, settings_of
 from analysis.scores import Curves
 
 Array = npt.NDArray[np.float64]
@@ -162,10 +161,10 @@ def mega_weights(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn:
     if rows.empty:
         raise Unsupported("needs rows of weight/<module>/<source>, which mega runs have")
     last = rows[rows["env_step"] == rows.groupby("run", observed=True)["env_step"].transform("max")]
-    kinds, others = alike(sources(last))
+    kinds, others = alike(last)
     if not kinds:
-        raise Unsupported("needs mega runs whose genotypes are bred")
-    kind = last["run"].astype(str).map(kinds)
+        raise Unsupported("needs mega runs, with their configurations, whose genotypes are bred")
+    kind = last["label"].astype(str).map(kinds)
     last, kind = last[kind.notna()], kind[kind.notna()]
     slots = slots_of(last)
     bits = sorted({found[1] for found in kinds.values()})
@@ -186,29 +185,24 @@ def mega_weights(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn:
         "(arXiv 2502.13569) and by softmax, in as deep stacks. The first module, whose only weight "
         f"is 1, is left out{', and so are MEGAs that differ in anything else' * others}."
     )
-    return Drawn(figure, text, list(last["label"].astype(str).unique()))
+    return Drawn(figure, text, list(kinds))
 
 
-def sources(rows: pd.DataFrame) -> list[tuple[str, str]]:
-    """Each run with the file that it was read from."""
-    table = rows[["run", "source"]].drop_duplicates("run").astype(str)
-    return list(table.itertuples(index=False, name=None))
+def alike(rows: pd.DataFrame) -> tuple[dict[str, tuple[str, int]], bool]:
+    """By label how genes become weights, and their bits, of configurations that are bred and differ
+    in nothing else; and whether others had to be left out for that.
 
-
-def alike(runs: Sequence[tuple[str, str]]) -> tuple[dict[str, tuple[str, int]], bool]:
-    """How each run's genes become weights, and their bits, of the runs that are bred and differ in
-    nothing else; and whether others had to be left out for that.
-
-    Of several such sets it is the one with most ways, then the one with most runs.
+    Of several such groups it is the one with most ways, then the one with most runs.
     """
-    sets: dict[str, dict[str, tuple[str, int]]] = defaultdict(dict)
-    for run, source in runs:
-        settings = dict(configuration(source).get("settings", {}))
-        own = str(settings.pop("decoding", "halfsoftmax")), int(settings.pop("gene_bits", 2))
-        if settings.get("evolution", True):
-            sets[repr(sorted(settings.items()))][run] = own
-    best = max(sets.values(), key=lambda own: (len(set(own.values())), len(own)), default={})
-    return best, len(sets) > 1
+    bred = {label: own for label, own in settings_of(rows).items() if own.get("evolution", True)}
+    kinds = {
+        label: (str(own.get("decoding", "halfsoftmax")), int(own.get("gene_bits", 2)))
+        for label, own in bred.items()
+    }
+    groups = alike_but_for(bred, ("decoding", "gene_bits"))
+    count = rows.groupby("label", observed=True)["run"].nunique()
+    best = max(groups, key=lambda own: (len(own), sum(count[label] for label in own)), default=[])
+    return {label: kinds[label] for label in best}, len(groups) > 1
 
 
 def slots_of(rows: pd.DataFrame) -> list[int]:

@@ -83,7 +83,22 @@ def on_lines(frame: pd.DataFrame, looks: Mapping[str, Look], by_width: bool) -> 
     even = (table["actor_width"] / table["critic_width"]).between(1 / TOGETHER, TOGETHER)
     # Both networks grow together; where none do, each stands for itself.
     table = table[even] if even.any() else table
-    return table[several_points(table, by_width)]
+    table = table[several_points(table, by_width)]
+    if not by_width:
+        refuse_several_sets(table)
+    return table
+
+
+def refuse_several_sets(table: pd.DataFrame) -> None:
+    """Raises Unsupported where one point of a line would be of several benchmarks."""
+    point = ["family", "actor_width", "critic_width", "tasks"]
+    for _, own in table.groupby(point, dropna=False):
+        labels = sorted(set(own["label"].astype(str)))
+        if len(labels) > 1:
+            raise Unsupported(
+                f"needs runs of one benchmark for each number of tasks, not of {labels[0]} and "
+                f"{labels[1]}"
+            )
 
 
 def several_points(table: pd.DataFrame, by_width: bool) -> pd.Series[bool]:

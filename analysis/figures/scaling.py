@@ -28,6 +28,7 @@ from analysis.figures.style import (
 )
 from analysis.frame import runs
 from analysis.power import could_be_seen
+from analysis.protocol import comparable
 from analysis.scores import success_matrix
 from analysis.statistics import estimate, iqm_of_runs
 
@@ -62,7 +63,6 @@ def sizes(frame: pd.DataFrame) -> pd.DataFrame:
                     )
                 },
                 **{"value": result.value, "low": result.low, "high": result.high},
-                "runs": result.runs,
             }
         )
     return pd.DataFrame(found)
@@ -226,10 +226,12 @@ def matched(frame: pd.DataFrame, looks: Mapping[str, Look], planned: int = 0) ->
     by_label = {str(row["label"]): as_row(row) for row in table.to_dict("records")}
     groups: dict[str, list[str]] = {}
     for label, plain in controls(frame, looks).items():
-        groups.setdefault(plain, []).append(label)
+        if found[label].tasks == found[plain].tasks:
+            groups.setdefault(plain, []).append(label)
     if not groups:
         raise Unsupported(
-            f"needs an mtsac run within {MATCH:.0%} of the parameters of another algorithm"
+            f"needs an mtsac run within {MATCH:.0%} of the parameters of another algorithm, of its "
+            "protocol"
         )
     count = len(groups) + sum(map(len, groups.values()))
     figure, (axes,) = panels(1, 1, COLUMN if count < 5 else PAGE, 0.6 + 0.21 * count)
@@ -247,7 +249,7 @@ def matched(frame: pd.DataFrame, looks: Mapping[str, Look], planned: int = 0) ->
         beside.append(f"{looks[plain].name} has {size:,.0f} parameters, the others {worst:.1%}")
         numbers.append(corrected_for(result.values(), planned))
         of = f"Beside {looks[plain].name}: " if len(groups) > 1 else ""
-        own = could_be_seen(list(pairs.values()), result.values(), planned)
+        own = could_be_seen(pairs, result.values(), planned)
         seen += [of + sentence for sentence in own]
         for label in (plain, *labels):
             row, look = by_label[label], looks[label]
@@ -293,7 +295,8 @@ def verdict(found: Comparison) -> str:
 
 
 def controls(frame: pd.DataFrame, looks: Mapping[str, Look]) -> dict[str, str]:
-    """By label of a method the plain MT-SAC nearest in parameters, if within MATCH.
+    """By label of a method the plain MT-SAC nearest in parameters of those that it may be compared
+    with, if within MATCH.
 
     Plain are the configurations of MT-SAC that differ in sizes alone; what else it is combined with
     is a method, too.
@@ -303,15 +306,16 @@ def controls(frame: pd.DataFrame, looks: Mapping[str, Look]) -> dict[str, str]:
     family = table["label"].map(lambda label: looks[label].family)
     own = family[table["algorithm"] == PLAIN]
     plain = table[(table["algorithm"] == PLAIN) & (family == min(own, key=len, default=""))]
-    found = {}
+    alike, found = comparable(frame), {}
     for row in table[~table["label"].isin(plain["label"])].to_dict("records"):
+        able = plain[[alike[label] == alike[row["label"]] for label in plain["label"]]]
         parts = [
-            np.abs(plain[f"{part}_parameters"] / row[f"{part}_parameters"] - 1).fillna(0)
+            np.abs(able[f"{part}_parameters"] / row[f"{part}_parameters"] - 1).fillna(0)
             for part in ("actor", "critic", "total")
         ]
         distance = np.max(parts, axis=0)
         if len(distance) and distance.min() <= MATCH:
-            found[str(row["label"])] = str(plain["label"].iloc[int(distance.argmin())])
+            found[str(row["label"])] = str(able["label"].iloc[int(distance.argmin())])
     return found
 
 

@@ -17,9 +17,10 @@ function show() {
     ...DATA.notes.map((note) => make("p", { class: "soft" }, note)),
     make("h2", {}, "Results"), summary(b),
     make("p", { class: "soft" }, "Final success; IQM over seeds of the mean over tasks, with its 95 % interval " +
-      "from resampling whole runs. Actor, critics and both: their trained parameters. " + b.protocol.join("; ") + "."),
+      "from resampling whole runs. Actor, critics and both: their trained parameters. " + b.protocol.map((line) => line.replace(/\.$/, "")).join("; ") + "."),
     ...comparisons(b),
     make("h2", {}, "Learning curves"), make("div", { id: "toggles" }), make("div", { id: "curves" }),
+    make("p", { class: "soft" }, "Lines: IQM over seeds; shades: its 95 % interval."),
     make("h2", {}, "Tasks"), make("div", { id: "tasks" }), make("div", { id: "task" }),
     ...(DATA.figures.length ? [make("h2", {}, "Figures"), gallery()] : []), ...leftOut(),
     make("h2", {}, "Runs"), runs(b), make("div", { id: "details" }, ...b.runs.map(details)));

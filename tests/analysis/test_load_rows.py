@@ -149,6 +149,16 @@ def test_a_joined_file_of_several_runs_is_read_as_such(write_run: WriteRun, tmp_
     assert sorted(found.task_mean) == [0, 0.25, 0.5]
 
 
+def test_configurations_that_a_joined_file_no_longer_tells_apart_are_refused(
+    tmp_path: Path,
+) -> None:
+    # pandas keeps no metadata, in which the suite says how one MEGA differs from another.
+    written = sorted((RELEASED.parent / "demo").glob("mega-*/rows.parquet"))[:2]
+    pd.concat(map(pd.read_parquet, written)).to_parquet(tmp_path / "all.parquet")
+    with pytest.raises(RowsError, match="whose config_hash differs, and no configuration says"):
+        load([tmp_path])
+
+
 def test_a_source_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(RowsError, match="nothing: there is no such"):
         load([tmp_path / "nothing"])

@@ -37,25 +37,30 @@ def test_the_side_that_differs_does_not_matter() -> None:
     assert in_deviations(5, 8, 0.02) == pytest.approx(in_deviations(8, 5, 0.02), rel=0.05)
 
 
-def test_the_deviation_is_pooled_within_configurations() -> None:
-    a, b, alone = np.array([[0.1], [0.3]]), np.array([[0.9], [0.8], [0.7]]), np.array([[0.5]])
-    within = (a.var(ddof=1) + 2 * b.var(ddof=1)) / 3
-    assert deviation([a, b, alone]) == pytest.approx(math.sqrt(within))
+def test_the_deviation_is_that_of_the_sides_compared() -> None:
+    random = np.random.default_rng(0)
+    scores = {name: random.normal(0, 1 + 2 * (name == "a"), (6, 1)) for name in "abc"}
+    of = {name: own.var(ddof=1) for name, own in scores.items()}
+    found = compare_all(scores, against="a")
+    # A t-test of two samples has the mean of their variances; the control is in both of them.
+    expected = (2 * of["a"] + of["b"] + of["c"]) / 4
+    assert deviation(scores, found) == pytest.approx(math.sqrt(expected))
 
 
 def test_what_could_be_seen_is_said() -> None:
     random = np.random.default_rng(0)
     scores = {name: random.normal(0.5, 0.1, (5, 1)).clip(0, 1) for name in "abc"}
-    (line,) = could_be_seen(scores.values(), compare_all(scores, against="a", planned=5), 5)
-    least = deviation(scores.values()) * in_deviations(5, 5, 0.01)
+    found = compare_all(scores, against="a", planned=5)
+    (line,) = could_be_seen(scores, found, 5)
+    least = deviation(scores, found) * in_deviations(5, 5, 0.01)
     assert "5 seeds a side reach p < 0.05 among 5 comparisons" in line
     assert f"for a difference of means of {least:.2f} in 80% of all studies" in line
-    (line,) = could_be_seen(scores.values(), compare_all(scores, against="a", planned=7), 7)
+    (line,) = could_be_seen(scores, compare_all(scores, against="a", planned=7), 7)
     assert line.startswith("5 seeds a side reach p < 0.05 among 7 comparisons for no difference")
     scores["b"] = np.tile(scores["b"], (2, 1))
-    (line,) = could_be_seen(scores.values(), compare_all(scores, against="a", planned=7), 7)
+    (line,) = could_be_seen(scores, compare_all(scores, against="a", planned=7), 7)
     assert line.startswith(
         "5 seeds a side, the fewest here, reach p < 0.05 among 7 comparisons only"
     )
     few = {name: own[:4] for name, own in scores.items()}
-    assert could_be_seen(few.values(), compare_all(few), 0) == []
+    assert could_be_seen(few, compare_all(few), 0) == []

@@ -363,3 +363,7 @@ def test_a_run_trained_again_is_held_against_how_seeds_vary(
     arguments = ["reproduced", str(wide), "--released", str(tmp_path / "released")]
     assert main(arguments) == 2
     assert "0 runs of its configuration" in capsys.readouterr().err
+    # Beside one that can be judged it is named.
+    table = reproduction(load([like, wide]), load([tmp_path / "released"]))
+    assert [row["run"] for row in records(table)] == [like.name]
+    assert any(wide.name in note for note in table.notes)
