@@ -8,6 +8,8 @@ compared was evaluated. Rows beyond it are left out, and the frame's columns `en
 from __future__ import annotations
 
 import math
+from collections import defaultdict
+from collections.abc import Hashable
 from typing import Literal, get_args
 
 import numpy as np
@@ -16,7 +18,7 @@ import pandas as pd
 from analysis.columns import DIVERGED
 from analysis.frame import SUCCESS, runs
 from analysis.messages import RowsError, listed
-from analysis.protocol import comparable, occurring
+from analysis.protocol import occurring, of_one_protocol
 
 Ends = Literal["shared", "refuse"]
 """Where compared runs end at different steps: score at the last that all share, or refuse."""
@@ -33,9 +35,12 @@ def at_shared_ends(frame: pd.DataFrame, ends: Ends = "shared") -> pd.DataFrame:
     evaluations = frame.loc[frame["metric"].isin(SUCCESS), columns].drop_duplicates()
     by_label = {str(x): rows for x, rows in evaluations.groupby("label", observed=True)}
     scored: dict[str, int] = {}
-    for group in comparable(frame):
-        own = {label: by_label[label] for label in group if label in by_label}
-        together = last_shared(pd.concat(own.values())) if own else None
+    groups: dict[Hashable, dict[str, pd.DataFrame]] = defaultdict(dict)
+    for label, alike in of_one_protocol(frame).items():
+        if label in by_label:
+            groups[alike][label] = by_label[label]
+    for own in groups.values():
+        together = last_shared(pd.concat(own.values()))
         for label, rows in own.items():
             step = last_shared(rows) if together is None else together
             if step is None:

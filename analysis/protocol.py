@@ -74,16 +74,23 @@ def occurring(rows: Any, columns: Any, shape: tuple[int, int]) -> npt.NDArray[np
     return table
 
 
-def comparable(frame: pd.DataFrame) -> dict[str, Hashable]:
-    """By label what those have in common that may be compared: their protocol, the tasks that they
-    were scored on, and the last step at which they were.
-    """
-    tasks, success = scored_tasks(frame), frame[frame["metric"].isin(SUCCESS)]
-    last = success.groupby("label", observed=True)["env_step"].max()
+def of_one_protocol(frame: pd.DataFrame) -> dict[str, Hashable]:
+    """By label what those have in common that were scored on the same tasks by one protocol."""
+    tasks = scored_tasks(frame)
     return {
-        label: (*protocol.values(), *tasks[label], last.get(label))
+        label: (*protocol.values(), "", *tasks[label])
         for label, protocol in protocols(frame).items()
     }
+
+
+def comparable(frame: pd.DataFrame) -> dict[str, Hashable]:
+    """The same of those that may be compared: the last step at which they were scored is one, too.
+
+    Where runs end apart, and they share a step, the frame ends there (`analysis.evaluations`).
+    """
+    success = frame[frame["metric"].isin(SUCCESS)]
+    last = success.groupby("label", observed=True)["env_step"].max()
+    return {label: (own, last.get(label)) for label, own in of_one_protocol(frame).items()}
 
 
 def differing(protocols: Sequence[Protocol]) -> list[str]:
