@@ -31,7 +31,7 @@ class BRCSettings(SACSettings):
     weight_decay: Share = 1e-4
     gradient_clip: NotNegative = 0.0
     clip_critics: Literal["jointly", "separately"] = "separately"
-    critic_reduction: Literal["min", "mean", "first"] = "mean"
+    critic_reduction: Literal["min", "mean"] = "mean"
     initial_temperature: Positive = 0.1
     target_entropy: Annotated[float, Range(-1e6, 1e6)] = -2.0
     temperature_loss: Literal["log_alpha", "alpha"] = "alpha"
@@ -73,6 +73,11 @@ class BRCSettings(SACSettings):
             raise ValueError("discount 1 has no largest return: add --no-normalise-rewards")
         if self.temperature_momentum == 1:
             raise ValueError("temperature_momentum 1 never steps: give less than 1")
+        if self.shared_temperature and self.task_loss_threshold != math.inf:
+            raise ValueError(
+                f"task_loss_threshold {self.task_loss_threshold:g} leaves tasks out, which share "
+                "one temperature: add --no-shared-temperature"
+            )
 
 
 class BroNet(nn.Module):
@@ -213,12 +218,10 @@ class BRC(MultiTaskSAC):
             target = super().backup(state, batch, outputs, log_density)
             return gaussian(target, self.atoms, s.gaussian_width)
         alive = 1 - batch.timeouts if s.timeout_is_terminal else torch.ones_like(batch.timeouts)
-        # One critic, or the less optimistic one, has no mixture but its own distribution.
+        # The less optimistic critic has no mixture but its own distribution.
         chances = torch.softmax(outputs, -1)
         if s.critic_reduction == "mean":
             mixture = chances.mean(0)
-        elif s.critic_reduction == "first":
-            mixture = chances[0]
         else:
             lowest = self.value(outputs).argmin(0)[None, ..., None]
             mixture = torch.take_along_dim(chances, lowest, 0)[0]

@@ -334,7 +334,7 @@ def no_global_generator(trial: Trial) -> None:
             looked(algorithm, transitions(algorithm, 0))
             algorithm.load_state_dict(state_of(algorithm))
             moved = differs(before, global_states())
-            which = ("torch", "torch", "numpy", "random")
+            which = ("torch", "numpy", "numpy", "random")
             demand(
                 moved is None,
                 f"the global generator of {which[int((moved or '/0').split('/')[1])]} is moved: "

@@ -118,10 +118,8 @@ def combined(
             weighed = with_mean_of_others(weighed[order], s.cagrad_gradients)
         solver = (s.cagrad_rescale, s.cagrad_steps, rate, s.cagrad_momentum)
         share = cagrad(gram, weighed, c, *solver)
-    elif s.combine == "gradnorm":
-        share = gradnorm_step(s, name, state, gram, loss.view(-1, tasks).mean(0)) / tasks
     else:
-        share = torch.full_like(weight, 1 / tasks)
+        share = gradnorm_step(s, name, state, gram, loss.view(-1, tasks).mean(0)) / tasks
     own = share if s.combine_scope == "all" else torch.full_like(share, 1 / tasks)
     factor = weight * (tasks if s.combine_reduction == "sum" else 1)
     return gradients.mixed((share * factor).float(), (own * factor).float(), networks)

@@ -74,10 +74,6 @@ class CriticPopulations(Evolution):
     """The critics' genotypes: judged once per generation instead of once per episode."""
 
     @property
-    def generation_episodes(self) -> int:
-        return self.settings.population * self.settings.episodes_per_individual
-
-    @property
     def scores_kept(self) -> int:
         """The last one alone: earlier ones were measured against other targets."""
         return 1

@@ -70,6 +70,11 @@ class MEGASettings(
                 f"critic_first_stage {self.critic_first_stage} is more than modules "
                 f"({self.modules})"
             )
+        if self.genotype_gradient != "none" and self.individual == "random":
+            raise ValueError(
+                f"genotype_gradient {self.genotype_gradient} needs generations of all tasks that "
+                "end together: add --individual round_robin"
+            )
 
 
 class MEGA(GenotypeCritics):

@@ -157,8 +157,6 @@ class MultiTaskSAC(Algorithm):
 
     def reduced(self, values: Tensor) -> Tensor:
         """The critics' values [C, T, B] as one, [T, B]."""
-        if self.settings.critic_reduction == "first":
-            return values[0]
         return values.amin(0) if self.settings.critic_reduction == "min" else values.mean(0)
 
     def policy_value(self, outputs: Tensor) -> Tensor:
@@ -273,7 +271,9 @@ class MultiTaskSAC(Algorithm):
             actor_loss, found, actor_gradient = self.differentiate("actor", state, batch)
             by_temperature = self.temperature_gradient(state, found["log_density"])
             loss = weight * (critic_loss.sum(0) + actor_loss)
-            loss = loss + state["log_temperature"] * by_temperature
+            # The gradient of log α · x is x, that of α · x is itself.
+            scale = state["log_temperature"] if s.temperature_loss == "log_alpha" else 1.0
+            loss = loss + scale * by_temperature
             exploding = loss > s.task_loss_threshold
             weight = weight * ~exploding
             # The critics step in place: what is pulled back later would see them moved.
@@ -372,7 +372,8 @@ class MultiTaskSAC(Algorithm):
 
     def flat(self, tensors: Tensors) -> dict[str, Tensor]:
         """Each network's tensors as one vector."""
-        return {name: self.networks[name].flat(t, self.lead(name)) for name, t in tensors.items()}
+        networks = self.networks
+        return {name: networks[name].flat(t, networks[name].lead) for name, t in tensors.items()}
 
     def trained_by(self, name: str) -> tuple[str, ...]:
         """The networks that the loss of `name` trains."""
@@ -383,33 +384,21 @@ class MultiTaskSAC(Algorithm):
         jointly = name == "critic" and self.settings.clip_critics == "jointly"
         return 1 / (self.tasks * (self.settings.critics if jointly else 1))
 
-    def lead(self, name: str) -> int:
-        """Leading axes of a network's weights: 1 for critics, which have copies."""
-        return 0 if self.networks[name].copies is None else 1
-
     def step(self, state: State, gradients: dict[str, Tensor]) -> Tensor:
         """Clips, steps each vector and returns the first one's norm before clipping."""
+        s = self.settings
         norms: list[Tensor] = []
         for name, gradient in gradients.items():
-            each = name == "critic" and self.settings.clip_critics == "separately"
+            each = name == "critic" and s.clip_critics == "separately"
             norm = torch.linalg.vector_norm(gradient, dim=-1 if each else None, keepdim=each)
-            self.optimisers[name].step(state, name, self.clipped(gradient, norm))
+            self.optimisers[name].step(state, name, clipped(gradient, norm, s.gradient_clip))
             norms.append(norm.mean())
         return norms[0]
-
-    def clipped(self, gradient: Tensor, norm: Tensor) -> Tensor:
-        """The gradient scaled to a norm of at most `gradient_clip`."""
-        largest = self.settings.gradient_clip
-        if largest > 0:
-            gradient = gradient * (largest / (norm + 1e-6)).clamp(max=1.0)
-        return gradient
 
     def step_temperature(self, state: State, gradient: Tensor) -> None:
         """Steps the temperatures on the gradient [T] of each task's loss."""
         s, gradient = self.settings, gradient / self.tasks
-        if s.temperature_clip > 0:
-            norm = torch.linalg.vector_norm(gradient)
-            gradient = gradient * (s.temperature_clip / (norm + 1e-6)).clamp(max=1.0)
+        gradient = clipped(gradient, torch.linalg.vector_norm(gradient), s.temperature_clip)
         self.optimisers["log_temperature"].step(state, "log_temperature", gradient)
         if s.max_log_temperature < math.inf:
             state["log_temperature"].clamp_(max=s.max_log_temperature)
@@ -464,6 +453,7 @@ class MultiTaskSAC(Algorithm):
             "tensors": dict(self.state),
             "generators": {name: own.get_state() for name, own in self.generators.items()},
             "due_updates": self.due_updates,
+            "by_slices": dict(self.by_slices),
             **{name: part.state_dict() for name, part in self.stateful.items()},
         }
 
@@ -480,6 +470,7 @@ class MultiTaskSAC(Algorithm):
         for name, own in self.generators.items():
             own.set_state(state["generators"][name])
         self.due_updates = state["due_updates"]
+        self.by_slices = dict(state.get("by_slices", {}))
         for name, part in self.stateful.items():
             part.load_state_dict(state[name])
 
@@ -503,9 +494,8 @@ class MultiTaskSAC(Algorithm):
         given = self.given("probe", samples, random)
         batch = self.prepared(self.state, self.with_extras(batch, **given))
         result: dict[str, NetworkProbe] = {}
-        losses: dict[str, LossFunction] = {"actor": self.actor_loss, "critic": self.critic_loss}
         seen: set[str] = set()
-        for name, loss_of in losses.items():
+        for name in ("actor", "critic"):
             weights, tracks = self.weights(self.state), ExitStack()
             parts = [part for part in self.trained_by(name) if part not in seen]
             seen |= set(parts)
@@ -518,7 +508,7 @@ class MultiTaskSAC(Algorithm):
                     part: tracks.enter_context(self.networks[part].recorded(self.tasks, samples))
                     for part in parts
                 }
-                loss, _ = loss_of({**weights, **own}, batch)
+                loss, _ = self.loss_of(name)({**weights, **own}, batch)
             for part in parts:
                 if part != name and not records[part].units:
                     continue  # a shared table has no hidden units
@@ -548,3 +538,8 @@ class MultiTaskSAC(Algorithm):
     def parameter_counts(self) -> ParameterCounts:
         actor, *others = (self.networks[name].count for name in self.networks)
         return ParameterCounts(actor, sum(others))
+
+
+def clipped(gradient: Tensor, norm: Tensor, largest: float) -> Tensor:
+    """The gradient scaled to a norm of at most `largest`; 0 leaves it as it is."""
+    return gradient * (largest / (norm + 1e-6)).clamp(max=1.0) if largest > 0 else gradient

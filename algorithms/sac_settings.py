@@ -44,7 +44,7 @@ class SACSettings(CombineSettings):
     """Largest gradient norm of the temperatures; 0 turns it off [scaling]; 1 [D2R]."""
     critics: Annotated[int, Range(1, 100)] = 2
     """Critics that learn from the same targets [scaling, D2R: 2]."""
-    critic_reduction: Literal["min", "mean", "first"] = "min"
+    critic_reduction: Literal["min", "mean"] = "min"
     """How the critics' values become one, in targets and in the policy's loss: min [scaling, D2R],
     mean [BRC]."""
     initial_temperature: Positive = 1.0

@@ -84,8 +84,6 @@ class RoutedNetwork(nn.Module):
     """Base, task embedding, router, module stack and one head for all tasks."""
 
     per_task = ("embedding",)
-    slot: Tensor
-    source: Tensor
 
     def __init__(self, tasks: int, inputs: int, outputs: int, width: int, s: ModuleSettings):
         super().__init__()

@@ -194,6 +194,9 @@ def described(
     n, k = mixing.shape[-2:]
     if n > MOST_MODULES or k > n:
         raise ValueError(f"{n} modules with {k} sources each are more than {MOST_MODULES}")
+    shared = mixing.shape[2] != samples
+    if mixing.shape[:2] != (members, tasks) or (shared and mixing.shape[2] != 1):
+        raise ValueError(f"wiring {tuple(mixing.shape)} does not fit rows {tuple(rows.shape)}")
     all_rows, threads = members * tasks * samples, torch.get_num_threads()
     chunk = chunk_rows(all_rows, n * units * rows.element_size(), threads)
     stack = Stack(
@@ -203,7 +206,7 @@ def described(
         samples=samples,
         units=units,
         sources=k,
-        shared=mixing.shape[2] != samples,
+        shared=shared,
         chunk=chunk,
         threads=threads,
         gemm=gemm(rows.dtype),

@@ -39,19 +39,18 @@ def of_modules(network: Network, kind: type[nn.Module]) -> Tensor:
     return found.to(network.device)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AdaptingAdam(Adam):
     """Adam on everything but the adapters and, once `state["adapting"]` is not 0, on them and on
     what is never frozen.
     """
 
-    before: Tensor | None = None
+    before: Tensor
     """[P] bool: what is trained at first."""
-    after: Tensor | None = None
+    after: Tensor
     """[P] bool: what is trained then."""
 
     def step(self, state: State, name: str, gradient: Tensor) -> None:
-        assert self.before is not None and self.after is not None
         trained = torch.where(state["adapting"] > 0, self.after, self.before)
         held = state[name].clone()
         super().step(state, name, gradient * trained)

@@ -54,6 +54,11 @@ class Network:
         release(self.module)
 
     @property
+    def lead(self) -> int:
+        """Axes of the weights before those of the module: 1 where there are copies, else 0."""
+        return 0 if self.copies is None else 1
+
+    @property
     def count(self) -> int:
         """Trained parameters of all copies."""
         return sum(prod(entry.shape) for entry in self.layout) * (self.copies or 1)

@@ -49,7 +49,7 @@ class TaskGradients(NamedTuple):
         """Σ_i weight_i g_i; parameters of single tasks are weighted by `own`. Both are [T]."""
         mixed: Tensors = {}
         for name in self.shared:
-            axis = task_axis(networks[name])
+            axis = networks[name].lead
             mixed[name] = {k: torch.tensordot(weight, g, 1) for k, g in self.shared[name].items()}
             for k, g in self.own[name].items():
                 mixed[name][k] = (g * own.view(-1, *[1] * (g.dim() - 1))).movedim(0, axis)
@@ -64,17 +64,12 @@ def rows(tensors: Tensors) -> Iterator[Tensor]:
     return (block.double() for g in every for block in torch.split(g, BLOCK, 1))
 
 
-def task_axis(network: Network) -> int:
-    """Where the task axis stands in `per_task` parameters: after the copies, if there are any."""
-    return 0 if network.copies is None else 1
-
-
 def divided(tensors: Tensors, networks: Mapping[str, Network]) -> tuple[Tensors, Tensors]:
     """The tensors of shared parameters, and those of `per_task`, task axis first."""
     shared: Tensors = {}
     own: Tensors = {}
     for name, part in tensors.items():
-        axis, per_task = task_axis(networks[name]), networks[name].per_task
+        axis, per_task = networks[name].lead, networks[name].per_task
         shared[name] = {k: w for k, w in part.items() if k not in per_task}
         own[name] = {k: w.movedim(axis, 0) for k, w in part.items() if k in per_task}
     return shared, own
@@ -102,7 +97,7 @@ def by_slices(
             whole = {
                 name: {**shared[name], **shared_part.get(name, {})}
                 | {
-                    k: w.unsqueeze(task_axis(networks[name]))
+                    k: w.unsqueeze(networks[name].lead)
                     for k, w in {**slices[name], **own_part.get(name, {})}.items()
                 }
                 for name in weights
@@ -144,7 +139,7 @@ def by_passes(
     shared: Tensors = {}
     own: Tensors = {}
     for name, part in each.items():
-        axis, per_task = 1 + task_axis(networks[name]), networks[name].per_task
+        axis, per_task = 1 + networks[name].lead, networks[name].per_task
         shared[name] = {k: g for k, g in part.items() if k not in per_task}
         # a task's gradient for the parameters of other tasks is zero
         own[name] = {

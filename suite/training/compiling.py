@@ -15,7 +15,7 @@ from algorithms.algorithm import Algorithm, Batch
 from suite.config import RunConfig
 from suite.envs import EVALUATION_ENVS
 from suite.messages import UserError
-from suite.training.replay import NEXT, OBSERVATION, WIDTH, unpack
+from suite.training.replay import NEXT, WIDTH, unpack
 from suite.training.train import SeedRun, Trainer
 
 Mode = Literal["compiled", "eager"]
@@ -136,8 +136,8 @@ def compile_and_compare(run: SeedRun, first: Algorithm) -> str | None:
     few, many = config.task.envs_per_task, EVALUATION_ENVS
     # As they come in training: views of packed rows.
     packed = batch.observations.new_zeros(len(config.tasks), few, WIDTH)
-    packed[..., NEXT] = run.probe.observations[:, :few]
-    shown = run.probe.observations[:, :many].contiguous()
+    packed[..., NEXT] = of_probe(run.probe.observations, few)
+    shown = of_probe(run.probe.observations, many)
 
     def results() -> dict[str, Any]:
         algorithm.load_state_dict(copy.deepcopy(before))
@@ -184,13 +184,19 @@ def apart(mine: Tensor, plain_result: Tensor) -> float:
 def batch_like(run: SeedRun) -> Batch:
     """Transitions of the probe in the shape and the layout of a training batch."""
     samples, probe = run.config.training.batch_per_task, run.probe
-    index = torch.arange(samples, device=probe.rewards.device) % probe.rewards.shape[1]
     rows = probe.rewards.new_zeros(len(probe.rewards), samples, WIDTH)
     for place, part in zip(unpack(rows, {})[:5], probe[:5], strict=True):
-        place.copy_(part[:, index])
-    extras = run.algorithm.act(rows[..., OBSERVATION], explore=True).extras
-    own = {name: extras[name].clone() for name in run.algorithm.extras}
+        place.copy_(of_probe(part, samples))
+    # What is remembered is decided for as many envs as act.
+    seen = of_probe(probe.observations, run.config.task.envs_per_task)
+    extras = run.algorithm.act(seen, explore=True).extras
+    own = {name: of_probe(extras[name], samples) for name in run.algorithm.extras}
     return unpack(rows, own)
+
+
+def of_probe(values: Tensor, count: int) -> Tensor:
+    """So many samples of each task of [T, N, ...], over and over where there are fewer."""
+    return values[:, torch.arange(count, device=values.device) % values.shape[1]]
 
 
 def first_line(error: Exception) -> str:

@@ -101,8 +101,6 @@ class PlainSAC:
     def value(self, critics: list[Layers], x: Tensor) -> Tensor:
         """The critics' values as one, [T, B]."""
         values = [plain_forward(c, x)[0][..., 0] for c in critics]
-        if self.settings.critic_reduction == "first":
-            return values[0]
         if self.settings.critic_reduction == "mean":
             return sum(values[1:], values[0]) / len(values)
         lowest = values[0]

@@ -278,7 +278,7 @@ def test_adapters_are_nothing_until_they_are_trained(collect: Collect) -> None:
         assert all(value.eq(0).all() for key, value in own.items() if key.endswith(".up"))
         base = {key.replace(".layer.", "."): value for key, value in own.items()}
         network = plain.networks[name]
-        lead = algorithm.lead(name)
+        lead = algorithm.networks[name].lead
         plain.state[name].copy_(network.flat({e.name: base[e.name] for e in network.layout}, lead))
     seen = torch.randn(TASKS, 4, 39)
     found = [a.act(seen, explore=False).actions for a in (plain, algorithm)]

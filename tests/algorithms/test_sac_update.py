@@ -47,7 +47,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "five critics, their mean": {"critics": 5, "critic_reduction": "mean"},
     "three critics, the lowest": {"critics": 3},
     "one critic": {"critics": 1},
-    "the first critic": {"critic_reduction": "first", "clip_critics": "separately"},
     "other constants": {
         **{"discount": 0.9, "polyak": 0.1, "reward_scale": 0.1, "initial_temperature": 0.5},
         **{"actor_learning_rate": 1e-2, "critic_learning_rate": 1e-3, "target_entropy": -1.0},

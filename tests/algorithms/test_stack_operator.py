@@ -186,6 +186,9 @@ def test_what_c_would_misread_is_refused() -> None:
         module_stack(first, weight.double(), bias, table)
     with pytest.raises(ValueError, match="does not learn"):
         grad(lambda own: module_stack(first, weight, bias, own).sum())(table)
+    for wrong in (torch.rand(T, 5, 3, 3), torch.rand(1, 1, 3, 3)):
+        with pytest.raises(ValueError, match="does not fit rows"):
+            module_stack(first, weight, bias, wrong)
     with pytest.raises(NotImplementedError, match="no second derivatives"):
         grad(lambda w: grad(lambda v: module_stack(first, v, bias, table).sum())(w).sum())(weight)
 

@@ -23,12 +23,12 @@ from suite.training.train import Trainer
 
 
 @contextlib.contextmanager
-def small(name: str, folder: Path) -> Iterator[Trainer]:
+def small(name: str, folder: Path, envs: int = 1) -> Iterator[Trainer]:
     """A trainer whose episodes are short."""
     config = preset("smoke", name, "reach,push")
     config = replace(
         config,
-        task=replace(config.task, horizon=6),
+        task=replace(config.task, horizon=6, envs_per_task=envs),
         training=replace(config.training, random_steps=6),
         evaluation=replace(config.evaluation, eval_episodes=1, final_episodes=1),
         execution=replace(config.execution, results=str(folder), workers=1),
@@ -74,6 +74,17 @@ def test_what_goes_to_the_replay_is_compared_too(
     with small("d2r", tmp_path) as trainer:
         assert compile_learners(trainer, "compiled") == "eager"
     assert "its route differs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("envs", [2, 3])
+def test_several_envs_of_a_task_act_as_many_as_they_are(
+    envs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Each env of MEGA has an individual of its own: no other number of rows can act.
+    eager = functools.partial(torch.compile, backend=lambda graph, _: graph.forward)
+    monkeypatch.setattr(torch, "compile", eager)
+    with small("mega", tmp_path, envs) as trainer:
+        assert compile_learners(trainer, "compiled") == "compiled"
 
 
 @pytest.mark.parametrize("name", ["mtsac", "d2r"])
