@@ -135,7 +135,7 @@ class BredCritics:
     def look_up(self) -> None:
         """Decodes all genotypes, and finds the fittest and the fold that is held out."""
         populations, device = self.evolution.populations, self.problem.device
-        keep(self, "tables", decoded(populations, self.settings, device), device)
+        keep(self, "tables", decoded(populations, self.settings), device)
         keep(self, "elites", fittest(populations), device)
         fold = [[p.generation % self.settings.critic_folds] for p in populations]
         keep(self, "held_fold", torch.tensor(fold, dtype=torch.uint8), device)

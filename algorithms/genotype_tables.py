@@ -10,21 +10,17 @@ import torch
 from torch import Tensor
 
 from algorithms.genetics import Population, decode
-from algorithms.modules.stack import by_operator
 
 
-def decoded(populations: Sequence[Population], settings: Any, device: torch.device) -> Tensor:
-    """Mixing weights of every individual, [T, N_p, d, d], on the host.
+def decoded(populations: Sequence[Population], settings: Any) -> Tensor:
+    """Mixing weights of every individual, [T, N_p, n, n] for n modules, on the host.
 
-    d is the largest stage. On a GPU, and where unread modules cost nothing, it is the number of
-    modules: a recorded or compiled step, which reads the same memory at every call, must stay right
-    when populations grow.
+    Modules beyond a stage weigh nothing: a recorded or compiled step, which has one shape, stays
+    the one that was compared when populations grow.
     """
     s = settings
-    fixed = device.type != "cpu" or by_operator(s.modules, device.type, torch.float32)
-    depth = s.modules if fixed else max(p.stage for p in populations)
     tables = [
-        [decode(i.bits, s.gene_bits, depth, s.decoding, s.bit_order) for i in p.individuals]
+        [decode(i.bits, s.gene_bits, s.modules, s.decoding, s.bit_order) for i in p.individuals]
         for p in populations
     ]
     return torch.from_numpy(np.array(tables)).float()

@@ -151,11 +151,10 @@ class MEGA(GenotypeCritics):
 
     def decode_populations(self) -> None:
         """Decodes all genotypes."""
-        device = self.problem.device
-        tables = decoded(self.populations, self.settings, device)
-        keep(self, "tables", tables, device)
+        device, modules = self.problem.device, self.settings.modules
+        keep(self, "tables", decoded(self.populations, self.settings), device)
         stages = [p.stage for p in self.populations]
-        keep(self, "segments", segments_of_rows(stages, tables.shape[-1]), device)
+        keep(self, "segments", segments_of_rows(stages, modules), device)
 
     def look_up(self) -> None:
         """Who is fittest, who is evaluated and whose turn it is."""

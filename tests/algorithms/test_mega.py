@@ -36,8 +36,8 @@ def mega(build: Callable[..., Algorithm]) -> Any:
 
 def tables_of(algorithm: Any, task: int) -> list[np.ndarray]:
     s, populations = algorithm.settings, algorithm.populations
-    depth = max(p.stage for p in populations)
-    return [decode(i.bits, s.gene_bits, depth, s.decoding) for i in populations[task].individuals]
+    individuals = populations[task].individuals
+    return [decode(i.bits, s.gene_bits, s.modules, s.decoding) for i in individuals]
 
 
 def actor_of(algorithm: Any) -> Any:
@@ -139,16 +139,21 @@ def test_a_task_sends_exactly_no_gradient_to_modules_above_its_own_stage(mega: A
         assert any(by_module[: stage - 1])
 
 
-def test_growth_deepens_the_tables_and_everything_still_runs(
+def test_growth_fills_tables_of_one_size_and_everything_still_runs(
     mega: Any, collect: Callable[..., Batch]
 ) -> None:
     batch = collect(mega, samples=4)
     for generation in range(2):
-        assert mega.tables.shape == (T, 4, 3, 3), generation
+        assert not mega.tables[..., 3:].any(), generation
         mega.end_episodes(outcomes([[5.0], [5.0], [5.0 * (1 + generation)]]))
     assert [p.stage for p in mega.populations] == [4, 4, 3]
-    assert mega.tables.shape == (T, 4, 4, 4)
-    torch.testing.assert_close(mega.tables[..., 3, :].sum(-1), torch.ones(T, 4))
+    # A compiled or recorded step has one shape.
+    assert mega.tables.shape == (T, 4, 5, 5)
+    torch.testing.assert_close(mega.tables[..., 4, :].sum(-1), torch.ones(T, 4))
+    for task, stage in enumerate([4, 4, 3]):
+        assert [bool(of.any()) for of in mega.tables[task].unbind(-1)] == [
+            module < stage for module in range(5)
+        ]
     assert mega.act(torch.zeros(T, 4, 39), explore=True).actions.shape == (T, 4, 4)
     assert all(m.isfinite().all() for m in mega.update(batch).values())
 
