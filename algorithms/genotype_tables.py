@@ -32,7 +32,7 @@ def fittest(populations: Sequence[Population]) -> Tensor:
 
 
 def of_individuals(tables: Tensor, individuals: Tensor) -> Tensor:
-    """Tables [T, N_p, d, d] of the individuals [T, B], [T, B, d, d]."""
+    """Tables [T, N_p, n, n] of the individuals [T, B], [T, B, n, n]."""
     tasks = torch.arange(len(tables), device=individuals.device)
     return tables[tasks[:, None], individuals]
 

@@ -87,7 +87,7 @@ class MEGA(GenotypeCritics):
     capturable = True
 
     tables: Tensor
-    """Mixing weights of every individual, [T, N_p, d, d], d the largest stage."""
+    """Mixing weights of every individual, [T, N_p, n, n], n modules."""
     elites: Tensor
     """Each task's fittest individual, [T]."""
     evaluated: Tensor
@@ -169,7 +169,7 @@ class MEGA(GenotypeCritics):
         keep(self, "turns", turns, device)
 
     def table(self, individuals: Tensor) -> Tensor:
-        """Decoded tables of individuals of each task: [T, B] → [T, B, d, d]."""
+        """Decoded tables of individuals of each task: [T, B] → [T, B, n, n]."""
         return of_individuals(self.tables, individuals)
 
     # Acting and learning -----------------------------------------------------------------------
