@@ -148,10 +148,11 @@ def compare_all(
     *,
     against: str | None = None,
     planned: int = 0,
+    chosen_from: int = 0,
     level: float = LEVEL,
 ) -> list[Comparison]:
     """Every pair once, or each with one, with p-values corrected for their number, or for the
-    number that a protocol has planned (`holm`).
+    number that a protocol has planned (`holm`), or that the scores have chosen them from.
 
     Raises AnalysisError where these are more than were planned.
     """
@@ -164,7 +165,7 @@ def compare_all(
         raise AnalysisError(f"planned: these rows make {len(found)} comparisons, not {planned}")
     # By too few seeds a planned comparison has not been made yet.
     made = [index for index, c in enumerate(found) if c.enough or not planned]
-    p_values = holm([found[index].p_value for index in made], max(planned, len(found)))
+    p_values = holm([found[index].p_value for index in made], max(planned, chosen_from, len(found)))
     corrected = dict(zip(made, p_values, strict=True))
     return [replace(c, p_value=corrected.get(i, math.nan)) for i, c in enumerate(found)]
 

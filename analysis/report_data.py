@@ -24,7 +24,15 @@ from analysis.plots import benchmarks
 from analysis.power import could_be_seen
 from analysis.scores import Curves, curves
 from analysis.statistics import AGGREGATES, band
-from analysis.study import MOST_AT_ONCE, Configuration, Study, compared, label_of, study
+from analysis.study import (
+    MOST_AT_ONCE,
+    Configuration,
+    Study,
+    compared,
+    corrected_number,
+    label_of,
+    study,
+)
 from analysis.tables import aggregates, few
 
 POINTS = 120
@@ -66,7 +74,8 @@ def benchmark(
     sentences = [replace(c, a=own[c.a].name, b=own[c.b].name).sentence() for c in pairs]
     for group in found.groups:
         scores = {one.label: one.final.values for one in group}
-        sentences += could_be_seen(scores, [c for c in pairs if c.b in scores], planned)
+        number = corrected_number(group, control, planned)
+        sentences += could_be_seen(scores, [c for c in pairs if c.b in scores], number)
     return {
         "name": name,
         "control": bool(control),
@@ -92,7 +101,10 @@ def how_compared(found: Study, control: str, pairs: list[Comparison], planned: i
         return f"Is one better than the control? Corrected for {corrected_for(pairs, planned)}"
     made = len(pairs)
     if any(len(group) > MOST_AT_ONCE for group in found.groups):
-        return f"Is one better? {made} comparisons, each with the best, which these scores chose"
+        return (
+            f"Is one better? {made} comparisons, each with the best, which these scores chose; "
+            "corrected for all pairs"
+        )
     return f"Is one better? {made} comparisons, every pair" if made != 1 else "Is one better?"
 
 

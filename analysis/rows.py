@@ -219,8 +219,10 @@ def untold(frame: pd.DataFrame) -> dict[str, str]:
     twice = table[table.duplicated(["label", "seed"], keep=False)]
     found = {}
     for (label, seed), own in twice.groupby(["label", "seed"]):
-        if own["config_hash"].nunique() > 1 and not any(map(configuration, own["source"])):
+        if own["config_hash"].nunique() > 1:
             for name, source in own["source"].items():
+                if configuration(source):
+                    continue
                 found[str(name)] = (
                     f"{source}: run {name} is one of {len(own)} of {label} and seed {seed} whose "
                     "config_hash differs, and no configuration says in what; give the files that "

@@ -87,11 +87,20 @@ def label_of(name: str, names: Mapping[str, str], found: Study) -> str:
     return labels[name]
 
 
+def corrected_number(group: Sequence[Configuration], against: str = "", planned: int = 0) -> int:
+    """The number that `compared` corrects p-values of a group for, where it is larger than that of
+    its comparisons: where the scores have chosen the best, all pairs.
+    """
+    if against or len(group) <= MOST_AT_ONCE:
+        return planned
+    return math.comb(len(group), 2)
+
+
 def compared(
     groups: Sequence[Sequence[Configuration]], against: str = "", planned: int = 0
 ) -> list[Comparison]:
-    """Pairs of each group by final score, corrected for the number of pairs of the group; with
-    `against`, those of that label alone, corrected for as many as were `planned`.
+    """Pairs of each group by final score, of many configurations those with the best, corrected for
+    all pairs of the group; with `against` those of that label, corrected for as many as `planned`.
     """
     found: list[Comparison] = []
     for group in groups:
@@ -104,6 +113,5 @@ def compared(
             found += compare_all(arrays)
             continue
         best = max(arrays, key=lambda label: float(iqm_of_runs(arrays[label])[0]))
-        # The scores have chosen it, out of all pairs.
-        found += compare_all(arrays, against=best, planned=math.comb(len(arrays), 2))
+        found += compare_all(arrays, against=best, chosen_from=corrected_number(group))
     return found

@@ -42,8 +42,12 @@ def bench(config: RunConfig) -> int:
     if config.execution.force:
         # All of them before the first is trained: after a stop the same command without --force
         # would take an old result for one of this command's.
-        for run in runs:
-            RunDirectory(run).open()
+        directories = [RunDirectory(run) for run in runs]
+        for directory in directories:
+            directory.claim()
+        for directory in directories:
+            directory.clear()
+        del directories  # and their locks
     if together:
         return train_all(runs, interrupt)
     return one_by_one(lambda run: train_all([run], interrupt), runs, interrupt)
@@ -106,7 +110,7 @@ def one_by_one(
     diverged = 0
     for index, part in enumerate(parts):
         if interrupt.requested:
-            print("stopped; the same command, without --force, goes on with the other seeds")
+            print("stopped; the same command, without any --force, goes on with the other seeds")
             return Interrupted.status
         try:
             status = train_one(part)

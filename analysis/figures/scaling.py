@@ -306,7 +306,9 @@ def controls(frame: pd.DataFrame, looks: Mapping[str, Look]) -> dict[str, str]:
     family = table["label"].map(lambda label: looks[label].family)
     own = family[table["algorithm"] == PLAIN]
     plain = table[(table["algorithm"] == PLAIN) & (family == min(own, key=len, default=""))]
-    alike, found = comparable(frame), {}
+    alike, found = comparable(frame), dict[str, str]()
+    if plain.empty:
+        return found
     for row in table[~table["label"].isin(plain["label"])].to_dict("records"):
         able = plain[[alike[label] == alike[row["label"]] for label in plain["label"]]]
         parts = [

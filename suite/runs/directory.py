@@ -77,6 +77,19 @@ class RunDirectory:
 
     def open(self) -> None:
         """Creates or checks the directory. Raises UserError where it belongs to another run."""
+        self.claim()
+        if self.config.execution.force:
+            self.clear()
+        self.compare()
+        (self.path / FAILURE).unlink(missing_ok=True)
+        config = {"run": self.config.name(), **self.config.identity()}
+        write_atomically(self.path / CONFIG, (json.dumps(config, indent=1) + "\n").encode())
+
+    def claim(self) -> None:
+        """Creates the directory and locks it; nothing that is there is touched.
+
+        Raises UserError where it is none of a run's, or `force` would delete what is not.
+        """
         try:
             if self.path.exists() and not self.path.is_dir():
                 raise UserError(f"run-dir: {self.path} is a file; name a directory")
@@ -91,11 +104,7 @@ class RunDirectory:
                 f"run-dir: another process is working on {self.path}; wait for it or stop it"
             )
         if self.config.execution.force:
-            self.clear()
-        self.compare()
-        (self.path / FAILURE).unlink(missing_ok=True)
-        config = {"run": self.config.name(), **self.config.identity()}
-        write_atomically(self.path / CONFIG, (json.dumps(config, indent=1) + "\n").encode())
+            self.refuse_to_delete()
 
     def refuse_foreign(self) -> None:
         """Raises UserError where the directory holds things and is not a run's."""
@@ -114,8 +123,8 @@ class RunDirectory:
             if path.name in OURS - FOLDERS - {PROVENANCE, RESULT} and path.is_dir():
                 raise UserError(f"run-dir: {path} is a folder; move it elsewhere")
 
-    def clear(self) -> None:
-        """Deletes what an earlier run left; refuses a directory that holds anything else."""
+    def refuse_to_delete(self) -> None:
+        """Raises UserError where the directory holds what is not a run's."""
         foreign = [path for path in self.path.iterdir() if plain_name(path) not in OURS]
         for name, names in INSIDE.items():
             folder = self.path / name
@@ -127,6 +136,9 @@ class RunDirectory:
                 f"force: {self.path} also holds {min(foreign).relative_to(self.path)}, which is "
                 "not a run's; nothing is deleted"
             )
+
+    def clear(self) -> None:
+        """Deletes what an earlier run left, in a directory that is claimed."""
         for path in self.path.iterdir():
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)

@@ -67,6 +67,7 @@ class Child:
         self.config = config
         for folder in folders(config):
             folder.mkdir(parents=True, exist_ok=True)
+            (folder / FAILURE).unlink(missing_ok=True)
         self.folder = folders(config)[0]
         arguments = command_line(within(config, share))
         environment = dict(os.environ)

@@ -162,7 +162,8 @@ class PlainSAC:
         if s.update_order == "critic_first":
             self.step_critics(weight * critic)
         actor, log_density = self.actor_losses(batch)
-        alpha = -self.log_alpha * (log_density + s.target_entropy)
+        factor = self.log_alpha if s.temperature_loss == "log_alpha" else self.log_alpha.exp()
+        alpha = -factor * (log_density + s.target_entropy)
         if s.update_order == "simultaneous":
             total = weight * actor + alpha
             for loss in critic:

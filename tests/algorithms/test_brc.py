@@ -223,3 +223,10 @@ def test_learns_a_constant_return(build: Build, collect: Callable[..., Batch]) -
     for _ in range(60):
         metrics = algorithm.update(batch)
     torch.testing.assert_close(metrics["value"], torch.tensor([-5.0, 0.3, 7.0]), rtol=0, atol=0.3)
+
+
+def test_a_temperature_that_is_shared_cannot_leave_tasks_out() -> None:
+    given = {"task_loss_threshold": 3000.0, "update_order": "simultaneous"}
+    BRCSettings(**given, shared_temperature=False)
+    with pytest.raises(ValueError, match="add --no-shared-temperature"):
+        BRCSettings(**given)

@@ -240,3 +240,9 @@ def test_the_weights_in_the_rows_are_those_that_were_learned(
     # One gene of each individual has moved by 5: of 6, 15 and 10 genes at stages 3, 5 and 4.
     assert after["genotype_shift"] == pytest.approx([5 / n**0.5 for n in (6, 15, 10)])
     assert before["genotype_shift"] == [0.0] * T
+
+
+def test_generations_that_end_apart_are_refused() -> None:
+    MEGASettings(individual="random")
+    with pytest.raises(ValueError, match="add --individual round_robin"):
+        MEGASettings(individual="random", genotype_gradient="lamarck")

@@ -61,6 +61,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
         **{"adam_epsilon": 1e-8, "temperature_learning_rate": 1e-2, "timeout_is_terminal": True},
     },
     "one task left out": {"update_order": "simultaneous", "task_loss_threshold": 150.0},
+    "temperatures by alpha": {"temperature_loss": "alpha"},
+    "one task left out, by alpha": {
+        **{"update_order": "simultaneous", "task_loss_threshold": 150.0},
+        **{"temperature_loss": "alpha", "initial_temperature": 0.5},
+    },
     "no task left": {"update_order": "simultaneous", "task_loss_threshold": -1e9},
     "capped temperatures": {
         **{"max_log_temperature": -0.01, "temperature_clip": 0.5, "target_entropy": -9.0},

@@ -21,8 +21,9 @@ from analysis.comparisons import (
     permutation_test,
 )
 from analysis.coverage import normal_scores
+from analysis.power import could_be_seen
 from analysis.statistics import Array, iqm_of_runs, mean
-from analysis.study import MOST_AT_ONCE, compared
+from analysis.study import MOST_AT_ONCE, compared, corrected_number
 
 rates = st.sampled_from([0.0, 0.2, 0.5, 0.96, 1.0])
 pairs = st.tuples(st.integers(1, 8), st.integers(1, 8), st.integers(1, 6)).flatmap(
@@ -158,6 +159,10 @@ def test_with_many_configurations_the_best_is_corrected_for_as_one_of_all_pairs(
         c.p_value for c in compare_all(arrays, against=best, planned=every)
     ]
     assert len(found) == MOST_AT_ONCE and all(c.p_value > 0.05 for c in found)
+    (line,) = could_be_seen(arrays, found, corrected_number(group))  # type: ignore[arg-type]
+    assert f"among {every} comparisons for no difference" in line
+    few = compare_all({k: v[:3] for k, v in arrays.items()}, against=best, chosen_from=every)
+    assert not any(math.isnan(c.p_value) for c in few)
 
 
 def test_other_numbers_of_tasks_are_refused() -> None:

@@ -97,6 +97,15 @@ def test_parameters_that_are_not_near_are_not_matched(tmp_path: Path) -> None:
         scaling.matched(frame, look(frame))
 
 
+def test_figures_of_controls_are_left_out_or_drawn_without_one(tmp_path: Path) -> None:
+    frame = load([questions(tmp_path / "rows")])
+    assert (frame["algorithm"] == "mega").all() and frame["label"].nunique() > 6
+    names = ["matched", "learning_curves"]
+    made, left_out = plots.draw_all(frame, tmp_path, names, lambda _: None, dpi=40, pdf=False)
+    assert [path.name for path in made] == ["learning_curves-MT10-preset.png"]
+    assert "needs an mtsac run" in left_out[0][1]
+
+
 @pytest.mark.parametrize("column", ["total_steps", "evaluation", "horizon"])
 def test_a_plain_network_of_another_protocol_is_no_control(mt10: pd.DataFrame, column: str) -> None:
     other = mt10.astype({column: object})

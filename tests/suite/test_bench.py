@@ -23,7 +23,8 @@ from algorithms.algorithm import ParameterCounts
 from suite.bench import prepare_torch
 from suite.cli import main
 from suite.estimate import checkpoint_bytes
-from suite.messages import Diverged
+from suite.messages import Diverged, UserError
+from suite.options import parse
 from suite.presets import preset
 from suite.training.replay import WIDTH
 from suite.training.train import Trainer
@@ -359,6 +360,21 @@ def test_a_stop_in_the_last_round_of_a_seed_is_not_forgotten_by_the_next(
     # Of seed 0's old result nothing is left where this command is stopped before its turn.
     assert main([*arguments[:-1], "1,0", "--force"]) == 130
     assert [path.parent.name.split("-s")[1][0] for path in tmp_path.glob("*/result.json")] == ["1"]
+
+
+def test_force_deletes_nothing_where_one_of_the_seeds_is_refused(
+    smoke_run: Smoke, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = smoke_run("mtsac").path
+    shutil.copytree(done, tmp_path / done.name)
+    arguments = [*smoke_arguments("mtsac", tmp_path), "--seeds", "0,1"]
+    other = next(run for run in parse(arguments[1:]).each_seed() if run.seed == 1).name()
+    (tmp_path / other).mkdir()
+    (tmp_path / other / "config.json").write_bytes(b"{}")
+    (tmp_path / other / "thesis.tex").write_text("mine")
+    assert main([*arguments, "--force"]) == UserError.status
+    assert "nothing is deleted" in capsys.readouterr().err
+    assert (tmp_path / done.name / "result.json").exists()
 
 
 def test_the_rows_of_a_run_that_diverged_count_it_as_success_0(sick: Run) -> None:
