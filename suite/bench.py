@@ -40,17 +40,24 @@ def bench(config: RunConfig) -> int:
     if together:
         check_together(config)
     if config.execution.force:
-        # All of them before the first is trained: after a stop the same command without --force
-        # would take an old result for one of this command's.
-        directories = [RunDirectory(run) for run in runs]
-        for directory in directories:
-            directory.claim()
-        for directory in directories:
-            directory.clear()
-        del directories  # and their locks
+        clear(runs)
     if together:
         return train_all(runs, interrupt)
     return one_by_one(lambda run: train_all([run], interrupt), runs, interrupt)
+
+
+def clear(runs: Sequence[RunConfig]) -> None:
+    """Deletes what all of these have left, or, where one is refused, nothing.
+
+    Before the first is trained: after a stop the same command without --force would take an old
+    result for one of this command's.
+    """
+    directories = [RunDirectory(run) for run in runs]
+    for directory in directories:
+        directory.claim()
+    for directory in directories:
+        directory.clear()
+        directory.lock.close()
 
 
 def check_fits(config: RunConfig) -> None:

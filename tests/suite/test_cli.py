@@ -97,6 +97,7 @@ def test_any_field_can_be_overridden_and_counts_for_the_identity_unless_it_is_ex
     arguments = ["--alg", option.algorithm, *given]
     if option.name == "task_loss_threshold":
         arguments += ["--update-order", "simultaneous"]
+        arguments += ["--no-shared-temperature"] * (option.algorithm == "brc")
     elif option.name == "precision":
         arguments += ["--device", "cuda"]
     elif option.name == "update_order":
@@ -111,7 +112,8 @@ def test_any_field_can_be_overridden_and_counts_for_the_identity_unless_it_is_ex
     assert (config.hash() == base.hash()) == (option.part == "execution")
     # And nothing else changed, but for what goes with it.
     companions = {"tasks": {"steps"}, "update_order": {"task_loss_threshold"}}
-    companions |= {"task_loss_threshold": {"update_order"}, "precision": {"device"}}
+    companions |= {"task_loss_threshold": {"update_order", "shared_temperature"}}
+    companions |= {"precision": {"device"}}
     companions |= {"w_reset": {"update_order", "task_loss_threshold"}}
     allowed = {option.name} | companions.get(option.name, set())
     shared = [o for o in OPTIONS if o.part != "settings" or o.algorithm == option.algorithm]
