@@ -21,18 +21,9 @@ from analysis.frame import algorithms, runs
 from analysis.labels import short_names
 from analysis.parquet_rows import configuration
 from analysis.plots import benchmarks
-from analysis.power import could_be_seen
 from analysis.scores import Curves, curves
 from analysis.statistics import AGGREGATES, band
-from analysis.study import (
-    MOST_AT_ONCE,
-    Configuration,
-    Study,
-    compared,
-    corrected_number,
-    label_of,
-    study,
-)
+from analysis.study import MOST_AT_ONCE, Configuration, Study, compared, label_of, seen, study
 from analysis.tables import aggregates, few
 
 POINTS = 120
@@ -73,9 +64,7 @@ def benchmark(
     pairs = compared(found.groups, control, planned)
     sentences = [replace(c, a=own[c.a].name, b=own[c.b].name).sentence() for c in pairs]
     for group in found.groups:
-        scores = {one.label: one.final.values for one in group}
-        number = corrected_number(group, control, planned)
-        sentences += could_be_seen(scores, [c for c in pairs if c.b in scores], number)
+        sentences += seen(group, pairs, control, planned)
     return {
         "name": name,
         "control": bool(control),

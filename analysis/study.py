@@ -13,6 +13,7 @@ from analysis.comparisons import Comparison, compare_all
 from analysis.evaluations import endings
 from analysis.frame import SUCCESS, runs
 from analysis.messages import AnalysisError, choose
+from analysis.power import could_be_seen
 from analysis.protocol import Protocol, comparable, protocols
 from analysis.scores import Curves, Scores, curves, success_matrix
 from analysis.statistics import iqm_of_runs
@@ -94,6 +95,15 @@ def corrected_number(group: Sequence[Configuration], against: str = "", planned:
     if against or len(group) <= MOST_AT_ONCE:
         return planned
     return math.comb(len(group), 2)
+
+
+def seen(
+    group: Sequence[Configuration], pairs: Sequence[Comparison], against: str = "", planned: int = 0
+) -> list[str]:
+    """What those of the pairs that are of a group could have seen."""
+    scores = {one.label: one.final.values for one in group}
+    own = [c for c in pairs if c.b in scores]
+    return could_be_seen(scores, own, corrected_number(group, against, planned))
 
 
 def compared(

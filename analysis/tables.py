@@ -33,15 +33,7 @@ from analysis.statistics import (
     median_of_runs,
     steps_to_threshold,
 )
-from analysis.study import (
-    MOST_AT_ONCE,
-    Configuration,
-    Study,
-    compared,
-    corrected_number,
-    label_of,
-    study,
-)
+from analysis.study import MOST_AT_ONCE, Configuration, Study, compared, label_of, seen, study
 from analysis.table_formats import Cell, Table, without_empty
 
 METRICS = ("success", "plasticity/")
@@ -263,11 +255,8 @@ def comparisons(found: Study, against: str = "", planned: int = 0) -> Table | No
         if len(group) > MOST_AT_ONCE and not against
     ]
     for group in found.groups:
-        scores = {one.label: one.final.values for one in group}
         of = f"Of {group[0].label} and those it is compared with: " if len(found.groups) > 1 else ""
-        own = [c for c in pairs if c.b in scores]
-        number = corrected_number(group, against, planned)
-        notes += [of + line for line in could_be_seen(scores, own, number)]
+        notes += [of + line for line in seen(group, pairs, against, planned)]
     notes += [*apart(found), *ended(found, found.configurations)]
     caption = "Comparisons of final success, within one protocol."
     return without_empty(Table("comparisons", caption, columns, rows, tuple(notes)))
