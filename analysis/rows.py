@@ -75,12 +75,12 @@ def load(
         frame = trouble.leave_out(frame, partial(frame))
         frame = trouble.leave_out(frame, untold(frame))
         trouble.refuse()
-        frame = at_shared_ends(frame, ends)
+        whole, frame = frame, at_shared_ends(frame, ends)
         while lacking := gaps(frame):
-            frame = trouble.leave_out(frame, lacking)
+            whole = trouble.leave_out(whole, lacking)
             trouble.refuse()
             # Without these runs the others may share a later step.
-            frame = at_shared_ends(frame, ends)
+            frame = at_shared_ends(whole, ends)
         frame = without_more_of_diverged(frame)
     trouble.tell()
     if frame.empty:

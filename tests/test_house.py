@@ -94,6 +94,13 @@ def test_imports_between_packages_go_one_way():
     graph = imports(modules(ROOT))
     assert strangers(graph, "algorithms", ()) == []
     assert strangers(graph, "analysis", (ROW_SCHEMA,)) == []
+    of_suite = strangers(graph, "suite", ())
+    assert of_suite and all(" imports algorithms" in arrow for arrow in of_suite)
+
+
+def test_an_arrow_to_another_package_is_found():
+    assert strangers({"a.x": {"b.y", "a.z"}}, "a", ()) == ["a.x imports b.y"]
+    assert strangers({"a.x": {"b.y"}}, "a", ("b.y",)) == []
 
 
 def test_no_module_imports_itself_in_a_circle():

@@ -483,8 +483,13 @@ def test_every_name_of_a_device_is_taken(monkeypatch: pytest.MonkeyPatch) -> Non
     taken: list[int] = []
     monkeypatch.setattr(torch._C, "_cuda_setDevice", taken.append, raising=False)
     threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    torch.set_num_threads(2)
     for name in ("cpu", "cuda", "cuda:0", "cuda:3"):
         prepare_torch(replace(preset("smoke", "mtsac", "reach"), device=name), 1)
+        assert torch.get_num_threads() == 1
+        # TF32 is a GPU's default, and a CPU's sums are never rounded to it.
+        expected = "highest" if name == "cpu" else "high"
+        assert torch.get_float32_matmul_precision() == expected
     torch.set_num_threads(threads)
     torch.set_float32_matmul_precision(precision)
     assert taken == [0, 3]

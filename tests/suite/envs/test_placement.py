@@ -18,5 +18,10 @@ def test_every_env_has_one_worker_and_loads_differ_by_less_than_the_dearest_env(
     assert max(loads) - min(loads) <= max(COST.values())
 
 
+def test_what_costs_most_is_dealt_first() -> None:
+    # One after the other to each in turn would be [[0, 2], [1]].
+    assert spread(["box-close-v3", "reach-v3", "reach-v3"], 2) == [[0], [1, 2]]
+
+
 def test_costs_are_of_tasks_that_exist() -> None:
     assert set(COST) <= set(all_tasks())

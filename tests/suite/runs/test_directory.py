@@ -311,6 +311,16 @@ sys.stdin.read()
     opened(tmp_path / "run")
 
 
+def test_a_run_keeps_the_threads_that_it_began_with(tmp_path: Path) -> None:
+    started(tmp_path / "run")
+    directory = RunDirectory(config_in(tmp_path / "run"))
+    first = directory.threads()
+    execution = replace(directory.config.execution, threads=first + 1)
+    other = RunDirectory(replace(directory.config, execution=execution))
+    with pytest.raises(UserError, match=rf"this run began with {first}, and {first + 1} would"):
+        other.threads()
+
+
 # Space, rows and provenance ------------------------------------------------------------------
 
 
@@ -322,6 +332,9 @@ def test_too_little_space_is_said_before_any_work(
     check_space([directory.path], 10**9)
     with pytest.raises(UserError, match=r"^disk: .* about 1\.5 GB .* has 1\.0 GB free"):
         check_space([directory.path], 1_500_000_000)
+    # What a run has written already it need not find room for.
+    (directory.path / "written").write_bytes(bytes(1000))
+    check_space([directory.path], 10**9 + 1000)
 
 
 def full_disk(*_: Any, **__: Any) -> None:

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from suite.config import RunConfig
-from suite.estimate import Cost, seconds_left, sweep_seconds
+from suite.estimate import Cost, combined, seconds_left, sweep_seconds
 from suite.messages import UserError
 from suite.runs.directory import RunDirectory
 from suite.runs.finished import seal
@@ -396,6 +396,13 @@ def test_gpus_are_filled_evenly_and_as_far_as_their_memory_goes(runs: Plan) -> N
     launcher.per_gpu = 1
     assert launcher.gpu_for(cost) is None
     assert not launcher.has_room(third)
+    assert local(runs, machine, COST, "cuda", gpus_per_run=0.5).per_gpu == 2
+
+
+def test_seeds_in_one_process_share_what_a_process_takes_and_nothing_else(runs: Plan) -> None:
+    cost = Cost(100.0, 5 * GB, 3 * GB, 2 * GB, GB, GB)
+    together = combined({run.name(): cost for run in runs.runs}, of_seeds(runs.runs))
+    assert together == Cost(100.0, 9 * GB, 3 * GB, 6 * GB, 3 * GB, 3 * GB)
 
 
 # What is shown -------------------------------------------------------------------------------

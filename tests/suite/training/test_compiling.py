@@ -18,7 +18,7 @@ from suite.presets import preset
 from suite.runs.directory import RunDirectory
 from suite.runs.progress import Progress
 from suite.training.build import build
-from suite.training.compiling import compile_learners, mode_of
+from suite.training.compiling import FEWEST_UPDATES, compile_learners, mode_of
 from suite.training.train import Trainer
 
 
@@ -109,6 +109,36 @@ def test_nothing_is_compiled_once_training_has_begun(
         trainer.evaluate()
         assert trainer.runs[0].updates > 6
         assert len(made) == compared
+
+
+@pytest.mark.parametrize(
+    ("choice", "updates", "began", "expected"),
+    [
+        ("auto", FEWEST_UPDATES - 500, None, "eager"),
+        ("auto", FEWEST_UPDATES, None, "compiled"),
+        ("auto", FEWEST_UPDATES, "eager", "eager"),
+        ("auto", FEWEST_UPDATES - 500, "compiled", "compiled"),
+        ("on", FEWEST_UPDATES - 500, None, "compiled"),
+        ("off", FEWEST_UPDATES, None, "eager"),
+        ("on", FEWEST_UPDATES, "eager", "this run began eager, and on .* or give off"),
+        ("off", FEWEST_UPDATES, "compiled", "this run began compiled, and off .* or give on"),
+    ],
+)
+def test_a_run_keeps_the_mode_that_it_began_with_and_short_ones_are_plain(
+    choice: str, updates: int, began: str | None, expected: str
+) -> None:
+    config = preset("smoke", "mtsac", "reach")
+    config = replace(
+        config,
+        task=replace(config.task, horizon=500),
+        training=replace(config.training, steps=updates, update_every=1, updates_per_step=1),
+        execution=replace(config.execution, compile=choice),
+    )
+    if expected in ("eager", "compiled"):
+        assert mode_of(config, began) == expected
+    else:
+        with pytest.raises(UserError, match=expected):
+            mode_of(config, began)
 
 
 def test_without_a_compiler_there_is_one_warning(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import itertools
+import json
 import math
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -327,6 +330,11 @@ def test_the_algorithm_hears_returns_and_success_at_any_step(make: Make) -> None
         outcome.returns, torch.tensor([[total], [total + HORIZON]], dtype=torch.float64)
     )
     assert outcome.successes.tolist() == [[0.0], [1.0]]
+    each = torch.arange(1, HORIZON + 1) / 10
+    torch.testing.assert_close(outcome.rewards, torch.stack([each, each + 1])[:, None])
+    # Of what lies in the replay, which is far from full.
+    expected = torch.tensor([0.35, 1.35], dtype=torch.float64)
+    torch.testing.assert_close(outcome.mean_rewards, expected)
 
 
 def test_the_algorithm_is_told_random_episodes_from_its_own(make: Make) -> None:
@@ -334,6 +342,22 @@ def test_the_algorithm_is_told_random_episodes_from_its_own(make: Make) -> None:
     trainer.run()
     heard = [entry for entry in written(trainer).diary if str(entry).startswith("end_")]
     assert heard == [*["end_random_episodes"] * 2, *["end_episodes"] * 2], "none after the last"
+
+
+def test_an_evaluation_sees_what_has_been_trained_and_not_what_is_bred_after_it(make: Make) -> None:
+    trainer = make(3, training={"random_steps": HORIZON}, evaluation=EvaluationConfig(3, 1, 1))
+    own = written(trainer)
+    real = own.report
+
+    def report(batch: Batch) -> dict[str, list[float]]:
+        own.diary.append("report")
+        found: dict[str, list[float]] = real(batch)
+        return found
+
+    own.report = report
+    trainer.run()
+    heard = [entry for entry in own.diary if entry == "report" or str(entry).startswith("end_")]
+    assert heard == ["report", "end_random_episodes", "report", "end_episodes", "report"]
 
 
 # Evaluation, rows and checkpoints ------------------------------------------------------------
@@ -404,6 +428,16 @@ def test_checkpoints_are_due_by_time_and_at_the_end(make: Make) -> None:
     assert state is not None
     assert state.state["round"] == 4
     assert state.state["updates"] == often.runs[0].updates
+
+
+def test_checkpoints_are_minutes_apart(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = itertools.count(0, 40)  # seconds, one tick each time that it is read
+    monkeypatch.setattr("suite.training.train.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    trainer = make(6, checkpoint_minutes=1)
+    trainer.run()
+    lines = (trainer.runs[0].directory.path / "timing.jsonl").read_text().splitlines()
+    # Read before the first round, after each, and when one has been saved.
+    assert [json.loads(line)["env_step"] for line in lines] == [24, 48, 72]
 
 
 def test_a_long_run_between_checkpoints_saves_once_at_its_end(make: Make) -> None:
@@ -497,6 +531,19 @@ def test_a_nan_loss_is_noticed_before_the_round_is_saved_or_evaluated(make: Make
     assert loaded is not None
     # Rounds are counted from 1: no learning in the first, and the fourth goes wrong.
     assert loaded.state["round"] == 3
+
+
+def test_weights_that_the_last_step_broke_are_never_saved(make: Make) -> None:
+    trainer = make(3, checkpoint_minutes=0)
+    own = written(trainer)
+    real = own.state_dict
+    own.state_dict = lambda: {
+        **real(),
+        "w": [torch.tensor(math.nan if own.acted > HORIZON else 0.0)],
+    }
+    with pytest.raises(TrainingDiverged, match=r"algorithm/w/0 .* env step 24"):
+        trainer.run()
+    assert trainer.runs[0].directory.checkpoints.rounds() == [1]
 
 
 def test_a_nan_action_in_evaluation_is_an_error_and_not_a_failure_of_the_task(make: Make) -> None:
