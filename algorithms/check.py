@@ -167,7 +167,9 @@ def explores(trial: Trial) -> None:
 
 
 def learns(trial: Trial) -> None:
-    """A gradient step changes actor and critics; its metrics are finite, [T] or scalar."""
+    """A gradient step changes actor and critics; its metrics are finite, [T] or scalar, the same
+    ones every time.
+    """
     algorithm = trial.build()
     before = state_of(algorithm)
     with alike(0):
@@ -176,6 +178,7 @@ def learns(trial: Trial) -> None:
         weights = copy.deepcopy(looked(algorithm, batch))
         metrics = algorithm.update(batch)
         after = looked(algorithm, batch)
+    demand(bool(metrics), "update returns no metric: return at least the critics' loss")
     for name, value in metrics.items():
         shape = tuple(value.shape)
         demand(shape in ((), (T,)), f"update: the metric {name} is {shape}; give [T] or a scalar")
@@ -186,6 +189,10 @@ def learns(trial: Trial) -> None:
     demand(not still, f"update does not change the weights of {', '.join(still)}")
     same = differs(kept, [*batch[:5], dict(batch.extras)]) is None
     demand(same, "update writes into the batch, which the replay may own: copy it")
+    with alike(1):
+        more = algorithm.update(transitions(algorithm, 1))
+    first, second = ([(k, tuple(v.shape)) for k, v in found.items()] for found in (metrics, more))
+    demand(first == second, "update must return the same metrics, in shape and order, every time")
 
 
 def one_task_suffices(trial: Trial) -> None:

@@ -154,14 +154,19 @@ def differs(one: Any, other: Any) -> str | None:
         return min(a.keys() ^ b.keys())
     for path, value in a.items():
         if isinstance(value, Tensor):
-            same = isinstance(b[path], Tensor) and torch.equal(
-                value.nan_to_num(), b[path].nan_to_num()
-            )
+            same = isinstance(b[path], Tensor) and alike_in_bits(value, b[path])
         else:
             same = bool(value == b[path])
         if not same:
             return path
     return None
+
+
+def alike_in_bits(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors are equal, NaN being equal to NaN."""
+    if not (a.is_floating_point() and b.is_floating_point()):
+        return torch.equal(a, b)
+    return torch.equal(a.isnan(), b.isnan()) and torch.equal(a[~a.isnan()], b[~b.isnan()])
 
 
 def state_of(algorithm: Algorithm) -> Any:

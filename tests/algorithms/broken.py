@@ -102,6 +102,36 @@ class UndeclaredExtras(MTSAC):
         return Decision(actions, {"option": torch.zeros(actions.shape[:2])})
 
 
+@caught_by("acts within bounds")
+class ExtrasOfAnotherKind(MTSAC):
+    extras: ClassVar[Any] = {"option": ((), torch.float32)}
+
+    def act(self, observations: Tensor, explore: bool) -> Decision:
+        actions, _ = super().act(observations, explore)
+        return Decision(actions, {"option": torch.zeros(actions.shape[:2], dtype=torch.long)})
+
+
+@caught_by("acts within bounds")
+class ActsInDouble(MTSAC):
+    def act(self, observations: Tensor, explore: bool) -> Decision:
+        actions, extras = super().act(observations, explore)
+        return Decision(actions.double() if observations.abs().max() > 50 else actions, extras)
+
+
+@caught_by("acts within bounds")
+class ActsForOneEnv(MTSAC):
+    def act(self, observations: Tensor, explore: bool) -> Decision:
+        actions, extras = super().act(observations, explore)
+        return Decision(actions[:, :1] if observations.abs().max() > 50 else actions, extras)
+
+
+@caught_by("acts within bounds")
+class LostFarOut(MTSAC):
+    def act(self, observations: Tensor, explore: bool) -> Decision:
+        actions, extras = super().act(observations, explore)
+        return Decision(actions * torch.where(observations.abs().max() > 50, torch.nan, 1), extras)
+
+
 @caught_by("evaluates without chance")
 class NoisyMode(MTSAC):
     def act(self, observations: Tensor, explore: bool) -> Decision:
@@ -133,6 +163,38 @@ class LearnsCriticsAlone(MTSAC):
 class MetricPerSample(MTSAC):
     def update(self, batch: Batch) -> dict[str, Tensor]:
         return {**super().update(batch), "rewards": batch.rewards.clone()}
+
+
+@caught_by("learns a step")
+class NoMetric(MTSAC):
+    def update(self, batch: Batch) -> dict[str, Tensor]:
+        super().update(batch)
+        return {}
+
+
+@caught_by("learns a step")
+class AttachedMetric(MTSAC):
+    def update(self, batch: Batch) -> dict[str, Tensor]:
+        return {**super().update(batch), "share": torch.ones((), requires_grad=True)}
+
+
+@caught_by("learns a step")
+class InfiniteMetric(MTSAC):
+    def update(self, batch: Batch) -> dict[str, Tensor]:
+        share = torch.full((), torch.inf if len(batch.rewards) > 1 else 0.0)
+        return {**super().update(batch), "share": share}
+
+
+@caught_by("learns a step")
+class OtherMetricsEverySecondTime(MTSAC):
+    updates = 0
+
+    def update(self, batch: Batch) -> dict[str, Tensor]:
+        metrics = super().update(batch)
+        self.updates += 1
+        if self.updates % 2 == 0:
+            del metrics["actor_loss"]
+        return metrics
 
 
 @caught_by("learns a step")
