@@ -111,31 +111,42 @@ def compare(
         raise ValueError(
             f"{a[0]} was scored on {scores_a.shape[1]} tasks, {b[0]} on {scores_b.shape[1]}"
         )
-    wins = beaten(scores_a, scores_b)
-    value = float((statistic(scores_a, None) - statistic(scores_b, None))[0])
-    least = min(len(scores_a), len(scores_b))
+    difference, improvement = difference_and_improvement(
+        scores_a, scores_b, statistic, level, repetitions, seed
+    )
+    # Of the mean, whatever the statistic: the hypothesis, exchangeable runs, is the same,
+    # and trimming four runs to two would make many splits look alike.
+    p_value = permutation_test(scores_a, scores_b, mean, seed)
+    seeds = len(scores_a), len(scores_b)
+    return Comparison(a[0], b[0], difference, improvement, p_value, seeds, level)
+
+
+def difference_and_improvement(
+    a: Array, b: Array, statistic: Statistic, level: float, repetitions: int, seed: int
+) -> tuple[Estimate, Estimate]:
+    """The difference of a statistic of scores [runs, tasks] and the probability of improvement,
+    with their intervals where both have two runs or more.
+    """
+    wins, least = beaten(a, b), min(len(a), len(b))
+    value = float((statistic(a, None) - statistic(b, None))[0])
     none = (math.nan, math.nan)
     difference = Estimate(value, *none, least)
     improvement = Estimate(float(wins.mean()), *none, least)
     if least > 1:
-        size = max(scores_a.size, scores_b.size, wins.size)
+        size = max(a.size, b.size, wins.size)
         first, second = np.random.SeedSequence(seed).generate_state(2).tolist()
         drawn = [
-            (statistic(scores_a, x) - statistic(scores_b, y), ((x @ wins) * y).sum(axis=1))
+            (statistic(a, x) - statistic(b, y), ((x @ wins) * y).sum(axis=1))
             for x, y in zip(
-                resampled(len(scores_a), size, repetitions, first),
-                resampled(len(scores_b), size, repetitions, second),
+                resampled(len(a), size, repetitions, first),
+                resampled(len(b), size, repetitions, second),
                 strict=True,
             )
         ]
         differences, shares = (np.concatenate(column) for column in zip(*drawn, strict=True))
         difference = with_ends(difference, interval(differences, least, level))
         improvement = with_ends(improvement, interval(shares / wins.size, least, level))
-    # Of the mean, whatever the statistic: the hypothesis, exchangeable runs, is the same,
-    # and trimming four runs to two would make many splits look alike.
-    p_value = permutation_test(scores_a, scores_b, mean, seed)
-    seeds = len(scores_a), len(scores_b)
-    return Comparison(a[0], b[0], difference, improvement, p_value, seeds, level)
+    return difference, improvement
 
 
 def with_ends(estimate: Estimate, found: tuple[float, float]) -> Estimate:

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from analysis.comparisons import difference_and_improvement
 from analysis.messages import AnalysisError
 from analysis.statistics import (
     AGGREGATES,
+    LEVEL,
     TRIMMED,
     Array,
     Statistic,
@@ -97,6 +99,27 @@ def coverage(
     return Coverage(world, runs, statistic, *(held / simulations).tolist())
 
 
+def coverage_of_difference(
+    world: str,
+    runs: int,
+    statistic: str,
+    *,
+    simulations: int = 400,
+    repetitions: int = 1000,
+    seed: int = 0,
+) -> float:
+    """The share of intervals of a difference that held 0, of so many runs a side that are alike."""
+    generator = np.random.default_rng([seed, runs])
+    held = 0
+    for _ in range(simulations):
+        one, other = (WORLDS[world](generator, runs) for _ in range(2))
+        found, _ = difference_and_improvement(
+            one, other, AGGREGATES[statistic], LEVEL, repetitions, int(generator.integers(2**32))
+        )
+        held += found.low <= 0 <= found.high
+    return held / simulations
+
+
 def per_task(
     scores: Array, statistic: Statistic, repetitions: int, generator: np.random.Generator
 ) -> Array:
@@ -132,4 +155,7 @@ def coverage_table(simulations: int = 400) -> str:
                 c = coverage(world, runs, name, simulations=simulations)
                 shares = " | ".join(f"{x:.0%}" for x in (c.ours, c.percentile, c.per_task))
                 lines.append(f"| {world} | {runs} | {name} | {shares} |")
+            name = "IQM over seeds"
+            held = coverage_of_difference(world, runs, name, simulations=simulations)
+            lines.append(f"| {world} | {runs} a side | difference of {name} | {held:.0%} | | |")
     return "\n".join(lines)

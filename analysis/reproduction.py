@@ -3,7 +3,8 @@
 A further seed of the same configuration lies, 95 times in a hundred, within the interval that
 Student's t predicts from the released seeds: mean ± t · s · √(1 + 1/n), n seeds, s their standard
 deviation (Geisser 1993, section 2.2). The same seed, trained elsewhere, rounds differently and then
-is no nearer than another one.
+is no nearer than another one; where it does not, the run is the released one, which says nothing of
+how seeds vary: the released run of its seed is left out of the sample.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -33,19 +35,26 @@ def reproduction(trained: pd.DataFrame, released: pd.DataFrame) -> Table:
 
     Raises AnalysisError where no run's configuration has been released in several seeds.
     """
-    known: dict[str, list[float]] = defaultdict(list)
-    for _, identity, score in scored(released):
-        known[identity].append(score)
+    known: dict[str, list[Scored]] = defaultdict(list)
+    for run in scored(released):
+        known[run.identity].append(run)
     rows, notes = [], [f"Of runs that agree in truth, one in {1 / (1 - LEVEL):.0f} differs."]
-    for name, identity, score in scored(trained):
-        there = known.get(identity, [])
-        if len(there) < FEWEST:
-            few = f"{name}: {len(there)} runs of its configuration are among those released"
+    for run in scored(trained):
+        others = [other for other in known.get(run.identity, []) if other.seed != run.seed]
+        same = [other for other in known.get(run.identity, []) if other.seed == run.seed]
+        if len(others) < FEWEST:
+            few = f"{run.name}: {len(others)} other seeds of its configuration are released"
             notes.append(f"{few}, and {FEWEST} or more are needed.")
             continue
+        there = [other.score for other in others]
         low, high = predicted(there)
-        verdict = "agrees" if low <= score <= high else "DIFFERS"
-        rows.append((name, score, len(there), float(np.mean(there)), low, high, verdict))
+        verdict = "agrees" if low <= run.score <= high else "DIFFERS"
+        rows.append((run.name, run.score, len(there), float(np.mean(there)), low, high, verdict))
+        if any(other.by_task == run.by_task for other in same):
+            notes.append(
+                f"{run.name} has the scores of the released run of its seed on every task: it is a "
+                "copy, or was made where nothing rounds otherwise."
+            )
     if not rows:
         raise AnalysisError(
             f"reproduced: {few}, and {FEWEST} or more are needed; compare the settings, or name "
@@ -55,7 +64,7 @@ def reproduction(trained: pd.DataFrame, released: pd.DataFrame) -> Table:
         "reproduced",
         f"Final mean success of runs trained again, and the {LEVEL:.0%} prediction interval for "
         "one more seed from the released ones.",
-        ("run", "success", "released seeds", "their mean", "from", "to", "verdict"),
+        ("run", "success", "other seeds released", "their mean", "from", "to", "verdict"),
         tuple(rows),
         tuple(notes),
     )
@@ -69,13 +78,24 @@ def predicted(scores: list[float], level: float = LEVEL) -> tuple[float, float]:
     return max(0.0, middle - width), min(1.0, middle + width)
 
 
-def scored(frame: pd.DataFrame) -> list[tuple[str, str, float]]:
-    """Each run's name, its configuration without seed and device, and its final mean success."""
+class Scored(NamedTuple):
+    """A run and its final success."""
+
+    name: str
+    identity: str
+    """Its configuration without seed and device."""
+    seed: int
+    score: float
+    by_task: list[float]
+
+
+def scored(frame: pd.DataFrame) -> list[Scored]:
+    """Each run of the frame."""
     source = runs(frame)["source"].astype(str)
     return [
-        (run, identity(source[run]), float(score))
+        Scored(run, identity(source[run]), seed, float(np.mean(values)), values.tolist())
         for scores in success_matrix(frame).values()
-        for run, score in zip(scores.runs, scores.task_mean, strict=True)
+        for run, seed, values in zip(scores.runs, scores.seeds, scores.values, strict=True)
     ]
 
 

@@ -108,6 +108,8 @@ AGGREGATES: dict[str, Statistic] = {
     "optimality gap": optimality_gap,
 }
 """By the name that tables and figures use; the headline first."""
+OF_TASKS = {"median", "IQM over runs × tasks", "optimality gap"}
+"""Those over single tasks, which there are not where whole agents alone were scored."""
 
 
 def point(statistic: Statistic, scores: Array) -> float:

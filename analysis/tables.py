@@ -25,6 +25,7 @@ from analysis.scores import Scores, no_rows
 from analysis.statistics import (
     AGGREGATES,
     LEVEL,
+    OF_TASKS,
     Estimate,
     area_under_curve,
     estimate,
@@ -41,8 +42,6 @@ METRICS = ("success", "plasticity/")
 THRESHOLD = 0.8
 HEADLINE = "IQM over seeds"
 STATISTICS = (*AGGREGATES, "statistic not stated")
-OF_TASKS = {"median", "IQM over runs × tasks", "optimality gap"}
-"""Aggregates over single tasks, which there are not where whole agents alone were scored."""
 AGGREGATE_NOTES = (
     f"Brackets: {LEVEL:.0%} intervals from resampling whole runs; of published rows, as published.",
     "Headline: IQM over seeds of the task mean. IQM over runs × tasks is another number, and "

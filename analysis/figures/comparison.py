@@ -31,13 +31,8 @@ from analysis.figures.style import (
 from analysis.messages import RowsError
 from analysis.protocol import comparable
 from analysis.scores import Scores, success_matrix
-from analysis.statistics import (
-    AGGREGATES,
-    estimate,
-    performance_profile,
-)
+from analysis.statistics import AGGREGATES, OF_TASKS, estimate, performance_profile
 
-SHOWN = tuple(AGGREGATES)
 MOST_PAIRS = 15
 """Pairs of configurations that one figure compares."""
 MOST = 12
@@ -58,16 +53,19 @@ def aggregates(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn:
     names = in_order(found, looks)
     # rliable draws from below.
     found = {label: found[label] for label in reversed(names)}
+    single_tasks = all(scores.per_task for scores in found.values())
+    aggregates_shown = [name for name in AGGREGATES if single_tasks or name not in OF_TASKS]
     points, intervals = {}, {}
     for label, scores in found.items():
-        results = [estimate(AGGREGATES[name], scores.values) for name in SHOWN]
+        results = [estimate(AGGREGATES[name], scores.values) for name in aggregates_shown]
         points[label] = [e.value for e in results]
         ends = np.array([(e.low, e.high) for e in results]).T
         # A single run has no interval: a bar of no length shows its value alone.
         intervals[label] = np.where(np.isnan(ends), points[label], ends)
     figure, axes = plot_utils.plot_interval_estimates(
-        points, intervals, SHOWN, colors={k: looks[k].colour for k in found}, max_ticks=3,
-        subfigure_width=PAGE / len(SHOWN), row_height=0.3, xlabel="",
+        points, intervals, aggregates_shown, max_ticks=3,
+        colors={k: looks[k].colour for k in found},
+        subfigure_width=PAGE / len(aggregates_shown), row_height=0.3, xlabel="",
     )  # fmt: skip
     plt.close(figure)
     figure.set_size_inches(PAGE, 0.88 + 0.24 * len(found))
@@ -76,25 +74,28 @@ def aggregates(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn:
     figure.subplots_adjust(left=margin(shown) / PAGE, right=0.99, top=1 - 0.38 / height)
     figure.subplots_adjust(bottom=0.32 / height, wspace=0.15)
     axes[0].set_yticklabels(shown)
-    for panel, name in zip(axes, SHOWN, strict=True):
+    for index, (panel, name) in enumerate(zip(axes, aggregates_shown, strict=True)):
         panel.set_title(name.replace(" over ", "\nover "), fontsize=TYPE)
         panel.tick_params(labelsize=TYPE)
-        ends = np.array([intervals[label][:, SHOWN.index(name)] for label in found])
+        ends = np.array([intervals[label][:, index] for label in found])
         room = max(0.01, 0.08 * float(np.ptp(ends)))
         panel.set_xlim(ends.min() - room, ends.max() + room)
         panel.xaxis.set_major_locator(MaxNLocator(2, prune="both"))
         panel.set_ylim(-0.6, len(found) - 0.4)
         # rliable's short bars of single runs are invisible; so the value is marked as well.
         for y, label in enumerate(found):
-            value = points[label][SHOWN.index(name)]
+            value = points[label][index]
             alone = len(found[label].runs) == 1
             panel.plot(value, y, marker="|", color="k", markersize=7)
             panel.plot(value, y, marker="o" if alone else "", color=looks[label].colour)
     text = (
-        "Final success by five aggregates with their intervals (rliable's definitions, arXiv "
-        "2108.13264, but for the headline, the IQM over seeds of the mean over tasks). Of the "
-        "optimality gap less is better."
+        "Final success by several aggregates with their intervals (rliable's definitions, arXiv "
+        "2108.13264, but for the headline, the IQM over seeds of the mean over tasks)."
     )
+    if single_tasks:
+        text += " Of the optimality gap less is better."
+    else:
+        text += " Whole agents alone were scored of some, so that there are none over single tasks."
     return Drawn(figure, text, names)
 
 

@@ -27,6 +27,10 @@ MEASURES = {
     "effective_rank": "effective rank, sum",
 }
 NETWORKS = {"actor": "actor", "critic_0": "critic 1"}
+LAYERS = (
+    " Layers are those that an activation function follows; where it is not ReLU but tanh (MOORE's "
+    "experts, ARS's critics), dormancy is not comparable."
+)
 
 
 def plasticity_by_width(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn:
@@ -35,7 +39,7 @@ def plasticity_by_width(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn
         "Share of dormant units (τ = 0.1) and ranks of the hidden layers, pooled, at the last "
         "evaluation on the fixed probe batch, against the network's own width. Mean over seeds, "
         "bars: intervals. Wider networks have more units to leave dormant and often succeed more: "
-        "dormancy is not loss of performance."
+        "dormancy is not loss of performance." + LAYERS
     )
     return grid(frame, looks, text, by_width=True)
 
@@ -45,7 +49,10 @@ def plasticity_by_tasks(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn
     text = (
         "Share of dormant units (τ = 0.1) and ranks of the hidden layers, pooled, at the last "
         "evaluation, against the number of tasks; one line per width. The probe batch has one size "
-        "for all task sets. Mean over seeds, bars: intervals."
+        "for all task sets and is made of each run's own tasks: a unit is dormant only where it is "
+        "on all of them, so that with more tasks dormancy may fall and ranks may rise for what the "
+        "probe holds alone. Mean over seeds, bars: intervals. Dormancy is not loss of performance."
+        + LAYERS
     )
     return grid(frame, looks, text, by_width=False)
 

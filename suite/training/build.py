@@ -10,6 +10,7 @@ import torch
 from algorithms import load
 from algorithms.algorithm import Algorithm, Problem
 from algorithms.parts.randomness import generator
+from suite.checks import probe_has_every_rank
 from suite.config import RunConfig
 from suite.envs import EVALUATION_ENVS
 from suite.envs.tasks import Goals
@@ -85,9 +86,12 @@ def seed_run(config: RunConfig, directory: RunDirectory) -> SeedRun:
         device,
     )
     try:
-        algorithm.probe(probe, seed=0)
+        measured = algorithm.probe(probe, seed=0)
     except ValueError as error:
         raise UserError(f"algorithm: {config.algorithm}: {error}") from None
+    # A layer may hold more units than a width says: each of several experts has as many.
+    widest = max(units.shape[1] for own in measured.values() for units in own.activations.values())
+    probe_has_every_rank(config.evaluation.probe_size, widest)
     replay = Replay(
         len(config.tasks),
         config.training.buffer_per_task,

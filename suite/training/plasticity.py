@@ -1,8 +1,8 @@
 """Plasticity: how alive and how rich a network's hidden layers are, on a fixed batch.
 
 Every definition names its source. Measured for the actor and both critics, per layer and pooled,
-by one protocol for every task set (`probe_batch`), so that networks trained on few and on many
-tasks can be compared.
+on as many samples for every task set (`probe_batch`), but of the run's own tasks: on more of them a
+unit has more occasions to be active, so that task sets differ by what the probe holds, too.
 """
 
 from __future__ import annotations

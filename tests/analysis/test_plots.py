@@ -69,6 +69,46 @@ def test_a_heat_map_holds_the_final_success_of_each_task(mt10: pd.DataFrame) -> 
     assert cells[tasks.index("push"), columns.index("d2r")] == pytest.approx(own["value"].mean())
 
 
+def test_aggregates_stand_beside_the_names_of_their_configurations(mt10: pd.DataFrame) -> None:
+    axes = comparison.aggregates(mt10, look(mt10)).figure.axes[0]
+    names = [text.get_text() for text in axes.get_yticklabels()]
+    marks = {line.get_ydata()[0]: line for line in axes.lines if line.get_marker() == "|"}
+    found = success_matrix(mt10)
+    assert len(marks) == len(found)
+    for label, scores in found.items():
+        (x,) = marks[names.index(look(mt10)[label].name)].get_xdata()
+        assert x == pytest.approx(iqm_of_runs(scores.values)[0])
+
+
+def test_aggregates_of_whole_agents_are_none_over_tasks(tmp_path: Path) -> None:
+    lines = [f"{name},MT10,{seed},success,100,0.{seed + 3}" for name in "ab" for seed in range(3)]
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join(["exp_name,env_name,seed,metric,env_step,value", *lines]) + "\n")
+    frame = load([path])
+    drawn = comparison.aggregates(frame, look(frame))
+    assert [axes.get_title() for axes in drawn.figure.axes] == ["IQM\nover seeds", "mean"]
+    assert "Whole agents alone" in drawn.text
+
+
+def test_points_of_scaling_are_the_final_success(mt10: pd.DataFrame) -> None:
+    figure = scaling.scaling(mt10, look(mt10)).figure
+    (line,) = [c for c in figure.axes[0].containers if c.get_label() == "mtsac"]
+    own = mt10[(mt10["algorithm"] == "mtsac") & (mt10["actor_width"] == mt10["critic_width"])]
+    scores, sizes = success_matrix(own), own.drop_duplicates("label").set_index("label")
+    of = {sizes["total_parameters"][label]: s.values for label, s in scores.items()}
+    for x, y in zip(*line.lines[0].get_data(), strict=True):
+        assert y == pytest.approx(iqm_of_runs(of[x])[0])
+
+
+def test_methods_stand_at_their_success_beside_the_controls(mt10: pd.DataFrame) -> None:
+    figure = scaling.matched(mt10, look(mt10)).figure
+    (axes,) = figure.axes
+    points = sorted(tuple(c.lines[0].get_xydata()[0][::-1]) for c in axes.containers)
+    names = [text.get_text().rpartition(",")[0] for text in axes.get_yticklabels()]
+    of = {look(mt10)[label].name: s.values for label, s in success_matrix(mt10).items()}
+    assert [x for _, x in points] == pytest.approx([iqm_of_runs(of[name])[0] for name in names])
+
+
 def test_scaling_joins_networks_of_one_width_in_order_of_size(mt10: pd.DataFrame) -> None:
     figure = scaling.scaling(mt10, look(mt10)).figure
     (line,) = [

@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 from rliable import library, metrics
 from scipy import stats
 
-from analysis.coverage import coverage, normal_scores, per_task
+from analysis.coverage import coverage, coverage_of_difference, normal_scores, per_task
 from analysis.statistics import (
     AGGREGATES,
     Array,
@@ -143,6 +143,13 @@ def test_nominal_95_percent_covers_at_least_85_at_ten_runs(world: str, statistic
     found = coverage(world, 10, statistic, simulations=200, repetitions=500)
     assert found.ours >= 0.85
     assert found.per_task <= 0.75
+
+
+@pytest.mark.parametrize("world", ["normal", "success rates"])
+def test_intervals_of_differences_hold_at_least_what_they_say_from_five_runs_on(world: str) -> None:
+    assert (
+        coverage_of_difference(world, 5, "IQM over seeds", simulations=200, repetitions=500) > 0.9
+    )
 
 
 def test_rliables_own_interval_covers_about_half() -> None:

@@ -6,6 +6,7 @@ import csv
 import io
 import math
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -259,7 +260,7 @@ def test_coverage_command_prints_the_documentations_table(
 ) -> None:
     assert main(["coverage", "--simulations", "2"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 2 + 2 * 4 * 3 and "rliable" in lines[0]
+    assert len(lines) == 2 + 2 * 4 * 4 and "rliable" in lines[0]
 
 
 @pytest.mark.parametrize("count", ["0", "-1", "1.5", "9e29", "nan", "", "10000000"])
@@ -359,10 +360,16 @@ def test_a_run_trained_again_is_held_against_how_seeds_vary(
     assert [low, high] == pytest.approx(
         [released.mean() - width, released.mean() + width], rel=1e-3
     )
+    # The released run of its own seed says nothing of how seeds vary.
+    (copied,) = (tmp_path / "released").glob("*s3*")
+    shutil.copytree(copied, tmp_path / "again" / copied.name)
+    table = reproduction(load([tmp_path / "again"]), load([tmp_path / "released"]))
+    assert records(table)[0]["their mean"] == pytest.approx(np.delete(released, 3).mean())
+    assert "it is a copy" in table.notes[1]
     wide = simulated.write(tmp_path / "wide", simulated.Simulated(seed=0, actor_width=512))
     arguments = ["reproduced", str(wide), "--released", str(tmp_path / "released")]
     assert main(arguments) == 2
-    assert "0 runs of its configuration" in capsys.readouterr().err
+    assert "0 other seeds of its configuration" in capsys.readouterr().err
     # Beside one that can be judged it is named.
     table = reproduction(load([like, wide]), load([tmp_path / "released"]))
     assert [row["run"] for row in records(table)] == [like.name]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,11 @@ import torch
 
 from algorithms.algorithm import Batch
 from suite.envs.tasks import all_tasks, task_names
+from suite.messages import UserError
+from suite.presets import preset
+from suite.runs.directory import RunDirectory
 from suite.training import probe_batch as module
+from suite.training.build import seed_run
 from suite.training.probe_batch import probe_batch
 
 CPU = torch.device("cpu")
@@ -21,6 +27,19 @@ PUSH = np.array([[0.0, 0.65, 0.02, 0.05, 0.85, 0.01], [0.05, 0.62, 0.02, -0.05, 
 def build(tasks: tuple[str, ...] = ("reach-v3", "push-v3"), size: int = 120) -> Batch:
     goals = {"reach-v3": REACH, "push-v3": PUSH}
     return probe_batch(tasks, [goals[task] for task in tasks], size, 20, "v2", "fast", CPU)
+
+
+def test_a_layer_wider_than_the_probe_is_refused_whatever_the_width_says(tmp_path: Path) -> None:
+    config = preset("smoke", "moore", "reach,push")
+    settings = replace(config.settings, actor_width=128, critic_width=128, experts=4)
+    config = replace(
+        config,
+        settings=settings,
+        evaluation=replace(config.evaluation, probe_size=300),
+        execution=replace(config.execution, results=str(tmp_path)),
+    )
+    with pytest.raises(UserError, match=r"probe-size: 300 .* widest layer \(512\)"):
+        seed_run(config, RunDirectory(config))
 
 
 def equal(one: Batch, other: Batch) -> bool:
