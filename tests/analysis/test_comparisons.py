@@ -14,6 +14,7 @@ from rliable import metrics
 from scipy import stats
 
 from analysis.comparisons import (
+    Comparison,
     compare,
     compare_all,
     corrected_for,
@@ -22,7 +23,7 @@ from analysis.comparisons import (
 )
 from analysis.coverage import normal_scores
 from analysis.power import could_be_seen
-from analysis.statistics import Array, iqm_of_runs, mean
+from analysis.statistics import Array, Estimate, iqm_of_runs, mean
 from analysis.study import MOST_AT_ONCE, compared, corrected_number
 
 rates = st.sampled_from([0.0, 0.2, 0.5, 0.96, 1.0])
@@ -41,6 +42,25 @@ def test_probability_of_improvement_is_rliables(pair: tuple[Array, Array]) -> No
     assert compare(("a", pair[0]), ("b", pair[1]), repetitions=50).improvement.value == (
         pytest.approx(expected, abs=1e-12)
     )
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "p", "seeds", "expected"),
+    [
+        (0.01, 0.2, 0.04, (5, 5), True),
+        (-0.2, -0.01, 0.04, (5, 5), True),
+        (-0.01, 0.2, 0.04, (5, 5), False),
+        (0.01, 0.2, 0.06, (5, 5), False),
+        (0.01, 0.2, math.nan, (5, 5), False),
+        (0.01, 0.2, 0.04, (5, 4), False),
+    ],
+)
+def test_a_verdict_wants_interval_p_and_seeds(
+    low: float, high: float, p: float, seeds: tuple[int, int], expected: bool
+) -> None:
+    difference = Estimate(0.1, low, high, 5)
+    found = Comparison("a", "b", difference, Estimate(0.6, 0.5, 0.7, 5), p, seeds)
+    assert found.significant == expected
 
 
 def test_permutation_test_is_scipys() -> None:

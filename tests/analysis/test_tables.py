@@ -14,13 +14,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.cli import COMMANDS, main
+from analysis.cli import COMMANDS, RELEASED, default_source, main
 from analysis.messages import RowsError
 from analysis.published import FOLDER, published
 from analysis.reproduction import reproduction
 from analysis.rows import load
 from analysis.scores import success_matrix
-from analysis.statistics import Estimate, estimate, iqm_of_runs
+from analysis.statistics import Estimate, estimate, iqm_of_runs, mean
 from analysis.table_formats import Table, comma_separated, latex, markdown, write
 from analysis.tables import tables
 from tests.analysis import simulated
@@ -56,6 +56,25 @@ def test_aggregates_are_those_of_the_statistics(two_methods: Path) -> None:
         assert row["seeds"] == 6
         assert (row["actor width"], row["actor parameters"]) == (128, 3 * 128**2)
     assert [row["method"] for row in rows] == ["mega", "mtsac"]
+
+
+def test_tasks_and_configurations_of_a_table_are_those_of_its_cells(two_methods: Path) -> None:
+    scores = success_matrix(load([two_methods]))
+    rows = records(by_name(two_methods)["per_task"])
+    assert len(rows) == 3
+    for row in rows:
+        for label, own in scores.items():
+            column = own.values[:, [own.tasks.index(str(row["task"]))]]
+            assert row[label] == estimate(mean, column)
+
+
+def test_what_is_said_of_the_training_stands_in_its_own_column(
+    write_run: WriteRun, tmp_path: Path
+) -> None:
+    write_run(tmp_path, final=0.9)  # .225, .45, .675 and .9, at 1000 to 4000
+    (row,) = records(by_name(tmp_path)["aggregate"])
+    names = ("IQM over seeds, best evaluation", "mean over training", "steps to 0.8")
+    assert [row[name].value for name in names] == pytest.approx([0.9, 0.5625, 4000])  # type: ignore[attr-defined]
 
 
 def test_a_clear_difference_is_compared_and_called_significant(two_methods: Path) -> None:
@@ -333,6 +352,17 @@ def test_what_a_protocol_has_planned_is_corrected_for_before_all_of_it_is_there(
     plots = ["plots", str(runs), "--out", str(tmp_path / "m.png"), "--only", "matched"]
     assert main([*plots, "--planned", "5"]) == 0
     assert so_far in (tmp_path / "m.md").read_text()
+
+
+def test_the_users_own_runs_are_read_where_there_are_any(
+    two_methods: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("analysis.cli.RUNS", two_methods)
+    assert default_source() == two_methods
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("analysis.cli.RUNS", two_methods / "nothing")
+    assert default_source() == RELEASED
+    assert "no finished run" in capsys.readouterr().err
 
 
 def test_a_label_that_is_not_there_is_refused(
