@@ -24,6 +24,7 @@ from algorithms.ars import (
 )
 from algorithms.counting import without_memory
 from algorithms.mtsac import MTSAC
+from algorithms.parts.adapters import Adapted
 
 Collect = Callable[..., Batch]
 TASKS, HORIZON = 3, 10
@@ -222,6 +223,12 @@ def test_networks_by_hand(collect: Collect) -> None:
         expected = x @ w["13.weight"].T + w["13.bias"]
         torch.testing.assert_close(found[copy_], expected, rtol=1e-4, atol=1e-5)
     assert torch.equal(algorithm.policy_value(found), found[0, ..., 0])
+    w, x = weights["actor"], torch.randn(TASKS, 5, 39)
+    mean, _ = algorithm.policy(weights, x, "evaluate", given)
+    hidden = x @ w["0.input.weight"].T + w["0.input.bias"] + w["0.task"][:, None]
+    for layer in (2, 4, 6, 8):
+        hidden = hidden.relu() @ w[f"{layer}.weight"].T + w[f"{layer}.bias"]
+    torch.testing.assert_close(mean, hidden[..., :4], rtol=1e-4, atol=1e-5)
     output = torch.randn(TASKS, 5, 8) * 10
     _, log_std = algorithm.mean_and_log_std(output)
     torch.testing.assert_close(log_std.exp(), functional.softplus(output[..., 4:]) + 1e-5)
@@ -294,7 +301,16 @@ def test_late_and_with_success_a_reset_begins_adapters_instead(collect: Collect)
     algorithm, batch = adapting(collect)
     state = algorithm.state
     before = {name: value.clone() for name, value in state.items()}
+    x = torch.randn(TASKS, 5, 43)
+
+    def values() -> Tensor:
+        given = algorithm.given("update", 5, algorithm.generators["update"])
+        found: Tensor = algorithm.values(algorithm.weights(state), x, "critic", given)
+        return found
+
+    worth = values()
     algorithm.end_episodes(outcomes([1.0, 1.0, 4.0], 1.0))
+    torch.testing.assert_close(values(), worth * torch.tensor([4.0, 2.0, 0.5])[:, None, None])
     assert state["adapting"] == 1 and algorithm.due_updates == 1000
     assert state["reward_factors"].tolist() == [4.0, 4.0, 1.0]
     assert state["value_factors"].tolist() == [4.0, 2.0, 0.5]
@@ -320,6 +336,25 @@ def test_late_and_with_success_a_reset_begins_adapters_instead(collect: Collect)
     for each in (algorithm, other):
         each.update(batch)
     assert all(torch.equal(value, other.state[name]) for name, value in state.items())
+    # The next reset begins adapters again, whatever the success: what they stand on is frozen.
+    algorithm.schedule.rounds = 8
+    algorithm.end_episodes(outcomes([1.0, 2.0, 4.0], 0.0))
+    assert state["value_factors"].tolist() == [4.0, 1.0, 0.5]
+    for name, views in start.items():
+        now = networks[name].views(state[name])
+        base = [key for key in views if not key.endswith((".up", ".down")) and key not in norms]
+        assert base and all(torch.equal(views[key], now[key]) for key in base)
+
+
+def test_adapters_add_each_tasks_own_product() -> None:
+    adapted = Adapted(torch.nn.Linear(5, 4), 3, 5, 4, 2)
+    torch.nn.init.normal_(adapted.up)
+    x = torch.randn(3, 6, 5)
+    expected = [
+        adapted.layer(own) + own @ down @ up / 2
+        for own, down, up in zip(x, adapted.down, adapted.up, strict=True)
+    ]
+    torch.testing.assert_close(adapted(x), torch.stack(expected))
 
 
 @pytest.mark.parametrize("fields", [{"success": 0.7}, {"lora_from": 0.95}])

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from algorithms.algorithm import Algorithm, Batch, Outcomes, Problem
-from algorithms.brc import BRC, BRCSettings, gaussian, returns_to_go, two_hot
+from algorithms.brc import BRC, BRCSettings, BroNet, gaussian, returns_to_go, two_hot
 from algorithms.counting import without_memory
 
 Build = Callable[..., Algorithm]
@@ -82,11 +82,13 @@ def test_gaussian_targets_against_the_error_function() -> None:
     torch.testing.assert_close(means[1], -means[6])
 
 
+@pytest.mark.parametrize("reduction", ["mean", "min"])
 def test_a_gaussian_stands_around_the_targets_mean(
-    build: Build, collect: Callable[..., Batch]
+    reduction: str, build: Build, collect: Callable[..., Batch]
 ) -> None:
+    fields: dict[str, Any] = {"normalise_rewards": False, "reward_scale": 0.1, "discount": 0.5}
     plain, smooth = (
-        build("brc", value_target=kind, normalise_rewards=False, reward_scale=0.1, discount=0.5)
+        build("brc", value_target=kind, critic_reduction=reduction, **fields)
         for kind in ("two_hot", "hl_gauss")
     )
     means = []
@@ -123,11 +125,42 @@ def ready(algorithm: Any, batch: Batch) -> Batch:
     return algorithm.with_extras(batch, temperature=temperature)
 
 
-def test_rewards_fill_the_range(build: Build, collect: Callable[..., Batch]) -> None:
+def test_the_network_is_bronets(build: Build) -> None:
+    """Blocks x + LN(W ReLU(LN(V x))) after a first ReLU(LN(U x)), by functional calls."""
+    net = BroNet(5, 7, 2)
+    for parameter in net.parameters():
+        torch.nn.init.normal_(parameter)
+    x = torch.randn(3, 4, 5)
+
+    def normed(x: Tensor, layer: Any, norm: Any) -> Tensor:
+        x = functional.linear(x, layer.weight, layer.bias)
+        return functional.layer_norm(x, (7,), norm.weight, norm.bias, 1e-6)
+
+    hidden = normed(x, net.first[0], net.first[1]).relu()
+    for block in net.blocks:
+        own: Any = block
+        inner = normed(hidden, own[0], own[1]).relu()
+        hidden = hidden + normed(inner, own[3], own[4])
+    torch.testing.assert_close(net(x), hidden)
+
+
+def test_weights_begin_orthogonal(build: Build) -> None:
+    """With gain √2, but for the rows of the log standard deviations, with gain 1."""
+    algorithm: Any = build("brc")
+    parts = dict(algorithm.build_actor().named_modules())
+    last = parts["1"].weight
+    torch.testing.assert_close(last[:4] @ last[:4].T, 2 * torch.eye(4), atol=1e-5, rtol=0)
+    torch.testing.assert_close(last[4:] @ last[4:].T, torch.eye(4), atol=1e-5, rtol=0)
+    first = parts["0.blocks.0.0"].weight
+    torch.testing.assert_close(first @ first.T, 2 * torch.eye(len(first)), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.1])
+def test_rewards_fill_the_range(scale: float, build: Build, collect: Callable[..., Batch]) -> None:
     """A scaled return is at most the limit; the bound is the largest so far; the batch's and the
     outcomes' rewards stay raw.
     """
-    algorithm: Any = build("brc")
+    algorithm: Any = build("brc", reward_scale=scale)
     batch = ready(algorithm, collect(algorithm))
     raw = batch.rewards.clone()
     assert bool((algorithm.rewards(algorithm.state, batch) == 0).all())  # nothing is known yet
@@ -141,7 +174,7 @@ def test_rewards_fill_the_range(build: Build, collect: Callable[..., Batch]) -> 
     torch.testing.assert_close(bound, largest)
     found = algorithm.rewards(algorithm.state, batch)
     # α = 0.1, H̄ = −2, 1 / (1 − γ) = 100
-    torch.testing.assert_close(found, raw * (10 / (bound + 0.1 * 1 * 100))[:, None])
+    torch.testing.assert_close(found, scale * raw * (10 / (scale * bound + 0.1 * 1 * 100))[:, None])
     assert torch.equal(batch.rewards, raw)
     scaled = rewards * (found / raw)[:, :1, None]
     assert returns_to_go(scaled.double(), 0.99).abs().max() <= 10

@@ -18,7 +18,9 @@ from algorithms.combine import (
     cagrad,
     draw_order,
     gradnorm_slope,
+    gradnorm_step,
     pcgrad,
+    start_gradnorm,
     with_mean_of_others,
 )
 from algorithms.d2r import D2R, D2RSettings
@@ -335,6 +337,27 @@ def test_fast_cagrad_draws_tasks_for_each_step() -> None:
     )
 
 
+def test_settings_of_the_combiners_reach_them() -> None:
+    """Settings that are nobody's default, against the solvers called by hand."""
+    odd: dict[str, Any] = {
+        **{"cagrad_c": 0.3, "cagrad_rescale": "none", "cagrad_steps": 7, "cagrad_rate": 3.0},
+        **{"cagrad_momentum": 0.2, "cagrad_gradients": 2},
+    }
+    surgery = {"combine": "pcgrad", "pcgrad_include_self": True, "pcgrad_epsilon": 5.0}
+    for fields in ({"combine": "cagrad", **odd}, surgery):
+        algorithm = made("mlp", **fields)
+        batch = batch_of(algorithm)
+        ready = algorithm.prepared(algorithm.state, batch)
+        g = WEIGHT[:, None] * each_gradient(algorithm, "critic", ready)
+        if fields["combine"] == "cagrad":
+            weighed = with_mean_of_others(every(g)[batch.extras["cagrad_order"][:, 1]], 2)
+            share = cagrad(g @ g.T, weighed, 0.3, "none", 7, 3.0, 0.2)
+        else:
+            share = pcgrad(g @ g.T, batch.extras["pcgrad_order"][:, 1], True, 5.0)
+        found, expected = combined_by(algorithm, "critic", batch), share @ g
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-6 * float(expected.abs().max()))
+
+
 def test_more_gradients_than_tasks_are_refused() -> None:
     with pytest.raises(ValueError, match=f"cagrad_gradients 9 for {TASKS} tasks"):
         made("mlp", combine="cagrad", cagrad_gradients=9)
@@ -354,6 +377,15 @@ def test_gradnorm_slope_is_that_of_its_loss(detach: bool) -> None:
     # losses of an actor: of changed sign, and zero at first
     odd = gradnorm_slope(v.detach(), length, -loss, torch.tensor([2.0, 0.0, -1.0]), 0.12, 1e-3)
     assert bool(odd.isfinite().all())
+
+
+def test_gradnorm_slows_the_task_that_is_ahead() -> None:
+    settings, state = CombineSettings(combine="gradnorm", gradnorm_kappa=1.5), {}
+    start_gradnorm(settings, state, 3, torch.device("cpu"))
+    alike = torch.eye(3, dtype=torch.float64)
+    for loss in ([1.0, 1.0, 1.0], [0.5, 1.0, 1.0]):
+        gradnorm_step(settings, "critic", state, alike, torch.tensor(loss))
+    assert state["critic.pace"][0] < 1 < state["critic.pace"][1]
 
 
 def test_gradnorm_trains_its_weights() -> None:

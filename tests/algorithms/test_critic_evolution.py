@@ -12,7 +12,7 @@ from plain_stack import plain_stack
 from torch import Tensor
 
 from algorithms.algorithm import Algorithm, Batch, Outcomes
-from algorithms.critic_evolution import BredCritics, fitness, moments
+from algorithms.critic_evolution import BredCritics, fitness, moments, trained_loss
 from algorithms.genetics import decode
 
 T = 3
@@ -212,8 +212,41 @@ def test_the_fittest_survives_makes_the_targets_and_their_jump_is_reported(
     assert report["critic_genotype_changes"] == [1.0, 1.0, 0.0]
     assert report["critic_target_jump"][:2] == pytest.approx(jump[:2].tolist(), rel=1e-4)
     assert np.isnan(report["critic_target_jump"][2]) and jump.min() > 0
+    # The error of the fittest is a tenth of the targets' variance, which is 1.
+    assert report["critic_fitness"] == pytest.approx([-0.1] * T)
     given = mega.given("update", 6, torch.Generator())
     torch.testing.assert_close(given["target_table"][:2, 0], before[:2, 1])
+
+
+def test_the_critics_loss_wires_whom_it_trains_and_all_else_the_fittest(
+    bred: Callable[..., Any], collect: Callable[..., Batch]
+) -> None:
+    mega = bred()
+    batch, critics, tasks = collect(mega), mega.critics, torch.arange(T)
+    assert (critics.tables[:, 0] != critics.tables[:, 1]).flatten(1).any(1).all()
+    x, weights = torch.cat([batch.observations, batch.actions], -1), mega.weights(mega.state)
+    trained = set()
+    for _ in range(30):
+        given = mega.given("update", 6, torch.Generator())
+        drawn = given["critic_individual"][:, 0]
+        trained |= set(drawn.tolist())
+        whose = {"critic": drawn, "policy": critics.elites, "target": critics.elites}
+        for phase, individuals in whose.items():
+            table = critics.tables[tasks, individuals][:, None]
+            expected = mega.networks["critic"](weights["critic"], x, table)
+            assert torch.equal(mega.values(weights, x, phase, given), expected), phase
+    assert trained == {0, 1}
+
+
+def test_the_loss_is_the_mean_over_what_is_not_held_out() -> None:
+    random = torch.Generator().manual_seed(0)
+    error = torch.rand(2, 3, 8, generator=random)
+    held = torch.rand(3, 8, generator=random) < 0.4
+    held[2] = True
+    found = trained_loss(error, held)
+    for task in range(2):
+        torch.testing.assert_close(found[:, task], error[:, task][:, ~held[task]].mean(-1))
+    assert not found[:, 2].any()
 
 
 def test_critics_have_stages_of_their_own(

@@ -88,10 +88,29 @@ def test_each_loss_routes_as_the_paper_says(
 
 
 def test_critics_and_samples_are_routed_independently(d2r: Any) -> None:
-    noise = d2r.given("update", 6, torch.Generator().manual_seed(0))["critic_routes"]
+    d2r.state["log_temperature"].copy_(torch.tensor([0.0, -1.0, -4.0]))
+    given = d2r.given("update", 6, torch.Generator().manual_seed(0))
+    noise = given["critic_routes"]
     rows = noise.movedim(1, 0).flatten(0, 2)
     assert noise.shape[:3] == (T, 2, 6)
     assert len(rows.unique(dim=0)) == len(rows)
+    x = torch.randn(T, 6, 43, generator=torch.Generator().manual_seed(1))
+    weights, critics = d2r.weights(d2r.state), d2r.networks["critic"]
+    found = d2r.values(weights, x, "critic", given)
+    for copy in range(2):
+        own = {name: weight[copy] for name, weight in weights["critic"].items()}
+        expected = critics.call(own, (x, noise[:, copy], given["heat"]))[0]
+        torch.testing.assert_close(found[copy], expected)
+
+
+def test_exploring_adds_the_policys_noise(build: Callable[..., Algorithm]) -> None:
+    d2r: Any = build("d2r")
+    x = torch.randn(T, 4, 39, generator=torch.Generator().manual_seed(1))
+    given = d2r.given("explore", 4, torch.Generator().manual_seed(0))
+    output, _ = d2r.routed(d2r.weights(d2r.state), x, "explore", given)
+    mean, log_std = d2r.mean_and_log_std(output)
+    action, _ = d2r.decide(d2r.state, x, given, "explore")
+    torch.testing.assert_close(action, torch.tanh(mean + log_std.exp() * given["noise"]))
 
 
 def test_routes_are_drawn_at_the_route_balancing_temperatures(d2r: Any) -> None:

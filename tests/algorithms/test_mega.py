@@ -37,7 +37,7 @@ def mega(build: Callable[..., Algorithm]) -> Any:
 def tables_of(algorithm: Any, task: int) -> list[np.ndarray]:
     s, populations = algorithm.settings, algorithm.populations
     individuals = populations[task].individuals
-    return [decode(i.bits, s.gene_bits, s.modules, s.decoding) for i in individuals]
+    return [decode(i.bits, s.gene_bits, s.modules, s.decoding, s.bit_order) for i in individuals]
 
 
 def actor_of(algorithm: Any) -> Any:
@@ -145,7 +145,7 @@ def test_growth_fills_tables_of_one_size_and_everything_still_runs(
     batch = collect(mega, samples=4)
     for generation in range(2):
         assert not mega.tables[..., 3:].any(), generation
-        mega.end_episodes(outcomes([[5.0], [5.0], [5.0 * (1 + generation)]]))
+        mega.end_episodes(outcomes([[5.0], [5.0], [5.0 * (1 + generation)]], 0.5))
     assert [p.stage for p in mega.populations] == [4, 4, 3]
     # A compiled or recorded step has one shape.
     assert mega.tables.shape == (T, 4, 5, 5)
@@ -156,6 +156,10 @@ def test_growth_fills_tables_of_one_size_and_everything_still_runs(
         ]
     assert mega.act(torch.zeros(T, 4, 39), explore=True).actions.shape == (T, 4, 4)
     assert all(m.isfinite().all() for m in mega.update(batch).values())
+    # What growth has cost is what a task that grew has lost of the share that it had solved.
+    mega.end_episodes(outcomes([[5.0], [5.0], [15.0]], 0.1))
+    cost = mega.report(batch)["growth_cost"]
+    assert cost == pytest.approx([0.8, 0.8, math.nan], nan_ok=True)
 
 
 def test_with_a_fixed_table_the_actor_is_d2rs_module_model(mega: Any) -> None:
@@ -179,10 +183,12 @@ def test_by_default_the_actor_does_not_see_the_task(build: Callable[..., Algorit
 
 @pytest.mark.parametrize("decoding", ["halfsoftmax", "softmax"])
 @pytest.mark.parametrize("gene_bits", [1, 2, 4])
+@pytest.mark.parametrize("bit_order", ["msb_first", "lsb_first"])
 def test_tables_are_the_decoded_genotypes(
-    decoding: str, gene_bits: int, build: Callable[..., Algorithm]
+    decoding: str, gene_bits: int, bit_order: str, build: Callable[..., Algorithm]
 ) -> None:
-    algorithm: Any = build("mega", decoding=decoding, gene_bits=gene_bits)
+    fields = {"decoding": decoding, "gene_bits": gene_bits, "bit_order": bit_order}
+    algorithm: Any = build("mega", **fields)
     for task in range(T):
         expected = np.stack(tables_of(algorithm, task))
         assert algorithm.tables[task].double().numpy() == pytest.approx(expected, abs=1e-7)

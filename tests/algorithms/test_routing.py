@@ -182,6 +182,13 @@ def test_the_network_heats_each_task_by_its_own_temperature() -> None:
     assert kept[0] > 0.95 > 0.8 > kept[1] > kept[2]
 
 
+def test_the_network_adds_gumbel_noise_to_what_the_temperature_has_heated() -> None:
+    net, noise, heat = network(), draws(50), torch.tensor([0.3, 1.0, 4.0])
+    _, chosen, logits = net(observations(50), noise, heat)
+    keys = logits / heat[:, None, None, None] + as_table(gumbel(noise))
+    assert torch.equal(chosen, largest(keys, 2))
+
+
 def test_gumbel_noise_is_finite_at_both_ends() -> None:
     assert gumbel(torch.tensor([0.0, 1e-30, 0.5, 1.0])).isfinite().all()
 

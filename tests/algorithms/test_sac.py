@@ -151,6 +151,35 @@ def test_a_reset_draws_anew_and_leaves_everything_else(build: Callable[..., Algo
 # Settings ------------------------------------------------------------------------------------
 
 
+def test_a_state_of_other_networks_is_refused(build: Callable[..., Algorithm]) -> None:
+    algorithm: Any = build("mtsac")
+    state = algorithm.state_dict()
+    for name, value, message in (
+        ("x", torch.zeros(1), "another algorithm's: x is not in both"),
+        ("log_temperature", torch.zeros(1), r"log_temperature is \(1,\)"),
+    ):
+        other = {**state, "tensors": {**state["tensors"], name: value}}
+        with pytest.raises(ValueError, match=message):
+            algorithm.load_state_dict(other)
+
+
+@pytest.mark.parametrize("name", ["mtsac", "softmodules", "moore", "paco", "film"])
+def test_first_layers_begin_he_uniform_and_heads_small(
+    name: str, build: Callable[..., Algorithm]
+) -> None:
+    """As the scaling study's code begins all of them."""
+    algorithm: Any = build(name)
+    for network, bound in (("actor", 1e-3), ("critic", 3e-3)):
+        weights = algorithm.networks[network].views(algorithm.state[network])
+        heads = [w for k, w in weights.items() if "head" in k and k.endswith("weight")]
+        assert heads and all(0.8 * bound < w.abs().max() <= bound for w in heads)
+    first = {"mtsac": "layers.0.input", "softmodules": "base.0", "moore": "experts.0"}
+    first |= {"paco": "layers.0", "film": "encoder.layers.0"}
+    weight = algorithm.networks["actor"].views(algorithm.state["actor"])[f"{first[name]}.weight"]
+    inputs = 39 + 3 * (name == "mtsac")  # its one-hot counts, though it is a table of its own
+    assert 0.9 < weight.abs().max() / (6 / inputs) ** 0.5 <= 1 + 1e-6
+
+
 def test_a_loss_threshold_needs_every_loss_before_any_step() -> None:
     with pytest.raises(ValueError, match="update-order simultaneous"):
         SACSettings(task_loss_threshold=3e3)
