@@ -24,7 +24,7 @@ Find = Callable[[str], "type[Algorithm]"]
 PUBLISHED = "published"
 PRESETS = {
     "smoke": "seconds: shows that everything runs, learns nothing",
-    "quick": "about 10 minutes on MT10 with 2 CPU cores",
+    "quick": "a few minutes on MT10 with 2 CPU cores",
     "small": "the size of this project's own evidence: six times quick's gradient steps",
     "scaling": "the scaling study's protocol (arXiv 2503.05126)",
     PUBLISHED: "the protocol that the algorithm itself was published with",

@@ -223,6 +223,10 @@ def test_published_rows_have_source_protocol_and_numbers() -> None:
         (500.0, "v1", "second-hand"): 0.262,
         (150.0, "v2", "second-hand"): 0.854,
     }
+    # Spelled as our rows spell them, or they never stand beside one another.
+    assert set(rows["goals"]) == {"", "preset", "random", "fixed", "random+preset"}
+    on_preset = rows[rows["evaluation"].str.contains("preset goals")]
+    assert set(on_preset["goals"]) == {"random+preset"}
 
 
 @pytest.mark.parametrize(
