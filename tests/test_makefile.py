@@ -65,6 +65,7 @@ def test_what_would_be_ignored_is_refused_in_a_line(arguments: str, said: list[s
         ("tables plots report RUNS=paper", "analysis tables paper"),
         ("check-algorithm bench ALG=my_method:MyMethod MATCH=mega", "--match 'mega'"),
         ("-j2 check PYTHON=python3 PIP_ARGS=--quiet SHELL=/bin/sh", "pytest"),
+        (".venv/.ready PYTHON=python3 PIP_ARGS=--quiet", "-m venv"),
         ("help", "grep"),
     ],
 )
