@@ -12,7 +12,12 @@ RUN := $(VENV)/bin/python
 # A variable that is given is handed on also where it is empty, and then refused.
 given = $(filter-out undefined,$(origin $(1)))
 option = $(if $(call given,$(1)),--$(2) '$($(1))')
-flag = $(if $(call given,$(1)),--$(2)='$(patsubst 1,True,$(patsubst 0,False,$($(1))))')
+flag = $(if $(call given,$(1)),--$(2)=$(call truth,$(1)))
+YES := 1 yes Yes YES true True TRUE
+NO := 0 no No NO false False FALSE
+truth = $(if $(filter 1,$(words $($(1)))),$(if $(filter $(YES),$($(1))),True,$(if $(filter \
+	$(NO),$($(1))),False,$(wrong_flag))),$(wrong_flag))
+wrong_flag = $(error $(1): '$($(1))' is neither yes nor no; give 1 or 0)
 WHAT = $(call option,ALG,alg) $(call option,PRESET,preset) $(call option,TASKS,tasks)
 OPTIONS = $(WHAT) $(call option,SEED,seed) $(call option,SEEDS,seeds) $(call option,MATCH,match) \
 	$(call option,DEVICE,device) $(call option,ENGINE,engine) $(call flag,BATCHED,batched)
@@ -28,7 +33,37 @@ RUNS ?=
 # Handed to pip when the environment is built.
 PIP_ARGS ?=
 
-.PHONY: help bench scale sweep status check-algorithm tables plots report test check verify-env storm perf perf-gpu clean
+TARGETS := help bench scale sweep status check-algorithm tables plots report test check verify-env \
+	storm perf perf-gpu clean
+.PHONY: $(TARGETS)
+
+# What a command line may give, by target; anything else would be ignored without a word.
+A_RUN := ALG PRESET TASKS SEED SEEDS MATCH BATCHED DEVICE ENGINE ARGS
+TAKES_bench := $(A_RUN)
+TAKES_scale := ALG PRESET TASKS ARGS
+TAKES_sweep := SWEEP LAUNCHER JOBS DRY_RUN $(A_RUN)
+TAKES_status := SWEEP LAUNCHER JOBS $(A_RUN)
+TAKES_check-algorithm := ALG
+TAKES_tables := RUNS ARGS
+TAKES_plots := RUNS ARGS
+TAKES_report := RUNS ARGS
+TAKES_storm := ARGS
+TAKES_perf-gpu := ARGS
+OF_MAKE := PYTHON VENV PIP_ARGS SHELL MAKE MAKEFLAGS
+
+GOALS := $(or $(MAKECMDGOALS),help)
+TAKEN := $(sort $(foreach goal,$(GOALS),$(TAKES_$(goal))))
+meant = $(firstword $(if $(wildcard results/sweeps/$(1).toml),SWEEP=$(1)) \
+	$(if $(wildcard algorithms/$(1).py),ALG=$(1)))
+no_target = '$(1)' is no target$(if $(call meant,$(1)),; did you mean $(call meant,$(1))?,;) \
+	targets are $(TARGETS)
+no_variable = $(1) is no variable of 'make $(GOALS)', which takes $(or $(TAKEN),none)$(if \
+	$(filter ARGS,$(TAKEN)),; other options are given as ARGS="--option value", variables of the \
+	environment before make)
+$(foreach goal,$(filter-out $(TARGETS) $(VENV)/.ready,$(GOALS)),$(error $(call no_target,$(goal))))
+$(foreach v,$(filter-out $(TAKEN) $(OF_MAKE),$(.VARIABLES)),$(if \
+	$(filter command,$(origin $(v))),$(error $(call no_variable,$(v)))))
+CHECKED := $(foreach v,$(filter BATCHED DRY_RUN,$(TAKEN)),$(if $(call given,$(v)),$(call truth,$(v))))
 
 help:  ## Show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18

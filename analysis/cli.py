@@ -14,6 +14,7 @@ import pandas as pd
 
 from analysis.evaluations import ENDS
 from analysis.messages import AnalysisError, choose, note, printable
+from analysis.options import Parser, named_path, one_of, whole_number
 from analysis.rows import load
 
 RUNS = Path("results/runs")
@@ -37,11 +38,14 @@ def tables_command(arguments: Sequence[str]) -> None:
 def plots_command(arguments: Sequence[str]) -> None:
     """Figures as PNG and PDF, each with its caption file."""
     parser = source_parser("plots", plots_command, out="results/figures")
-    parser.add_argument("--only", nargs="+", default=[], metavar="FIGURE", help="these figures")
-    add_planned(parser)
-    given = parser.parse_args(arguments)
-    from analysis.plots import METRICS, check_names, draw_all, draw_one
+    from analysis.plots import ACROSS, FIGURES, METRICS, check_names, draw_all, draw_one
 
+    names = ", ".join(FIGURES | ACROSS)
+    parser.add_argument(
+        "--only", nargs="+", default=[], metavar="FIGURE", help=f"these figures alone: {names}"
+    )
+    add_planned(parser)
+    given = parser.given(arguments)
     check_names(given.only)
     frame = rows(given, METRICS)
     if given.out.suffix.lower() == ".png":
@@ -76,7 +80,7 @@ def reproduced_command(arguments: Sequence[str]) -> None:
         metavar="FOLDER",
         help="folders of the runs to compare with",
     )
-    given = parser.parse_args(arguments)
+    given = parser.given(arguments)
     from analysis.reproduction import reproduction
     from analysis.table_formats import markdown
 
@@ -87,9 +91,7 @@ def reproduced_command(arguments: Sequence[str]) -> None:
 
 def coverage_command(arguments: Sequence[str]) -> None:
     """Measure how often 95 % intervals hold the truth, ours and rliable's."""
-    parser = argparse.ArgumentParser(
-        "python -m analysis coverage", description=describe("coverage"), allow_abbrev=False
-    )
+    parser = Parser("coverage", describe("coverage"))
     parser.add_argument(
         "--simulations",
         type=partial(whole_number, most=MOST_SIMULATIONS),
@@ -98,7 +100,7 @@ def coverage_command(arguments: Sequence[str]) -> None:
     )
     from analysis.coverage import coverage_table
 
-    print(coverage_table(parser.parse_args(arguments).simulations))
+    print(coverage_table(parser.given(arguments).simulations))
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
@@ -116,13 +118,9 @@ def describe(command: str) -> str:
     return (COMMANDS[command].__doc__ or "").strip()
 
 
-def source_parser(
-    command: str, function: Callable[[Sequence[str]], None], out: str
-) -> argparse.ArgumentParser:
+def source_parser(command: str, function: Callable[[Sequence[str]], None], out: str) -> Parser:
     """The options of a command that reads rows and, with `out`, writes files into a folder."""
-    parser = argparse.ArgumentParser(
-        f"python -m analysis {command}", description=function.__doc__, allow_abbrev=False
-    )
+    parser = Parser(command, function.__doc__)
     parser.add_argument(
         "sources",
         nargs="*",
@@ -140,15 +138,16 @@ def source_parser(
     )
     parser.add_argument(
         "--ends",
-        choices=ENDS,
+        type=one_of("ends", ENDS),
         default=ENDS[0],
+        metavar="{" + ",".join(ENDS) + "}",
         help="where runs that are compared end at different steps: score all at the last step "
         "that they share, and say so (shared, the default), or refuse",
     )
     return parser
 
 
-def with_control(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
+def with_control(parser: Parser, arguments: Sequence[str]) -> argparse.Namespace:
     """What was given, with the options of a comparison with one configuration.
 
     Raises AnalysisError for a number of comparisons without it.
@@ -160,13 +159,13 @@ def with_control(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> a
         help="compare every configuration with this one alone, instead of every pair",
     )
     add_planned(parser)
-    given = parser.parse_args(arguments)
+    given = parser.given(arguments)
     if given.planned and not given.against:
         raise AnalysisError("planned: goes with --against: the comparisons with one configuration")
     return given
 
 
-def add_planned(parser: argparse.ArgumentParser) -> None:
+def add_planned(parser: Parser) -> None:
     """The option that keeps a protocol's correction while some of its runs are still missing."""
     parser.add_argument(
         "--planned",
@@ -176,20 +175,6 @@ def add_planned(parser: argparse.ArgumentParser) -> None:
         help="correct p-values for N comparisons with the plain network, as a protocol has planned "
         "them, where fewer can be made so far",
     )
-
-
-def named_path(text: str) -> Path:
-    """A path. Raises ArgumentTypeError for no text, as of an unset shell variable."""
-    if not text.strip():
-        raise argparse.ArgumentTypeError("is empty; name a file or a folder")
-    return Path(text)
-
-
-def whole_number(text: str, most: int) -> int:
-    """A number from 1 on. Raises ArgumentTypeError for what is none."""
-    if not text.isdecimal() or not 1 <= int(text) <= most:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {most:,}")
-    return int(text)
 
 
 def rows(given: argparse.Namespace, metrics: Sequence[str] | None = None) -> pd.DataFrame:

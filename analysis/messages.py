@@ -6,6 +6,9 @@ import difflib
 import sys
 from collections.abc import Iterable, Sequence
 
+MANY = 10
+"""Choices that hide what stands behind them."""
+
 
 class AnalysisError(Exception):
     """Something that the user can put right; shown without a traceback."""
@@ -16,11 +19,21 @@ class RowsError(AnalysisError):
 
 
 def choose(field: str, value: object, choices: Iterable[str]) -> str:
-    """One line that names the field, the value, the valid choices and the nearest match."""
+    """One line that names the field, the value, the valid choices and the nearest match.
+
+    The match comes first where the choices are many.
+    """
     choices = list(choices)
-    text = f"{field}: {str(value)!r} is not one of {', '.join(choices)}"
-    near = difflib.get_close_matches(str(value), choices, n=1, cutoff=0.5)
-    return f"{text}; did you mean {near[0]}?" if near else text
+    shown = ", ".join(choices)
+    lowered = {choice.lower(): choice for choice in choices}
+    near = difflib.get_close_matches(str(value).lower(), lowered, n=1, cutoff=0.5)
+    start = f"{field}: {str(value)!r} is"
+    if not near:
+        return f"{start} not one of {shown}"
+    hint = lowered[near[0]]
+    if len(choices) <= MANY:
+        return f"{start} not one of {shown}; did you mean {hint}?"
+    return f"{start} unknown; did you mean {hint}? There are {shown}"
 
 
 def note(text: str) -> None:

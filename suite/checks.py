@@ -149,7 +149,10 @@ def device_is_one(device: str) -> None:
     kind, colon, index = device.partition(":")
     number = index.isascii() and index.isdigit() and len(index) <= 3 and index == str(int(index))
     if kind not in ("cpu", "cuda") or (colon and (kind == "cpu" or not number)):
-        raise UserError(choose("device", device, ("cpu", "cuda"), "cpu, cuda, cuda:<n>"))
+        known = "cpu, cuda, cuda:<n>"
+        if "gpu" in device.lower():  # which is spelled nearer to cpu
+            raise UserError(f"device: {device!r} is not one of {known}; did you mean cuda?")
+        raise UserError(choose("device", device, ("cpu", "cuda"), known))
 
 
 def tf32_has_a_gpu(precision: str, device: str) -> None:

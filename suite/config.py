@@ -279,13 +279,18 @@ def seeds_of(given: str, first: int) -> Sequence[int]:
         if count > MOST_SEEDS:
             one = f"; for the one seed {given}, give --seed" if count <= LAST_SEED else ""
             raise UserError(f"seeds: {given} are too many, more than {MOST_SEEDS:,}{one}")
+        if count < 1:
+            raise UserError(
+                f"seeds: {given} is how many, counted from --seed: none; give 1 or more, or for "
+                "seed 0 alone SEED=0 (--seed 0)"
+            )
         seeds: Sequence[int] = range(first, first + count)
     else:
         seeds = [whole("seeds", part) for part in given.split(",")]
         if first not in (RunConfig.seed, *seeds):
             raise UserError(f"seeds: {given} leaves out seed {first}; add it, or give no --seed")
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise UserError(f"seeds: {given!r} names {'a seed twice' if seeds else 'no seed'}")
+    if len(set(seeds)) < len(seeds):
+        raise UserError(f"seeds: {given!r} names a seed twice; name each once")
     for seed in (seeds[0], seeds[-1]) if isinstance(seeds, range) else seeds:
         check_value("seed", Seed, seed)
     return seeds

@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+MANY = 10
+"""Choices that hide what stands behind them."""
+
 
 class UserError(Exception):
     """Something that the user can put right; shown as one line, without a traceback."""
@@ -26,10 +29,18 @@ class Diverged(Failure):
 
 
 def choose(field: str, value: object, choices: Iterable[str], shown: str = "") -> str:
-    """One line that names the field, the value, the valid choices and the nearest match."""
+    """One line that names the field, the value, the valid choices and the nearest match.
+
+    The match comes first where the choices are many.
+    """
     choices = list(choices)
-    text = f"{field}: {str(value)!r} is not one of {shown or ', '.join(choices)}"
+    shown = shown or ", ".join(choices)
     lowered = {choice.lower(): choice for choice in choices}
     near = difflib.get_close_matches(str(value).lower(), lowered, n=1, cutoff=0.5)
     hint = lowered[near[0]] if near else value
-    return f"{text}; did you mean {hint}?" if hint != value else text
+    start = f"{field}: {str(value)!r} is"
+    if hint == value:
+        return f"{start} not one of {shown}"
+    if shown.count(", ") < MANY:
+        return f"{start} not one of {shown}; did you mean {hint}?"
+    return f"{start} unknown; did you mean {hint}? There are {shown}"

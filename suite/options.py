@@ -89,6 +89,12 @@ def suite_values(given: Given) -> dict[str, Any]:
 
     Those that no preset sets have their defaults. Raises UserError.
     """
+    several = given.get("seed") or ""
+    if "," in several:
+        raise UserError(
+            f"seed: {several!r} is not one number; for several give SEEDS={several} "
+            f"(--seeds {several})"
+        )
     typed = values_of(given, OF_THE_SUITE, others_wait=True)
     values = START | typed
     check_algorithm(values["alg"])

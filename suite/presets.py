@@ -24,7 +24,7 @@ Find = Callable[[str], "type[Algorithm]"]
 PUBLISHED = "published"
 PRESETS = {
     "smoke": "seconds: shows that everything runs, learns nothing",
-    "quick": "about 10 minutes on MT10 with 2 CPU cores",
+    "quick": "a few minutes on MT10 with 2 CPU cores",
     "small": "the size of this project's own evidence: six times quick's gradient steps",
     "scaling": "the scaling study's protocol (arXiv 2503.05126)",
     PUBLISHED: "the protocol that the algorithm itself was published with",
@@ -171,13 +171,24 @@ def algorithm_of(name: str, find: Find = load) -> type[Algorithm]:
             f"{type(error).__name__}: "
         )  # fmt: skip
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"algorithm: {name!r} cannot be loaded: {kind}{reason}") from None
+        where = not_found(name, error)
+        raise UserError(f"algorithm: {name!r} cannot be loaded: {kind}{reason}{where}") from None
     if not is_dataclass(found.Settings) or not found.Settings.__dataclass_params__.frozen:  # type: ignore[attr-defined]
         raise UserError(f"algorithm: {name!r}: Settings is not a frozen dataclass")
     without = [f.name for f in fields(found.Settings) if not has_default(f)]
     if without:
         raise UserError(f"algorithm: {name!r}: its field {without[0]!r} has no default; give one")
     return found
+
+
+def not_found(name: str, error: Exception) -> str:
+    """Where package.module:Class is looked for, if its own module was not there."""
+    module = path_of(name).partition(":")[0]
+    missing = error.name if isinstance(error, ModuleNotFoundError) else None
+    if not missing or not f"{module}.".startswith(f"{missing}."):
+        return ""
+    file = module.replace(".", "/")
+    return f"; save it as {file}.py in this folder, or put the folder that has it on PYTHONPATH"
 
 
 def has_default(field: Field[Any]) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import re
+import shlex
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,11 @@ from algorithms.check import check
 from suite.config import TaskConfig
 from suite.options import parse
 from suite.sizes import count
+from tests.test_makefile import make
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "results").glob("*/README.md")])
 
 
 def written(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
@@ -47,3 +52,30 @@ def test_scaling_and_resets_stand_on_another_architecture(
     config = parse(["--alg", "scaled:Scaled"])
     # The architecture's own default, and ARS's.
     assert (config.settings.task_weighting, config.settings.resets) == ("temperature", 4)
+
+
+def commands(text: str) -> list[list[str]]:
+    """The words of each line that a document's console blocks hold."""
+    blocks = re.findall(r"```console\n(.*?)```", text, re.DOTALL)
+    return [shlex.split(line, comments=True) for block in blocks for line in block.splitlines()]
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="needs make")
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.parent.name)
+def test_make_knows_every_target_and_variable_that_is_written(path: Path) -> None:
+    made = {tuple(words[1:]) for words in commands(path.read_text()) if words[:1] == ["make"]}
+    assert {words: done.stderr for words in made if (done := make(*words)).returncode} == {}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.parent.name)
+def test_commands_are_those_of_makes_environment(path: Path) -> None:
+    bare = r"(?:^|`)(?:python|pip|tensorboard|pytest) .*"
+    assert re.findall(bare, path.read_text(), re.MULTILINE) == []
+
+
+def test_links_within_the_readme_lead_to_its_sections() -> None:
+    titles = re.findall(r"^#+ (.*)$", README, re.MULTILINE)
+    there = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+    assert set(re.findall(r"\]\(#([^)]*)\)", README)) <= there
+    files = re.findall(r"\]\((?!http|#)([^)#]*)", README)
+    assert [name for name in files if not (ROOT / name).exists()] == []

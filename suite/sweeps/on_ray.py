@@ -22,7 +22,7 @@ from suite.sweeps.plan import Plan, together
 try:
     import ray
 except ImportError:
-    raise UserError("launcher: ray is not installed; pip install -e '.[ray]'") from None
+    raise UserError("launcher: ray is not installed; .venv/bin/pip install -e '.[ray]'") from None
 
 ROOT = Path(__file__).parents[2]
 CRASHED = -9

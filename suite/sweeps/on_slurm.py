@@ -25,7 +25,9 @@ from suite.sweeps.plan import Plan, together
 try:
     import submitit
 except ImportError:
-    raise UserError("launcher: submitit is not installed; pip install -e '.[slurm]'") from None
+    raise UserError(
+        "launcher: submitit is not installed; .venv/bin/pip install -e '.[slurm]'"
+    ) from None
 
 FOLDER = ".slurm"
 """In the results folder: submitit's files, and the number of each run's job."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 from algorithms import algorithm_names
 from algorithms.declared import declared
 from suite.checks import RULES_HERE, ask, check, check_directory
-from suite.config import ExecutionConfig, RunConfig
+from suite.config import ExecutionConfig, RunConfig, seeds_of
 from suite.messages import UserError, choose
 from suite.options import Given, field_name, run_of, suite_values, unmatched
 
@@ -27,8 +28,9 @@ FOLDERS = (Path("results/sweeps"), Path(__file__).parents[2] / "results" / "swee
 EXCLUDED = {
     "force": "finished runs are skipped; to run one again, use bench",
     "run_dir": "each run has a directory of its own; name their folder with --results",
-    "seeds": "list them as --seed 0,1,2, and add --batched to train them together",
 }
+LISTED_SEEDS = 20
+"""No more are written out in a message."""
 EXECUTION = {f.name for f in fields(ExecutionConfig)}
 WIDTHS = ("actor_width", "critic_width")
 Axes = dict[str, list[str | None]]
@@ -162,6 +164,8 @@ def normalised(axes: Iterable[tuple[str, list[str | None]]]) -> Axes:
             if name.lower().removeprefix("no_") == excluded:
                 shown = excluded.replace("_", "-")
                 raise UserError(f"sweep: {shown} cannot be given to a sweep: {why}")
+        if name == "seeds":
+            raise UserError(no_seeds(values))
         if name in EXECUTION and len(set(values)) > 1:
             raise UserError(
                 f"sweep: {key}: changes no run's result, so that several values would be one run; "
@@ -172,6 +176,19 @@ def normalised(axes: Iterable[tuple[str, list[str | None]]]) -> Axes:
     if "width" in found and both:
         raise UserError(f"sweep: width decides {both[0]}, which is given, too; leave out one")
     return found
+
+
+def no_seeds(values: Sequence[str | None]) -> str:
+    """How the seeds that `--seeds` stands for in `bench` are given to a sweep."""
+    seeds: Sequence[int] = range(3)
+    with suppress(UserError):
+        meant = seeds_of(",".join(value or "" for value in values), 0)
+        seeds = meant if len(meant) <= LISTED_SEEDS else seeds
+    shown = ",".join(map(str, seeds))
+    return (
+        f"sweep: seeds cannot be given to a sweep: list them, SEED={shown} (--seed {shown}); "
+        "BATCHED=1 (--batched) trains them together"
+    )
 
 
 def cells(axes: Axes) -> Iterator[Given]:

@@ -16,6 +16,7 @@ import pytest
 
 from analysis.cli import COMMANDS, RELEASED, default_source, main
 from analysis.messages import RowsError
+from analysis.plots import ACROSS, FIGURES
 from analysis.published import FOLDER, published
 from analysis.reproduction import reproduction
 from analysis.rows import load
@@ -222,6 +223,10 @@ def test_published_rows_have_source_protocol_and_numbers() -> None:
         (500.0, "v1", "second-hand"): 0.262,
         (150.0, "v2", "second-hand"): 0.854,
     }
+    # Spelled as our rows spell them, or they never stand beside one another.
+    assert set(rows["goals"]) == {"", "preset", "random", "fixed", "random+preset"}
+    on_preset = rows[rows["evaluation"].str.contains("preset goals")]
+    assert set(on_preset["goals"]) == {"random+preset"}
 
 
 @pytest.mark.parametrize(
@@ -286,20 +291,52 @@ def test_coverage_command_prints_the_documentations_table(
 def test_numbers_of_simulations_have_a_range(
     count: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main(["coverage", "--simulations", count])
-    assert stop.value.code == 2
+    assert main(["coverage", "--simulations", count]) == 2
     assert "is not a whole number from 1 to 1,000,000" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["--out", ""], [""], ["--skip"], ["--ends", "own"]])
-def test_empty_shortened_and_unknown_values_are_refused(
-    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("tables --out=", "out: is empty; name a file or a folder"),
+        ("tables --skip", "did you mean --skip-malformed?"),
+        ("tables --ends share", "ends: 'share' is not one of shared, refuse; did you mean shared?"),
+        ("tables --agianst mtsac", "option: '--agianst' is not one of --help,"),
+        ("tables --agianst=mtsac", "did you mean --against?"),
+        ("tables --against", "against: expected one argument"),
+        ("tables --planned 0", "planned: '0' is not a whole number from 1 to 1,000"),
+        ("plots -o x", "unrecognized arguments: -o"),
+        ("plots --only", "only: expected at least one argument"),
+        ("plots --only matchd", "only: 'matchd' is unknown; did you mean matched? There are learn"),
+        ("report --titel x", "did you mean --title?"),
+        ("reproduced --relased x", "did you mean --released?"),
+        ("reproduced x", "the following arguments are required: --released"),
+    ],
+)
+def test_a_wrong_option_is_one_line(
+    arguments: str,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    assert main(arguments.split()) == 2 and list(tmp_path.iterdir()) == []
+    output = capsys.readouterr()
+    assert output.out == "" and output.err.count("\n") == 1
+    assert output.err.startswith("error: ") and said in output.err
+
+
+def test_an_empty_name_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tables", ""]) == 2
+    assert "sources: is empty; name a file or a folder" in capsys.readouterr().err
+
+
+def test_help_names_the_figures(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
-        main(["tables", *arguments])
-    assert stop.value.code == 2 and list(tmp_path.iterdir()) == []
+        main(["plots", "--help"])
+    assert stop.value.code == 0
+    assert {*FIGURES, *ACROSS} <= set(capsys.readouterr().out.replace(",", " ").split())
 
 
 # Against one control, and trained again ---------------------------------------------------------

@@ -292,7 +292,17 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
     ),
     "size": ("--match 9e29", ["match: '9e29' is not a parameter count"]),
     "size and width": ("--match 4M --actor-width 8", ["match: '4M' decides actor-width"]),
-    "device": ("--device gpu", ["device: 'gpu'", "cpu, cuda, cuda:<n>"]),
+    "several seeds as one": ("--seed 0,1", ["seed: '0,1'", "give SEEDS=0,1 (--seeds 0,1)"]),
+    "device": ("--device gpu", ["device: 'gpu'", "cpu, cuda, cuda:<n>", "did you mean cuda?"]),
+    "device of capitals": ("--device GPU:0", ["device: 'GPU:0'", "did you mean cuda?"]),
+    "method that is not here": (
+        "--alg not_here:MyMethod",
+        ["No module named 'not_here'", "save it as not_here.py in this folder", "PYTHONPATH"],
+    ),
+    "method in a package that is not here": (
+        "--alg nowhere.my_method:MyMethod",
+        ["No module named 'nowhere'", "save it as nowhere/my_method.py in this folder"],
+    ),
     "device spelled wrong": ("--device cuda:x", ["device: 'cuda:x'", "cpu, cuda, cuda:<n>"]),
     "device written twice": ("--device cuda:01", ["device: 'cuda:01'", "cpu, cuda, cuda:<n>"]),
     "device that is not there": ("--device cuda:9", ["device: 'cuda:9' is not there", "cpu"]),

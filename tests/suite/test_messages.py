@@ -14,6 +14,15 @@ def test_nearest_match_ignores_case_and_keeps_the_spelling_of_the_choice() -> No
     assert choose("tasks", "mt1O", ["MT10", "reach-v3"]).endswith("did you mean MT10?")
 
 
+def test_the_nearest_match_is_not_hidden_behind_many_choices() -> None:
+    many = [f"choice-{i}" for i in range(11)]
+    line = choose("sweep", "choice_7", many)
+    assert line.startswith(
+        "sweep: 'choice_7' is unknown; did you mean choice-7? There are choice-0,"
+    )
+    assert line.endswith("choice-10")
+
+
 def test_guesses_nothing_where_nothing_is_near() -> None:
     assert "did you mean" not in choose("preset", "zzz", ["smoke", "quick"])
 

@@ -144,8 +144,9 @@ def test_runs_that_began_with_other_threads_stay_apart(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"seeds": "0"}, "seeds: '0' names no seed"),
-        ({"seeds": "1,1"}, "seeds: '1,1' names a seed twice"),
+        ({"seeds": "0"}, "for seed 0 alone SEED=0 (--seed 0)"),
+        ({"seeds": "-1"}, "seeds: -1 is how many, counted from --seed: none; give 1 or more"),
+        ({"seeds": "1,1"}, "seeds: '1,1' names a seed twice; name each once"),
         ({"seeds": "99999999999"}, "seeds: 99999999999 are too many, more than 10,000"),
         ({"seeds": "a"}, "seeds: 'a' is not a whole number"),
         ({"seeds": "-1,2"}, "seed: -1 is out of range; give 0 to"),
