@@ -53,8 +53,9 @@ def learning_curves(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn:
     names = in_order(found, looks)
     text = (
         "Success averaged over tasks against environment steps of all tasks together. Line: IQM "
-        f"over seeds; band: its interval; thin lines: single runs, where there are 2 or {FEW}. The "
-        "last evaluation may have more episodes than those before it."
+        f"over seeds; band: its interval; thin lines: single runs, where there are 2 or {FEW}. "
+        "Where the last evaluation has more episodes than those before it, on more goals, the last "
+        "step of a curve is from one measurement to another."
     )
     if len(names) > MOST_TOGETHER:
         figure, beside = by_algorithm(frame, found, looks)

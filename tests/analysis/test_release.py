@@ -1,0 +1,117 @@
+"""What the documents say of the released evidence is what its rows say, to the printed digit."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from analysis import plots
+from analysis.published import published
+from analysis.rows import load
+from analysis.scores import success_matrix
+from analysis.statistics import Estimate, estimate, iqm_of_runs
+from analysis.table_formats import Table, markdown
+from analysis.tables import tables
+
+ROOT = Path(__file__).parents[2]
+RELEASE = ROOT / "results" / "release" / "mt10-small"
+PAGE, README = ((folder / "README.md").read_text() for folder in (RELEASE, ROOT))
+FIGURES = {
+    "matched": ["study-1"],
+    "learning_curves": ["study-1"],
+    "heat_map": ["study-1"],
+    "scaling": ["study-1", "study-2"],
+    "scaling_apart": ["study-1/mtsac-*", "study-2"],
+    "plasticity_by_tasks": ["study-1", "study-3"],
+}
+"""The folders that each released figure is drawn from."""
+BESIDE = ("mean", "median", "IQM over runs × tasks", "optimality gap")
+"""Aggregates that stand beside the headline on the page."""
+NAMES = {
+    "MT-SAC at 1×": "mtsac width=163",
+    "D2R": "d2r",
+    "MEGA": "mega",
+    "Soft Modules": "softmodules",
+    "MOORE": "moore",
+    "PaCo": "paco",
+    "MT-SAC at ¼×, in `study-2`": "mtsac width=69/74",
+    "MT-SAC, the actor alone at ¼×, in `study-2`": "mtsac width=69/163",
+    "MT-SAC, the critics alone at ¼×, in `study-2`": "mtsac width=163/74",
+}
+"""How the page calls the configurations of Studies 1 and 2."""
+
+
+def rows(*folders: str) -> pd.DataFrame:
+    return load([path for folder in folders for path in sorted(RELEASE.glob(folder))])
+
+
+@pytest.fixture(scope="module")
+def study_1() -> dict[str, Table]:
+    return {
+        t.name: t for t in tables(rows("study-1"), published().iloc[:0], against="mtsac", planned=5)
+    }
+
+
+@pytest.fixture(scope="module")
+def success() -> dict[str, Estimate]:
+    """IQM over seeds of each configuration of Studies 1 and 2."""
+    found = success_matrix(rows("study-1", "study-2"))
+    return {label: estimate(iqm_of_runs, scores.values) for label, scores in found.items()}
+
+
+def lines(table: Table) -> list[str]:
+    return [line for line in markdown(table).splitlines() if line.startswith("|")]
+
+
+def beside(table: Table) -> Table:
+    """The aggregates that stand on the page, of the whole table."""
+    wanted = [table.columns.index(name) for name in ("method", *BESIDE)]
+    cells = tuple(tuple(row[i] for i in wanted) for row in table.rows)
+    return Table("beside", "", ("method", *BESIDE), cells, ())
+
+
+def test_tables_in_the_documents_are_those_of_the_rows(study_1: dict[str, Table]) -> None:
+    assert "\n".join(lines(study_1["against_control"])) in README
+    assert "\n".join(lines(beside(study_1["aggregate"]))) in PAGE
+    assert (RELEASE / "per_task.md").read_text() == markdown(study_1["per_task"])
+
+
+def test_what_could_have_been_seen_is_what_the_documents_say(study_1: dict[str, Table]) -> None:
+    notes = " ".join(study_1["against_control"].notes)
+    scatter, difference = re.findall(r"scatter by ([\d.]+), .*means of ([\d.]+) in", notes)[0]
+    plain = " ".join(README.split())
+    assert f"to scatter by {float(scatter):.2f}, as the runs compared do" in plain
+    assert f"a difference of means of {difference} in four studies of five" in plain
+    assert f"about {difference}; one of a tenth" in " ".join(PAGE.split())
+
+
+def test_each_seed_on_the_page_is_its_runs() -> None:
+    found = success_matrix(rows("study-1", "study-2"))
+    for name, label in NAMES.items():
+        scores = found[label]
+        assert list(scores.seeds) == sorted(scores.seeds)
+        assert f"- {name}: {', '.join(f'{x:.2f}' for x in scores.task_mean)}\n" in PAGE, name
+    for scores in success_matrix(rows("study-3")).values():
+        tasks = len(scores.tasks)
+        line = f"- MT-SAC at 1× on {tasks} task{'s' if tasks > 1 else ''}, in `study-3`: "
+        assert line + ", ".join(f"{x:.2f}" for x in scores.task_mean) in PAGE
+
+
+@pytest.mark.parametrize("label", ["mtsac width=69/74", "mtsac width=69/163", "mtsac width=163/74"])
+def test_study_2_is_told_as_it_is(label: str, success: dict[str, Estimate]) -> None:
+    one = success[label]
+    told = f"{one.value:.3f} [{one.low:.3f}, {one.high:.3f}]"
+    assert told in " ".join(README.split()) and told in " ".join(PAGE.split())
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_captions_are_those_of_figures_drawn_now(name: str, tmp_path: Path) -> None:
+    planned = 5 if name == "matched" else 0
+    made, left_out = plots.draw_all(
+        rows(*FIGURES[name]), tmp_path, [name], lambda _: None, dpi=20, pdf=False, planned=planned
+    )
+    assert not left_out and len(made) == 1
+    assert made[0].with_suffix(".md").read_text() == (RELEASE / f"{name}.md").read_text()
