@@ -208,13 +208,11 @@ class ARS(ScaledAndReset):
         "smoke": {"resets": 1, "updates_after_reset": 10},
         # A run of minutes has no time to learn anew four times.
         "quick": {"resets": 1, "updates_after_reset": 200},
-        "scaling": {
+        "*": {
             "resets": lambda tasks: 4 if tasks <= 10 else 6,
             "lora_success": lambda tasks: 0.8 if tasks <= 10 else 0.65,
         },
         "published": {
-            "resets": lambda tasks: 4 if tasks <= 10 else 6,
-            "lora_success": lambda tasks: 0.8 if tasks <= 10 else 0.65,
             "evaluated_actions": "sample",
             "horizon": 500,
             "goals": "random",

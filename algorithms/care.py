@@ -21,9 +21,10 @@ from algorithms.parts.layers import Experts, Init, linear, stacked, zero
 
 @dataclass(frozen=True)
 class CARESettings(EncodedSettings):
-    """CARE. Defaults are its authors' [CARE: arXiv 2102.06177 and its code, facebookresearch/mtrl];
-    a re-implementation differs [RX: rainx0r/mtrl]. The authors' code leaves an attention of the
-    actor's own as it was drawn; here actor and critics share the attention, as the paper has it.
+    """CARE. Defaults are its authors' [CARE: arXiv 2102.06177 and its code, facebookresearch/mtrl]
+    but for `temperature_loss`, which is theirs in the preset "published" alone; a re-implementation
+    differs [RX: rainx0r/mtrl]. The authors' code leaves an attention of the actor's own as it was
+    drawn; here actor and critics share the attention, as the paper has it.
     """
 
     adam_epsilon: Rate = 1e-8
@@ -73,6 +74,7 @@ class CARE(Encoded):
     # The authors' goals and reward version are not certain, and stay as they are by default.
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "published": {
+            "temperature_loss": "alpha",
             "horizon": 150,
             "steps": lambda tasks: tasks * 2_000_000,
             "random_steps": 1500,

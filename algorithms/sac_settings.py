@@ -55,8 +55,8 @@ class SACSettings(CombineSettings):
     """Entropy that the temperatures steer to, in nats: minus the action size [scaling, D2R], half
     of that [BRC], 4 ln 0.2 [PaCo: by its library's default]."""
     temperature_loss: Literal["log_alpha", "alpha"] = "log_alpha"
-    """What the excess entropy is multiplied by in the temperatures' loss: log α [scaling, D2R], or
-    α, whose gradient for log α is α times as large [BRC, ARS]."""
+    """What the excess entropy is multiplied by in the temperatures' loss: log α [scaling, D2R, SM],
+    or α, whose gradient for log α is α times as large [CARE, BRC, ARS]."""
     log_std_min: LogStd = -20.0
     """Lower bound of the policy's log standard deviation, a clamp: −20 [scaling, D2R, SM], −10
     [MOORE, PaCo, and by a tanh BRC]."""
@@ -67,9 +67,10 @@ class SACSettings(CombineSettings):
     0.1 [D2R]."""
     update_order: Literal["critic_first", "simultaneous"] = "critic_first"
     """Actor loss through the critics after their step [scaling], or all losses at the old
-    weights [D2R]."""
+    weights [D2R, SM, PaCo]."""
     task_weighting: Literal["uniform", "temperature"] = "uniform"
-    """Weight of each task's loss: 1 [scaling], or T·softmax(−log α) [D2R: route balancing, SM]."""
+    """Weight of each task's loss: 1 [scaling], or T·softmax(−log α) [D2R: route balancing, SM, and
+    MOORE in scaling on MT10]."""
     task_loss_threshold: Annotated[float, Range(0, above_low=True, infinite=True)] = math.inf
     """A task whose summed loss exceeds this is left out of the update: never [scaling], 3000 [D2R,
     PaCo]. Needs update_order simultaneous."""

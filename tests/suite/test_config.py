@@ -136,6 +136,54 @@ def test_a_papers_protocol_is_for_all_and_its_own_settings_for_itself() -> None:
     assert preset("published", "mtsac", "MT10") == preset("scaling", "mtsac", "MT10")
 
 
+BY_TASKS = {
+    ("mega", "gene_bits"): (2, 4),
+    ("softmodules", "layers"): (2, 4),
+    ("softmodules", "modules"): (2, 4),
+    ("moore", "experts"): (4, 6),
+    ("paco", "parameter_sets"): (5, 20),
+    ("ars", "resets"): (4, 6),
+    ("ars", "lora_success"): (0.8, 0.65),
+}
+"""What papers choose for MT10 and for MT50."""
+
+
+@pytest.mark.parametrize(("algorithm", "field"), BY_TASKS)
+def test_what_papers_choose_by_the_number_of_tasks_holds_in_every_papers_protocol(
+    algorithm: str, field: str
+) -> None:
+    wanted, default = BY_TASKS[algorithm, field], getattr(settings_of(algorithm)(), field)
+    for name in ("scaling", "published", *ALGORITHMS):
+        found = [getattr(preset(name, algorithm, t).settings, field) for t in ("MT10", "MT50")]
+        assert tuple(found) == wanted, name
+    # Short runs keep the small ones that they were made with.
+    short = {"resets": 1, "gene_bits": 4}.get(field, default)
+    for name in ("smoke", "quick", "small"):
+        assert getattr(preset(name, algorithm, "MT50").settings, field) == short, name
+
+
+@pytest.mark.parametrize(
+    ("name", "algorithm", "field", "wanted"),
+    [
+        # rainx0r/mtrl: mt10_moore.py has use_task_weights=True, mt50_moore.py leaves it out.
+        ("scaling", "moore", "task_weighting", ("temperature", "uniform")),
+        ("published", "moore", "task_weighting", ("uniform", "uniform")),
+        # RchalYang/Soft-Module, mt_sac.py: all losses before any network steps.
+        ("published", "softmodules", "update_order", ("simultaneous",) * 2),
+        ("scaling", "softmodules", "update_order", ("critic_first",) * 2),
+        # facebookresearch/mtrl, sac.py: alpha_loss is on exp(log_alpha).
+        ("published", "care", "temperature_loss", ("alpha",) * 2),
+        ("published", "film", "temperature_loss", ("alpha",) * 2),
+        ("scaling", "care", "temperature_loss", ("log_alpha",) * 2),
+    ],
+)
+def test_methods_learn_as_the_code_they_are_compared_with(
+    name: str, algorithm: str, field: str, wanted: tuple[str, str]
+) -> None:
+    found = [getattr(preset(name, algorithm, t).settings, field) for t in ("MT10", "MT50")]
+    assert tuple(found) == wanted
+
+
 def test_the_suites_presets_name_no_methods_fields() -> None:
     fields = {name for values in SUITE.values() for name in values}
     own = {name for alg in ALGORITHMS for name in settings_of(alg).__dataclass_fields__}
@@ -156,8 +204,14 @@ class Own(MTSAC):
     Settings = Settings
     presets = {"quick": {"modules": lambda tasks: tasks, "horizon": 77}}
 
+class ByTasks(Own):
+    presets = {"*": {"modules": lambda tasks: tasks}, "scaling": {"anything": 3.0}}
+
 class Wrong(Own):
     presets = {"smoke": {"moduls": 3}}
+
+class WrongEverywhere(Own):
+    presets = {"*": {"moduls": 3}}
 
 class Destroyer(Own):
     presets = {"smoke": {"force": True}}
@@ -197,6 +251,10 @@ def test_a_strangers_fields_have_neither_our_presets_nor_our_ranges(own: str) ->
     check(quick)
     small = preset("small", f"{own}:Own", "MT10")
     assert (small.settings.modules, small.task.horizon) == (10, 200), "a protocol is the suite's"
+    scaling, ars, smoke = (
+        preset(name, f"{own}:ByTasks", "MT10").settings for name in ("scaling", "ars", "smoke")
+    )
+    assert (scaling.modules, scaling.anything, ars.modules, smoke.modules) == (10, 3.0, 10, 7)
     arguments = ["--alg", f"{own}:Own", "--anything", "-1e300", "--modules", "-5"]
     assert parse(arguments).settings.anything == -1e300
     for value in ("nan", "inf", "-inf"):
@@ -208,6 +266,7 @@ def test_a_strangers_fields_have_neither_our_presets_nor_our_ranges(own: str) ->
     ("name", "expected"),
     [
         ("Wrong", "Wrong.presets['smoke']: 'moduls' is not one of its settings' fields"),
+        ("WrongEverywhere", "WrongEverywhere.presets['*']: 'moduls' is not one of"),
         ("Destroyer", "Destroyer.presets['smoke']: 'force' is not one of"),
         ("Thawed", "Settings is not a frozen dataclass"),
         ("WithoutDefault", "its field 'size' has no default"),
