@@ -16,7 +16,8 @@ class SACSettings(CombineSettings):
 
     Sources are named per field: [scaling] is the scaling study (arXiv 2503.05126), [D2R] is
     arXiv 2312.14472 with the authors' code, [choice] is ours where these are silent; the others are
-    the authors of other methods: Soft Modularization [SM], [MOORE], [PaCo], [CARE], [BRC], [ARS].
+    the authors of other methods: Soft Modularization [SM], [MOORE], [PaCo], [CARE], [CAGrad],
+    [BRC], [ARS].
     """
 
     discount: Share = 0.99
@@ -57,6 +58,9 @@ class SACSettings(CombineSettings):
     temperature_loss: Literal["log_alpha", "alpha"] = "log_alpha"
     """What the excess entropy is multiplied by in the temperatures' loss: log α [scaling, D2R, SM],
     or α, whose gradient for log α is α times as large [CARE, BRC, ARS]."""
+    shared_temperature: bool = False
+    """One temperature for all tasks [BRC, CAGrad], which steps on the sum of their gradients,
+    instead of one for each [scaling, D2R]."""
     log_std_min: LogStd = -20.0
     """Lower bound of the policy's log standard deviation, a clamp: −20 [scaling, D2R, SM], −10
     [MOORE, PaCo, and by a tanh BRC]."""
@@ -77,6 +81,9 @@ class SACSettings(CombineSettings):
     timeout_is_terminal: bool = False
     """Treat the time limit as a terminal state, as the D2R authors' code does. False bootstraps
     through it [scaling]."""
+    evaluated_actions: Literal["mode", "sample"] = "mode"
+    """How evaluation acts: by the policy's mode [scaling, D2R, SM, BRC], or by sampling [ARS].
+    Routes and genotypes are those of evaluation either way."""
 
     def __post_init__(self) -> None:
         if self.log_std_min > self.log_std_max:
@@ -87,4 +94,9 @@ class SACSettings(CombineSettings):
             raise ValueError(
                 f"task_loss_threshold {self.task_loss_threshold:g} needs every loss before any "
                 "step: add --update-order simultaneous"
+            )
+        if self.shared_temperature and self.task_loss_threshold != math.inf:
+            raise ValueError(
+                f"task_loss_threshold {self.task_loss_threshold:g} leaves tasks out, which share "
+                "one temperature: add --no-shared-temperature, or --task-loss-threshold inf"
             )

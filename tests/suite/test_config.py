@@ -31,8 +31,12 @@ from suite.messages import UserError
 from suite.options import parse
 from suite.presets import PRESETS, SUITE, preset, settings_of
 from suite.runs.directory import RunDirectory
+from suite.runs.rebuild import stored_config
 from suite.training.build import goals_of
 from suite.values import kinds, without_range
+
+RELEASE = Path(__file__).parents[2] / "results" / "release"
+RELEASED = [RELEASE / study for study in ("demo-methods", "easy3-sweep", "mt10-small")]
 
 
 def run(**changes: Any) -> RunConfig:
@@ -182,6 +186,12 @@ def test_methods_learn_as_the_code_they_are_compared_with(
 ) -> None:
     found = [getattr(preset(name, algorithm, t).settings, field) for t in ("MT10", "MT50")]
     assert tuple(found) == wanted
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_ars_protocol_evaluates_every_method_by_sampling(algorithm: str) -> None:
+    assert preset("ars", algorithm, "MT10").settings.evaluated_actions == "sample"
+    assert preset("scaling", algorithm, "MT10").settings.evaluated_actions == "mode"
 
 
 def test_the_suites_presets_name_no_methods_fields() -> None:
@@ -455,6 +465,19 @@ def test_a_field_that_came_later_leaves_names_as_they_were() -> None:
 
     unclipped = replace(base, settings=Clipped(value_clip=math.inf))
     assert unclipped.identity()["settings"]["value_clip"] == math.inf
+    # What BRC and ARS had before all others have it is part of theirs.
+    for algorithm, name in (("brc", "shared_temperature"), ("ars", "evaluated_actions")):
+        mine, other = preset("quick", algorithm, "reach"), preset("quick", "mtsac", "reach")
+        assert name in mine.identity()["settings"] and name not in other.identity()["settings"]
+
+
+def test_released_runs_keep_their_names() -> None:
+    """Those whose directories are named as their code named them."""
+    found = [path.parent for study in RELEASED for path in study.rglob("config.json")]
+    assert {folder.name.partition("-")[0] for folder in found} == set(ALGORITHMS)
+    assert {folder.name: stored_config(folder).name() for folder in found} == {
+        folder.name: folder.name for folder in found
+    }
 
 
 def test_evaluation_goals_stand_in_the_rows_and_the_name(tmp_path: Path) -> None:
