@@ -41,7 +41,7 @@ class ScaleAndResetSettings:
     """Least mean reward that a task's factor is computed from [ARS]."""
     resets: Annotated[int, Range(0, 1000)] = 4
     """How often networks, temperatures and optimisers begin again, evenly over the run: 4 on MT10,
-    6 on MT50 [ARS]."""
+    6 on MT50, and 9, every 200,000 steps of a task, on MT50 with a horizon of 150 [ARS]."""
     updates_after_reset: Annotated[int, Range(0, 1_000_000)] = 1000
     """Gradient steps after a reset, before the next action [ARS]."""
 

@@ -108,6 +108,8 @@ class BRC(MultiTaskSAC):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         # The suite's short runs begin near the temperature that this method begins with anyway.
         "quick": {"reward_scale": 1.0, "initial_temperature": 0.1},
+        # The authors evaluate in envs that are built with seed + 42, hence on other fixed goals;
+        # here the goals that are trained on are evaluated.
         "published": {
             "horizon": 200,
             "goals": "fixed",
@@ -143,7 +145,8 @@ class BRC(MultiTaskSAC):
 
         def by_half(tensor: Tensor, fan_in: int, fan_out: int) -> None:
             nn.init.orthogonal_(tensor.data[:actions], math.sqrt(2))  # means
-            nn.init.orthogonal_(tensor.data[actions:], 1.0)  # log standard deviations
+            # Of log standard deviations: 1, as in the code (jaxrl networks.py).
+            nn.init.orthogonal_(tensor.data[actions:], 1.0)
 
         inputs = self.problem.observation_size + s.embedding_size
         body = BroNet(inputs, s.actor_width, s.actor_depth)

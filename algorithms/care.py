@@ -71,8 +71,21 @@ class CARE(Encoded):
     """SAC on a mixture of encoders that a task context attends to."""
 
     Settings = CARESettings
-    # The authors' goals and reward version are not certain, and stay as they are by default.
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        # As RX trains it, and all other methods.
+        "scaling": {
+            "experts": lambda tasks: 6 if tasks <= 10 else 10,
+            "encoder": "separate",
+            "encoder_depth": 2,
+            "detach_attention": False,
+            "normalise_rewards": False,
+            "log_std_bound": "clamp",
+            "init": "scaling",
+            "adam_epsilon": 1e-5,
+            "gradient_clip": 1.0,
+            "clip_critics": "jointly",
+        },
+        # The authors' goals and reward version are not certain, and stay as they are by default.
         "published": {
             "temperature_loss": "alpha",
             "horizon": 150,

@@ -153,6 +153,8 @@ class MOORE(MultiTaskSAC):
             # The study's file for MT10 weighs tasks, that for MT50 does not.
             "task_weighting": lambda tasks: "temperature" if tasks <= 10 else "uniform",
         },
+        # The authors' loop steps actor, temperatures and critics in this order, with targets of the
+        # new actor; and their first 1,500 steps are the untrained policy's, not random ones.
         "published": {
             "norm_epsilon": 0.0,
             "init": "original",

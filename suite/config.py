@@ -57,7 +57,9 @@ class TrainingConfig:
     steps: Annotated[int, Range(1, 10**12)] = 20_000_000
     """Environment steps over all tasks, rounded up to whole episodes [scaling: 2M per task]."""
     batch_per_task: Annotated[int, Range(1, 100_000)] = 128
-    """Transitions of each task in a gradient step [scaling, D2R: 128, so 1280 on MT10]."""
+    """Transitions of each task in a gradient step [scaling, D2R: 128, so 1280 on MT10]. What papers
+    give in all is dealt out evenly, hence rounded: BRC's 1024 are 1020 on MT10 and 1000 on MT50,
+    and on MT50 PaCo's and CARE's 1280 are 1300."""
     buffer_per_task: Annotated[int, Range(1, 10**9)] = 100_000
     """Transitions of each task that the replay holds [scaling: 100k]."""
     random_steps: Annotated[int, Range(0, 10**9)] = 4000
