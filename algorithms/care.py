@@ -72,7 +72,7 @@ class CARE(Encoded):
 
     Settings = CARESettings
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        # As RX trains it, and all other methods.
+        # What RX does otherwise than the authors, part of it for all methods.
         "scaling": {
             "experts": lambda tasks: 6 if tasks <= 10 else 10,
             "encoder": "separate",
