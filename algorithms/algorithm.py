@@ -108,7 +108,8 @@ class Algorithm(ABC):
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """What a preset sets for this algorithm: name → field → value, or a function of the number of
-    tasks. Its own fields and the suite's may stand here; "published" is its paper's protocol."""
+    tasks. Its own fields and the suite's may stand here; "published" is its paper's protocol, and
+    what stands under "*" it has in every protocol that is a paper's, unless that says otherwise."""
 
     capturable: ClassVar[bool] = False
     """Whether `act` and `update` can be replayed as CUDA graphs: they launch the same kernels on

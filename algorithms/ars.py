@@ -16,12 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from algorithms.algorithm import Batch, Decision, Outcomes, Problem
+from algorithms.algorithm import Batch, Outcomes, Problem
 from algorithms.fields import Depth, LogStd, NotNegative, Positive, Range, Rate, Share, Width
 from algorithms.parts.adam import Adam, State
 from algorithms.parts.adapters import Adapted, AdaptingAdam, of_modules
 from algorithms.parts.layers import TaskLinear, linear, xavier_normal, zero
-from algorithms.parts.randomness import generator
 from algorithms.sac import AllWeights, Given, MultiTaskSAC, Phase, Purpose, SACSettings
 
 JUDGED = 10
@@ -42,7 +41,7 @@ class ScaleAndResetSettings:
     """Least mean reward that a task's factor is computed from [ARS]."""
     resets: Annotated[int, Range(0, 1000)] = 4
     """How often networks, temperatures and optimisers begin again, evenly over the run: 4 on MT10,
-    6 on MT50 [ARS]."""
+    6 on MT50, and 9, every 200,000 steps of a task, on MT50 with a horizon of 150 [ARS]."""
     updates_after_reset: Annotated[int, Range(0, 1_000_000)] = 1000
     """Gradient steps after a reset, before the next action [ARS]."""
 
@@ -165,6 +164,7 @@ class ARSSettings(ScaleAndResetSettings, SACSettings):
     """Without effect, and to be left out: nothing clamps the standard deviation [ARS]."""
     clip_critics: Literal["jointly", "separately"] = "separately"
     temperature_loss: Literal["log_alpha", "alpha"] = "alpha"
+    evaluated_actions: Literal["mode", "sample"] = "mode"
 
     actor_width: Width = 400
     """Units of each hidden layer of the actor: 400, or 1024 for the best result on MT50 [ARS]."""
@@ -189,9 +189,6 @@ class ARSSettings(ScaleAndResetSettings, SACSettings):
     lora_success: Share = 0.8
     """Mean success below which it is a reset all the same: 0.8 on MT10, 0.65 on MT50 [ARS-LoRA],
     here of the last ten training episodes per task [choice]."""
-    evaluated_actions: Literal["mode", "sample"] = "mode"
-    """How evaluation acts: by the policy's mode, as the suite evaluates others [choice], or by
-    sampling [ARS]."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -208,13 +205,11 @@ class ARS(ScaledAndReset):
         "smoke": {"resets": 1, "updates_after_reset": 10},
         # A run of minutes has no time to learn anew four times.
         "quick": {"resets": 1, "updates_after_reset": 200},
-        "scaling": {
+        "*": {
             "resets": lambda tasks: 4 if tasks <= 10 else 6,
             "lora_success": lambda tasks: 0.8 if tasks <= 10 else 0.65,
         },
         "published": {
-            "resets": lambda tasks: 4 if tasks <= 10 else 6,
-            "lora_success": lambda tasks: 0.8 if tasks <= 10 else 0.65,
             "evaluated_actions": "sample",
             "horizon": 500,
             "goals": "random",
@@ -232,20 +227,9 @@ class ARS(ScaledAndReset):
 
     def __init__(self, settings: ARSSettings, problem: Problem) -> None:
         super().__init__(settings, problem)
-        if settings.evaluated_actions == "sample":
-            self.evaluated_by = "sampled actions"
-            # Of its own, so that evaluating leaves training as it is.
-            self.generators["evaluation"] = generator(problem.seed, "evaluation", problem.device)
         if settings.lora_rank:
             self.state["adapting"] = torch.zeros((), device=problem.device)
             self.state["value_factors"] = torch.ones(self.tasks, device=problem.device)
-
-    @torch.no_grad()
-    def act(self, observations: Tensor, explore: bool) -> Decision:
-        if explore or "evaluation" not in self.generators:
-            return super().act(observations, explore)
-        given = self.given("explore", observations.shape[1], self.generators["evaluation"])
-        return Decision(*self.decide(self.state, observations, given, "explore"))
 
     # Networks --------------------------------------------------------------------------------
 

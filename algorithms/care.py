@@ -21,9 +21,10 @@ from algorithms.parts.layers import Experts, Init, linear, stacked, zero
 
 @dataclass(frozen=True)
 class CARESettings(EncodedSettings):
-    """CARE. Defaults are its authors' [CARE: arXiv 2102.06177 and its code, facebookresearch/mtrl];
-    a re-implementation differs [RX: rainx0r/mtrl]. The authors' code leaves an attention of the
-    actor's own as it was drawn; here actor and critics share the attention, as the paper has it.
+    """CARE. Defaults are its authors' [CARE: arXiv 2102.06177 and its code, facebookresearch/mtrl]
+    but for `temperature_loss`, which is theirs in the preset "published" alone; a re-implementation
+    differs [RX: rainx0r/mtrl]. The authors' code leaves an attention of the actor's own as it was
+    drawn; here actor and critics share the attention, as the paper has it.
     """
 
     adam_epsilon: Rate = 1e-8
@@ -70,9 +71,23 @@ class CARE(Encoded):
     """SAC on a mixture of encoders that a task context attends to."""
 
     Settings = CARESettings
-    # The authors' goals and reward version are not certain, and stay as they are by default.
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        # What RX does otherwise than the authors, part of it for all methods.
+        "scaling": {
+            "experts": lambda tasks: 6 if tasks <= 10 else 10,
+            "encoder": "separate",
+            "encoder_depth": 2,
+            "detach_attention": False,
+            "normalise_rewards": False,
+            "log_std_bound": "clamp",
+            "init": "scaling",
+            "adam_epsilon": 1e-5,
+            "gradient_clip": 1.0,
+            "clip_critics": "jointly",
+        },
+        # The authors' goals and reward version are not certain, and stay as they are by default.
         "published": {
+            "temperature_loss": "alpha",
             "horizon": 150,
             "steps": lambda tasks: tasks * 2_000_000,
             "random_steps": 1500,

@@ -29,18 +29,21 @@ class CombineSettings:
 
     Sources: [PCGrad] is arXiv 2001.06782, [CAGrad] arXiv 2110.14048 with the authors' code,
     [GradNorm] arXiv 1711.02257, [RX] the re-implementation of PCGrad and GradNorm in the scaling
-    study's code (arXiv 2503.05126).
+    study's code (arXiv 2503.05126), [fb] that of GradNorm in facebookresearch/mtrl.
     """
 
     combine: Literal["mean", "pcgrad", "cagrad", "gradnorm"] = "mean"
     """How the tasks' gradients become one: their mean [scaling], projecting conflicting gradients
-    [PCGrad], conflict-averse [CAGrad], or weighted to train at one pace [GradNorm]."""
+    [PCGrad], conflict-averse [CAGrad], or weighted to train at one pace [GradNorm]. CAGrad's
+    authors train with one temperature, as `shared_temperature` does, and an actor that is not told
+    its task; here every actor is."""
     combine_on: Literal["both", "actor", "critic"] = "both"
     """The networks whose gradients are combined; the others take the mean. All critics together
     are one vector [RX]."""
     combine_scope: Literal["all", "shared"] = "all"
     """Parameters that enter: all [RX], or those that tasks share, while parameters of single tasks
-    take the plain gradient [PCGrad, GradNorm]."""
+    take the plain gradient [PCGrad]. GradNorm measures one shared layer in its paper, all
+    parameters in [RX] and the last shared layer in [fb]."""
     combine_reduction: Literal["mean", "sum"] = "mean"
     """The combined gradient as a mean over tasks, or as a sum, T times as long, which counts where
     gradients are clipped: sum [PCGrad, GradNorm], mean [CAGrad] and PCGrad in [RX]."""
@@ -60,18 +63,22 @@ class CombineSettings:
     fast variant, nothing in the paper [CAGrad]."""
     cagrad_gradients: Annotated[int, Range(0, 1000)] = 0
     """Gradients that CAGrad weighs: 0 is every task's; n those of n − 1 tasks, drawn in each step,
-    and the mean of the others', as the fast variant does, with 4 on MT10 and 8 on MT50 [CAGrad]."""
+    and the mean of the others', as the fast variant does, with 4 on MT10 and 8 on MT50 [CAGrad].
+    That one divides by 1 + c, which `cagrad_rescale` does, and its code leaves one task out of the
+    mean of the others."""
     cagrad_steps: Annotated[int, Range(1, 10_000)] = 20
-    """Gradient steps of CAGrad's inner problem, of which the best point counts [CAGrad]."""
+    """Gradient steps of CAGrad's inner problem, of which the best point counts [CAGrad]; its exact
+    and its fast variant solve that problem by SLSQP instead."""
     cagrad_rate: NotNegative = 0.0
     """Learning rate of those steps; 0 is 25, or 50 from fifty tasks on [CAGrad]."""
     cagrad_momentum: Share = 0.5
     """Momentum of those steps [CAGrad]."""
     gradnorm_kappa: NotNegative = 0.12
-    """How strongly GradNorm speeds up tasks that lag behind; 0 makes gradients equally long [RX:
-    0.12]."""
+    """How strongly GradNorm speeds up tasks that lag behind; 0 makes gradients equally long: 0.12
+    [RX], 1 [fb]."""
     gradnorm_rate: Rate = 3e-4
-    """Adam's learning rate of GradNorm's weights [RX]."""
+    """Adam's learning rate of GradNorm's weights: 3e-4 [RX], 1e-6 [fb]. The network steps on the
+    weights from before their step, as in the paper; on the new ones in [RX]."""
     gradnorm_detach: bool = True
     """Hold the lengths that GradNorm aims at fixed in its loss [GradNorm]; not [RX]."""
     gradnorm_ratio_floor: Positive = 1e-3

@@ -100,6 +100,7 @@ class FiLM(Encoded):
             "adam_epsilon": 1e-8,
             "gradient_clip": 0.0,
             "clip_critics": "separately",
+            "temperature_loss": "alpha",
             "horizon": 150,
             "steps": lambda tasks: tasks * 2_000_000,
             "random_steps": 1500,

@@ -82,7 +82,7 @@ class MEGA(GenotypeCritics):
 
     Settings = MEGASettings
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        name: {"gene_bits": gene_bits} for name in ("smoke", "quick", "scaling", "d2r", "published")
+        name: {"gene_bits": gene_bits} for name in ("*", "smoke", "quick")
     }
     capturable = True
 

@@ -147,12 +147,15 @@ class MOORE(MultiTaskSAC):
 
     Settings = MOORESettings
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "*": {"experts": lambda tasks: 4 if tasks <= 10 else 6},
         "scaling": {
-            "experts": lambda tasks: 4 if tasks <= 10 else 6,
             "log_std_min": lambda tasks: -10.0 if tasks <= 10 else -20.0,
+            # The study's file for MT10 weighs tasks, that for MT50 does not.
+            "task_weighting": lambda tasks: "temperature" if tasks <= 10 else "uniform",
         },
+        # The authors' loop steps actor, temperatures and critics in this order, with targets of the
+        # new actor; and their first 1,500 steps are the untrained policy's, not random ones.
         "published": {
-            "experts": lambda tasks: 4 if tasks <= 10 else 6,
             "norm_epsilon": 0.0,
             "init": "original",
             "actor_delay": 1500,

@@ -144,13 +144,12 @@ class PaCo(MultiTaskSAC):
 
     Settings = PaCoSettings
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "scaling": {
-            "parameter_sets": lambda tasks: 5 if tasks <= 10 else 20,
-            "value_clip": 5000.0,
-        },
-        # The authors' entropy target follows from their library's defaults.
+        "*": {"parameter_sets": lambda tasks: 5 if tasks <= 10 else 20},
+        "scaling": {"value_clip": 5000.0},
+        # The authors' entropy target follows from their library's defaults. Their file for MT10
+        # runs 50M steps; their Adam is TensorFlow's, which adds ε before it corrects the second
+        # moment's bias; initial weights are those of the scaling study [choice].
         "published": {
-            "parameter_sets": lambda tasks: 5 if tasks <= 10 else 20,
             "shared_w": True,
             "identical_init": True,
             "w_reset": "interpolate",

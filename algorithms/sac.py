@@ -71,6 +71,7 @@ class MultiTaskSAC(Algorithm):
             "temperature_learning_rate": 3e-4,
         },
         "d2r": {"reward_scale": 0.1},
+        "ars": {"evaluated_actions": "sample"},
     }
 
     def __init__(self, settings: SACSettings, problem: Problem) -> None:
@@ -86,7 +87,12 @@ class MultiTaskSAC(Algorithm):
             purpose: generator(problem.seed, purpose, problem.device)
             for purpose in ("exploration", "update")
         }
-        """What `given` draws from; saved with the state, as are those that subclasses add."""
+        """What acting and `given` draw from; saved with the state, as are those that subclasses
+        add."""
+        if settings.evaluated_actions == "sample":
+            self.evaluated_by = "sampled actions"
+            # Of its own, so that evaluating leaves training as it is.
+            self.generators["evaluation"] = generator(problem.seed, "evaluation", problem.device)
         self.stateful: dict[str, Stateful] = {}
         """Further parts of the state, which are no tensors."""
         self.by_slices: dict[str, bool] = {}
@@ -212,14 +218,20 @@ class MultiTaskSAC(Algorithm):
     def act(self, observations: Tensor, explore: bool) -> Decision:
         purpose: Literal["explore", "evaluate"] = "explore" if explore else "evaluate"
         given = self.given(purpose, observations.shape[1], self.generators["exploration"])
+        if not explore and "evaluation" in self.generators:
+            random = self.generators["evaluation"]
+            shape = (*observations.shape[:2], self.problem.action_size)
+            given["noise"] = torch.randn(shape, generator=random, device=random.device)
         return Decision(*self.decide(self.state, observations, given, purpose))
 
     def decide(
         self, state: State, observations: Tensor, given: Given, phase: Phase
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Actions [T, N, A], and what goes with them to the replay."""
+        """Actions [T, N, A], the mode's where no noise is given, and what goes with them to the
+        replay.
+        """
         mean, log_std = self.policy(self.weights(state), observations, phase, given)
-        if phase == "evaluate":
+        if "noise" not in given:
             return torch.tanh(mean), {}
         return tanh_gaussian(mean, log_std, given["noise"])[0], {}
 
@@ -396,9 +408,13 @@ class MultiTaskSAC(Algorithm):
         return norms[0]
 
     def step_temperature(self, state: State, gradient: Tensor) -> None:
-        """Steps the temperatures on the gradient [T] of each task's loss."""
-        s, gradient = self.settings, gradient / self.tasks
+        """Steps the temperatures on the gradient [T] of each task's loss. Where all share one, its
+        gradient is their sum, and each task's entry takes the same step.
+        """
+        s = self.settings
+        gradient = (gradient.sum() if s.shared_temperature else gradient) / self.tasks
         gradient = clipped(gradient, torch.linalg.vector_norm(gradient), s.temperature_clip)
+        gradient = gradient.expand(self.tasks)
         self.optimisers["log_temperature"].step(state, "log_temperature", gradient)
         if s.max_log_temperature < math.inf:
             state["log_temperature"].clamp_(max=s.max_log_temperature)

@@ -16,7 +16,8 @@ class SACSettings(CombineSettings):
 
     Sources are named per field: [scaling] is the scaling study (arXiv 2503.05126), [D2R] is
     arXiv 2312.14472 with the authors' code, [choice] is ours where these are silent; the others are
-    the authors of other methods: Soft Modularization [SM], [MOORE], [PaCo], [CARE], [BRC], [ARS].
+    the authors of other methods: Soft Modularization [SM], [MOORE], [PaCo], [CARE], [CAGrad],
+    [BRC], [ARS].
     """
 
     discount: Share = 0.99
@@ -55,8 +56,11 @@ class SACSettings(CombineSettings):
     """Entropy that the temperatures steer to, in nats: minus the action size [scaling, D2R], half
     of that [BRC], 4 ln 0.2 [PaCo: by its library's default]."""
     temperature_loss: Literal["log_alpha", "alpha"] = "log_alpha"
-    """What the excess entropy is multiplied by in the temperatures' loss: log α [scaling, D2R], or
-    α, whose gradient for log α is α times as large [BRC, ARS]."""
+    """What the excess entropy is multiplied by in the temperatures' loss: log α [scaling, D2R, SM],
+    or α, whose gradient for log α is α times as large [CARE, BRC, ARS]."""
+    shared_temperature: bool = False
+    """One temperature for all tasks [BRC, CAGrad], which steps on the sum of their gradients,
+    instead of one for each [scaling, D2R]."""
     log_std_min: LogStd = -20.0
     """Lower bound of the policy's log standard deviation, a clamp: −20 [scaling, D2R, SM], −10
     [MOORE, PaCo, and by a tanh BRC]."""
@@ -67,15 +71,19 @@ class SACSettings(CombineSettings):
     0.1 [D2R]."""
     update_order: Literal["critic_first", "simultaneous"] = "critic_first"
     """Actor loss through the critics after their step [scaling], or all losses at the old
-    weights [D2R]."""
+    weights [D2R, SM, PaCo]."""
     task_weighting: Literal["uniform", "temperature"] = "uniform"
-    """Weight of each task's loss: 1 [scaling], or T·softmax(−log α) [D2R: route balancing, SM]."""
+    """Weight of each task's loss: 1 [scaling], or T·softmax(−log α) [D2R: route balancing, SM, and
+    MOORE in scaling on MT10]."""
     task_loss_threshold: Annotated[float, Range(0, above_low=True, infinite=True)] = math.inf
     """A task whose summed loss exceeds this is left out of the update: never [scaling], 3000 [D2R,
     PaCo]. Needs update_order simultaneous."""
     timeout_is_terminal: bool = False
     """Treat the time limit as a terminal state, as the D2R authors' code does. False bootstraps
     through it [scaling]."""
+    evaluated_actions: Literal["mode", "sample"] = "mode"
+    """How evaluation acts: by the policy's mode [scaling, D2R, SM, BRC], or by sampling [ARS].
+    Routes and genotypes are those of evaluation either way."""
 
     def __post_init__(self) -> None:
         if self.log_std_min > self.log_std_max:
@@ -86,4 +94,9 @@ class SACSettings(CombineSettings):
             raise ValueError(
                 f"task_loss_threshold {self.task_loss_threshold:g} needs every loss before any "
                 "step: add --update-order simultaneous"
+            )
+        if self.shared_temperature and self.task_loss_threshold != math.inf:
+            raise ValueError(
+                f"task_loss_threshold {self.task_loss_threshold:g} leaves tasks out, which share "
+                "one temperature: add --no-shared-temperature, or --task-loss-threshold inf"
             )

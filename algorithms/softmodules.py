@@ -146,31 +146,40 @@ class ModuleLayer(nn.Module):
         return torch.relu(torch.einsum("ntbd,tbkn->ktbd", self.each(x), weights))
 
 
+PUBLISHED: dict[str, Any] = {
+    # The authors' MT50 network is deep and narrow. Their Meta-World is a fork of the v1 era.
+    "module_ratio": lambda tasks: 0.64 if tasks <= 10 else 0.32,
+    "init": "original",
+    "adam_epsilon": 1e-8,
+    "clip_critics": "separately",
+    "update_order": "simultaneous",
+    "horizon": 200,
+    "goals": "random",
+    "reward_version": "v1",
+    "steps": lambda tasks: tasks * (1_500_000 if tasks <= 10 else 1_000_000),
+    "buffer_per_task": lambda tasks: 100_000 if tasks <= 10 else 200_000,
+    "eval_episodes": 3,
+    "final_episodes": 3,
+}
+"""The authors' protocol.
+
+Their code differs from this: it steps temperatures before it computes targets and losses, here they
+step last; it makes 200 gradient steps after 200 env steps of each task, not one after each; the
+first 4,000 env steps of a task are the untrained policy's, not random ones; and its file for MT50
+with random goals has a horizon of 1,000, beyond the time limit of Meta-World.
+"""
+
+
 class SoftModules(MultiTaskSAC):
     """SAC on layers of modules that a router mixes softly."""
 
     Settings = SoftModulesSettings
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "scaling": {
+        "*": {
             "layers": lambda tasks: 2 if tasks <= 10 else 4,
             "modules": lambda tasks: 2 if tasks <= 10 else 4,
         },
-        # The authors' MT50 network is deep and narrow. Their Meta-World is a fork of the v1 era.
-        "published": {
-            "layers": lambda tasks: 2 if tasks <= 10 else 4,
-            "modules": lambda tasks: 2 if tasks <= 10 else 4,
-            "module_ratio": lambda tasks: 0.64 if tasks <= 10 else 0.32,
-            "init": "original",
-            "adam_epsilon": 1e-8,
-            "clip_critics": "separately",
-            "horizon": 200,
-            "goals": "random",
-            "reward_version": "v1",
-            "steps": lambda tasks: tasks * (1_500_000 if tasks <= 10 else 1_000_000),
-            "buffer_per_task": lambda tasks: 100_000 if tasks <= 10 else 200_000,
-            "eval_episodes": 3,
-            "final_episodes": 3,
-        },
+        "published": PUBLISHED,
     }
     capturable = True
 

@@ -22,6 +22,9 @@ Find = Callable[[str], "type[Algorithm]"]
 """How an algorithm's class is found: `load`, or `declared`, which does without torch."""
 
 PUBLISHED = "published"
+EVERY_PAPER = "*"
+"""What a method sets in every preset that is a paper's protocol, whoever's: of the short ones none.
+"""
 PRESETS = {
     "smoke": "seconds: shows that everything runs, learns nothing",
     "quick": "a few minutes on MT10 with 2 CPU cores",
@@ -77,6 +80,8 @@ SUITE: dict[str, dict[str, Any]] = {
     "scaling": {"steps": lambda tasks: tasks * 2_000_000},
 }
 """Field → value, or a function of the number of tasks. A width counts where an algorithm has it."""
+SHORT = ("smoke", "quick", "small")
+"""Presets that are no paper's protocol."""
 LIKE = {"small": "quick"}
 """Presets in which a method's own fields are as it sets them for another one, unless it says so."""
 OPEN = {
@@ -114,10 +119,11 @@ def preset_values(name: str, algorithm: str, tasks: str, find: Find = load) -> d
     trained = algorithm_of(algorithm, find)
     own = {f.name for f in fields(trained.Settings)}
     check_own(trained, OPEN | own)
+    by_protocol = {} if name in SHORT else presets_of(trained, EVERY_PAPER)
     if name in SUITE:
         like = presets_of(trained, LIKE.get(name, name))
         like = {field: value for field, value in like.items() if field not in OPEN}
-        values = SUITE[name] | like | presets_of(trained, name)
+        values = SUITE[name] | by_protocol | like | presets_of(trained, name)
     else:
         method = trained if name == PUBLISHED else algorithm_of(name, find)
         values = presets_of(method, PUBLISHED)
@@ -129,6 +135,7 @@ def preset_values(name: str, algorithm: str, tasks: str, find: Find = load) -> d
         if method is not trained:
             suite = {field: value for field, value in values.items() if field in OPEN}
             values = suite | presets_of(trained, name)
+        values = by_protocol | values
     count = len(task_names(tasks))
     known = OPEN | own | {f.name for f in fields(PARTS["execution"])}
     return {k: v(count) if callable(v) else v for k, v in values.items() if k in known}

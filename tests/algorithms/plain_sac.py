@@ -177,8 +177,14 @@ class PlainSAC:
         self.actor_adam.step()
         self.alpha_adam.zero_grad()
         (alpha * included).mean().backward(inputs=[self.log_alpha])
+        assert self.log_alpha.grad is not None
+        own = self.log_alpha
+        if s.shared_temperature:  # one number, of which the tasks' entries are copies
+            own = torch.zeros((), dtype=torch.float64, requires_grad=True)
+            own.grad = self.log_alpha.grad.sum()
         if s.temperature_clip > 0:
-            nn.utils.clip_grad_norm_([self.log_alpha], s.temperature_clip)
+            nn.utils.clip_grad_norm_([own], s.temperature_clip)
+        self.log_alpha.grad = own.grad.expand_as(self.log_alpha).clone()
         self.alpha_adam.step()
         with torch.no_grad():
             self.log_alpha.clamp_(max=s.max_log_temperature)

@@ -245,22 +245,22 @@ def test_temperatures_step_on_alpha(collect: Collect) -> None:
     torch.testing.assert_close(found, raw.grad)
 
 
-def test_evaluation_samples_where_it_is_asked_to_and_leaves_training_alone(
-    collect: Collect,
-) -> None:
-    mode, sampled = made(ARS), made(ARS, evaluated_actions="sample")
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_evaluation_samples_where_it_is_asked_to_and_leaves_training_alone(name: str) -> None:
+    mode, sampled = made(load(name)), made(load(name), evaluated_actions="sample")
     seen = torch.randn(TASKS, 400, 39)
     before = sampled.generators["exploration"].get_state()
     first, second = (sampled.act(seen, explore=False).actions for _ in range(2))
     assert torch.equal(sampled.generators["exploration"].get_state(), before)
     assert not torch.equal(first, second)
-    mean, log_std = sampled.policy(sampled.weights(sampled.state), seen, "evaluate", {})
+    given = sampled.given("evaluate", 400, sampled.generators["exploration"])
+    mean, log_std = sampled.policy(sampled.weights(sampled.state), seen, "evaluate", given)
     z = (first.clamp(-1 + 1e-6, 1 - 1e-6).atanh() - mean) / log_std.exp()
     inner = z[first.abs() < 0.999]
     assert abs(inner.mean()) < 0.1 and 0.8 < inner.std() < 1.1
     torch.testing.assert_close(mode.act(seen, explore=False).actions, mean.tanh())
     assert (mode.evaluated_by, sampled.evaluated_by) == ("deterministic policy", "sampled actions")
-    again = made(ARS, evaluated_actions="sample")
+    again = made(load(name), evaluated_actions="sample")
     again.load_state_dict(copy.deepcopy(sampled.state_dict()))
     assert torch.equal(again.act(seen, False).actions, sampled.act(seen, False).actions)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,8 +16,10 @@ from torch.nn import functional
 from algorithms.algorithm import Algorithm, Batch, Outcomes, Problem
 from algorithms.brc import BRC, BRCSettings, BroNet, gaussian, returns_to_go, two_hot
 from algorithms.counting import without_memory
+from algorithms.sac import SACSettings
 
 Build = Callable[..., Algorithm]
+SHARED = {"shared_temperature": True}
 ATOMS = torch.linspace(-10, 10, 101)
 
 
@@ -233,11 +236,15 @@ def test_one_temperature(build: Build, collect: Callable[..., Batch]) -> None:
     assert len(set(algorithm.state["log_temperature"].tolist())) == 1
     density = torch.tensor([[1.0, 2.0], [3.0, 4.0], [8.0, 0.0]])
     alpha = algorithm.state["log_temperature"][0].exp()
-    found = algorithm.temperature_gradient(algorithm.state, density) / 3
-    torch.testing.assert_close(found, (alpha * (-density.mean() + 2)).expand(3))
+    given: list[Tensor] = []
+    algorithm.optimisers["log_temperature"] = SimpleNamespace(step=lambda *x: given.append(x[-1]))
+    gradient = algorithm.temperature_gradient(algorithm.state, density)
+    algorithm.step_temperature(algorithm.state, gradient)
+    torch.testing.assert_close(given[0], (alpha * (-density.mean() + 2)).expand(3))
     apart: Any = build("brc", shared_temperature=False)
-    apart.update(collect(apart))
-    assert apart.temperature_gradient(apart.state, density).unique().numel() == 3
+    for _ in range(3):
+        apart.update(collect(apart))
+    assert apart.state["log_temperature"].unique().numel() == 3
 
 
 def test_standard_deviation_is_bounded_smoothly(build: Build) -> None:
@@ -258,8 +265,9 @@ def test_learns_a_constant_return(build: Build, collect: Callable[..., Batch]) -
     torch.testing.assert_close(metrics["value"], torch.tensor([-5.0, 0.3, 7.0]), rtol=0, atol=0.3)
 
 
-def test_a_temperature_that_is_shared_cannot_leave_tasks_out() -> None:
-    given = {"task_loss_threshold": 3000.0, "update_order": "simultaneous"}
-    BRCSettings(**given, shared_temperature=False)
+@pytest.mark.parametrize(("kind", "given"), [(BRCSettings, {}), (SACSettings, SHARED)])
+def test_a_temperature_that_is_shared_cannot_leave_tasks_out(kind: Any, given: Any) -> None:
+    threshold = {"task_loss_threshold": 3000.0, "update_order": "simultaneous"}
+    kind(**threshold, shared_temperature=False)
     with pytest.raises(ValueError, match="add --no-shared-temperature"):
-        BRCSettings(**given)
+        kind(**threshold, **given)

@@ -14,6 +14,7 @@ from algorithms.algorithm import Batch, Outcomes, Problem
 from algorithms.care import CARE, CARESettings, MixedEncoder
 from algorithms.encoded import Context, EncodedNetwork, Torso, described, with_context
 from algorithms.parts.layers import he_uniform, unit_normal, zero
+from algorithms.sac import SACSettings
 
 T, B = 3, 6
 RX: dict[str, Any] = {
@@ -82,11 +83,20 @@ def sized(tasks: int, **fields: Any) -> CARE:
 
 
 @pytest.mark.parametrize(
-    ("tasks", "experts", "actor", "critics"),
-    [(10, 6, 420_564, 837_914), (50, 10, 451_168, 900_722)],
+    ("tasks", "actor", "critics"),
+    [(10, 420_564, 837_914), (50, 451_168, 900_722)],
 )
-def test_sizes_of_the_re_implementation(tasks: int, experts: int, actor: int, critics: int) -> None:
-    assert sized(tasks, **RX, experts=experts).parameter_counts() == (actor, critics)
+def test_the_scaling_preset_is_the_re_implementation_to_its_size(
+    tasks: int, actor: int, critics: int
+) -> None:
+    given = CARE.presets["scaling"]
+    fields = {name: v(tasks) if callable(v) else v for name, v in given.items()}
+    assert sized(tasks, **fields).parameter_counts() == (actor, critics)
+    plain = SACSettings()
+    assert {name: fields[name] for name in RX} == RX
+    assert fields["normalise_rewards"] is False
+    for name in ("adam_epsilon", "gradient_clip", "clip_critics"):
+        assert fields[name] == getattr(plain, name), "as all methods of the scaling study"
 
 
 @pytest.mark.parametrize(("tasks", "actor"), [(10, 396_062), (50, 398_062)])

@@ -114,5 +114,5 @@ def test_a_preset_is_what_a_class_and_its_bases_set() -> None:
     assert quick["modules"] == 4, "from the routed critics"
     assert quick["initial_temperature"] == own["initial_temperature"], "from the learner"
     assert "modules" not in own
-    assert presets_of(MEGA, "published")["gene_bits"](50) == 4
+    assert presets_of(MEGA, "*")["gene_bits"](50) == 4
     assert presets_of(MEGA, "no such preset") == {}

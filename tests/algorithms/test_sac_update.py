@@ -62,6 +62,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     },
     "one task left out": {"update_order": "simultaneous", "task_loss_threshold": 150.0},
     "temperatures by alpha": {"temperature_loss": "alpha"},
+    "one temperature for all": {
+        **{"shared_temperature": True, "temperature_clip": 3.0, "adam_epsilon": 0.1},
+    },
     "no task left": {"update_order": "simultaneous", "task_loss_threshold": -1e9},
     "capped temperatures": {
         **{"max_log_temperature": -0.01, "temperature_clip": 0.5, "target_entropy": -9.0},

@@ -100,7 +100,7 @@ def test_any_field_can_be_overridden_and_counts_for_the_identity_unless_it_is_ex
         arguments += ["--no-shared-temperature"] * (option.algorithm == "brc")
     elif option.name == "precision":
         arguments += ["--device", "cuda"]
-    elif option.name == "update_order":
+    elif option.name in ("update_order", "shared_temperature"):
         arguments += ["--task-loss-threshold", "inf"]
     elif option.name == "w_reset":
         arguments += ["--update-order", "simultaneous", "--task-loss-threshold", "3000"]
@@ -113,6 +113,7 @@ def test_any_field_can_be_overridden_and_counts_for_the_identity_unless_it_is_ex
     # And nothing else changed, but for what goes with it.
     companions = {"tasks": {"steps"}, "update_order": {"task_loss_threshold"}}
     companions |= {"task_loss_threshold": {"update_order", "shared_temperature"}}
+    companions |= {"shared_temperature": {"task_loss_threshold"}}
     companions |= {"precision": {"device"}}
     companions |= {"w_reset": {"update_order", "task_loss_threshold"}}
     allowed = {option.name} | companions.get(option.name, set())

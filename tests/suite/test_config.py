@@ -31,8 +31,12 @@ from suite.messages import UserError
 from suite.options import parse
 from suite.presets import PRESETS, SUITE, preset, settings_of
 from suite.runs.directory import RunDirectory
+from suite.runs.rebuild import stored_config
 from suite.training.build import goals_of
 from suite.values import kinds, without_range
+
+RELEASE = Path(__file__).parents[2] / "results" / "release"
+RELEASED = [RELEASE / study for study in ("demo-methods", "easy3-sweep", "mt10-small")]
 
 
 def run(**changes: Any) -> RunConfig:
@@ -136,6 +140,60 @@ def test_a_papers_protocol_is_for_all_and_its_own_settings_for_itself() -> None:
     assert preset("published", "mtsac", "MT10") == preset("scaling", "mtsac", "MT10")
 
 
+BY_TASKS = {
+    ("mega", "gene_bits"): (2, 4),
+    ("softmodules", "layers"): (2, 4),
+    ("softmodules", "modules"): (2, 4),
+    ("moore", "experts"): (4, 6),
+    ("paco", "parameter_sets"): (5, 20),
+    ("ars", "resets"): (4, 6),
+    ("ars", "lora_success"): (0.8, 0.65),
+}
+"""What papers choose for MT10 and for MT50."""
+
+
+@pytest.mark.parametrize(("algorithm", "field"), BY_TASKS)
+def test_what_papers_choose_by_the_number_of_tasks_holds_in_every_papers_protocol(
+    algorithm: str, field: str
+) -> None:
+    wanted, default = BY_TASKS[algorithm, field], getattr(settings_of(algorithm)(), field)
+    for name in ("scaling", "published", *ALGORITHMS):
+        found = [getattr(preset(name, algorithm, t).settings, field) for t in ("MT10", "MT50")]
+        assert tuple(found) == wanted, name
+    # Short runs keep the small ones that they were made with.
+    short = {"resets": 1, "gene_bits": 4}.get(field, default)
+    for name in ("smoke", "quick", "small"):
+        assert getattr(preset(name, algorithm, "MT50").settings, field) == short, name
+
+
+@pytest.mark.parametrize(
+    ("name", "algorithm", "field", "wanted"),
+    [
+        # rainx0r/mtrl: mt10_moore.py has use_task_weights=True, mt50_moore.py leaves it out.
+        ("scaling", "moore", "task_weighting", ("temperature", "uniform")),
+        ("published", "moore", "task_weighting", ("uniform", "uniform")),
+        # RchalYang/Soft-Module, mt_sac.py: all losses before any network steps.
+        ("published", "softmodules", "update_order", ("simultaneous",) * 2),
+        ("scaling", "softmodules", "update_order", ("critic_first",) * 2),
+        # facebookresearch/mtrl, sac.py: alpha_loss is on exp(log_alpha).
+        ("published", "care", "temperature_loss", ("alpha",) * 2),
+        ("published", "film", "temperature_loss", ("alpha",) * 2),
+        ("scaling", "care", "temperature_loss", ("log_alpha",) * 2),
+    ],
+)
+def test_methods_learn_as_the_code_they_are_compared_with(
+    name: str, algorithm: str, field: str, wanted: tuple[str, str]
+) -> None:
+    found = [getattr(preset(name, algorithm, t).settings, field) for t in ("MT10", "MT50")]
+    assert tuple(found) == wanted
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_ars_protocol_evaluates_every_method_by_sampling(algorithm: str) -> None:
+    assert preset("ars", algorithm, "MT10").settings.evaluated_actions == "sample"
+    assert preset("scaling", algorithm, "MT10").settings.evaluated_actions == "mode"
+
+
 def test_the_suites_presets_name_no_methods_fields() -> None:
     fields = {name for values in SUITE.values() for name in values}
     own = {name for alg in ALGORITHMS for name in settings_of(alg).__dataclass_fields__}
@@ -156,8 +214,14 @@ class Own(MTSAC):
     Settings = Settings
     presets = {"quick": {"modules": lambda tasks: tasks, "horizon": 77}}
 
+class ByTasks(Own):
+    presets = {"*": {"modules": lambda tasks: tasks}, "scaling": {"anything": 3.0}}
+
 class Wrong(Own):
     presets = {"smoke": {"moduls": 3}}
+
+class WrongEverywhere(Own):
+    presets = {"*": {"moduls": 3}}
 
 class Destroyer(Own):
     presets = {"smoke": {"force": True}}
@@ -197,6 +261,10 @@ def test_a_strangers_fields_have_neither_our_presets_nor_our_ranges(own: str) ->
     check(quick)
     small = preset("small", f"{own}:Own", "MT10")
     assert (small.settings.modules, small.task.horizon) == (10, 200), "a protocol is the suite's"
+    scaling, ars, smoke = (
+        preset(name, f"{own}:ByTasks", "MT10").settings for name in ("scaling", "ars", "smoke")
+    )
+    assert (scaling.modules, scaling.anything, ars.modules, smoke.modules) == (10, 3.0, 10, 7)
     arguments = ["--alg", f"{own}:Own", "--anything", "-1e300", "--modules", "-5"]
     assert parse(arguments).settings.anything == -1e300
     for value in ("nan", "inf", "-inf"):
@@ -208,6 +276,7 @@ def test_a_strangers_fields_have_neither_our_presets_nor_our_ranges(own: str) ->
     ("name", "expected"),
     [
         ("Wrong", "Wrong.presets['smoke']: 'moduls' is not one of its settings' fields"),
+        ("WrongEverywhere", "WrongEverywhere.presets['*']: 'moduls' is not one of"),
         ("Destroyer", "Destroyer.presets['smoke']: 'force' is not one of"),
         ("Thawed", "Settings is not a frozen dataclass"),
         ("WithoutDefault", "its field 'size' has no default"),
@@ -396,6 +465,19 @@ def test_a_field_that_came_later_leaves_names_as_they_were() -> None:
 
     unclipped = replace(base, settings=Clipped(value_clip=math.inf))
     assert unclipped.identity()["settings"]["value_clip"] == math.inf
+    # What BRC and ARS had before all others have it is part of theirs.
+    for algorithm, name in (("brc", "shared_temperature"), ("ars", "evaluated_actions")):
+        mine, other = preset("quick", algorithm, "reach"), preset("quick", "mtsac", "reach")
+        assert name in mine.identity()["settings"] and name not in other.identity()["settings"]
+
+
+def test_released_runs_keep_their_names() -> None:
+    """Those whose directories are named as their code named them."""
+    found = [path.parent for study in RELEASED for path in study.rglob("config.json")]
+    assert {folder.name.partition("-")[0] for folder in found} == set(ALGORITHMS)
+    assert {folder.name: stored_config(folder).name() for folder in found} == {
+        folder.name: folder.name for folder in found
+    }
 
 
 def test_evaluation_goals_stand_in_the_rows_and_the_name(tmp_path: Path) -> None:
