@@ -22,7 +22,6 @@ from algorithms.ars import (
     reset_rounds,
     reward_factors,
 )
-from algorithms.counting import without_memory
 from algorithms.mtsac import MTSAC
 from algorithms.parts.adapters import Adapted
 
@@ -51,20 +50,6 @@ def outcomes(means: list[float], success: float = 0.0) -> Outcomes:
     nothing = torch.zeros(TASKS, 1, dtype=torch.float64)
     rewards = torch.zeros(TASKS, 1, HORIZON)
     return Outcomes(nothing, nothing + success, rewards, torch.tensor(means).double())
-
-
-@pytest.mark.parametrize(
-    ("tasks", "width", "actor", "critics"),
-    [
-        (10, 400, 504_408, 1_013_014),
-        (50, 400, 520_408, 1_045_174),
-        (50, 1024, 3_249_160, 6_508_918),
-    ],
-)
-def test_sizes(tasks: int, width: int, actor: int, critics: int) -> None:
-    settings = ARSSettings(actor_width=width, critic_width=width)
-    names = tuple(f"task-{i}" for i in range(tasks))
-    assert without_memory(ARS, settings, Problem(names)).parameter_counts() == (actor, critics)
 
 
 def test_factors_make_means_equal() -> None:

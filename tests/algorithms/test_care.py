@@ -82,17 +82,8 @@ def sized(tasks: int, **fields: Any) -> CARE:
     return CARE(CARESettings(**fields), Problem(tuple(f"task-{i}" for i in range(tasks))))
 
 
-@pytest.mark.parametrize(
-    ("tasks", "actor", "critics"),
-    [(10, 420_564, 837_914), (50, 451_168, 900_722)],
-)
-def test_the_scaling_preset_is_the_re_implementation_to_its_size(
-    tasks: int, actor: int, critics: int
-) -> None:
-    given = CARE.presets["scaling"]
-    fields = {name: v(tasks) if callable(v) else v for name, v in given.items()}
-    assert sized(tasks, **fields).parameter_counts() == (actor, critics)
-    plain = SACSettings()
+def test_the_scaling_preset_is_the_re_implementation() -> None:
+    fields, plain = CARE.presets["scaling"], SACSettings()
     assert {name: fields[name] for name in RX} == RX
     assert fields["normalise_rewards"] is False
     for name in ("adam_epsilon", "gradient_clip", "clip_critics"):

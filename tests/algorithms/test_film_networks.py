@@ -74,14 +74,6 @@ def test_features_have_factors_of_their_own() -> None:
     torch.testing.assert_close(net.encode(x, torch.cat([factors, shifts], -1)), expected)
 
 
-@pytest.mark.parametrize(
-    ("tasks", "actor", "critics"), [(10, 377_414, 749_614), (50, 379_414, 753_614)]
-)
-def test_published_sizes(tasks: int, actor: int, critics: int) -> None:
-    problem = Problem(tuple(f"task-{i}" for i in range(tasks)))
-    assert FiLM(FiLMSettings(), problem).parameter_counts() == (actor, critics)
-
-
 def test_the_original_shares_an_encoder_that_the_context_itself_modulates() -> None:
     """Sizes by hand: the torso reads 50 numbers of the encoding, 6 of the context, 4 of actions."""
     problem = Problem(tuple(f"task-{i}" for i in range(10)))

@@ -73,15 +73,6 @@ def test_activations_of_w(kind: Any, norm: int) -> None:
     torch.testing.assert_close(seen[0].norm(p=norm, dim=-1), torch.ones(T))
 
 
-@pytest.mark.parametrize(
-    ("tasks", "sets", "actor", "critics"),
-    [(10, 5, 1_700_095, 3_388_120), (50, 20, 6_801_180, 13_554_080)],
-)
-def test_published_sizes(tasks: int, sets: int, actor: int, critics: int) -> None:
-    problem = Problem(tuple(f"task-{i}" for i in range(tasks)))
-    assert PaCo(PaCoSettings(parameter_sets=sets), problem).parameter_counts() == (actor, critics)
-
-
 def batch(scale: Tensor) -> Batch:
     """Made-up transitions with rewards of each task's scale."""
     random = torch.Generator().manual_seed(0)

@@ -7,8 +7,7 @@ import torch
 from oracle import Get, Numbers, actions_last, by_task, compare, equal, load
 from torch import nn
 
-from algorithms.algorithm import Problem
-from algorithms.softmodules import SoftModularNetwork, SoftModules, SoftModulesSettings
+from algorithms.softmodules import SoftModularNetwork, SoftModulesSettings
 
 
 def network(data: Numbers, layers: int, modules: int) -> SoftModularNetwork:
@@ -92,20 +91,6 @@ def test_a_single_module_a_layer_leaves_nothing_to_route(modules: int, same: boo
         torch.nn.init.normal_(router.logits.weight)
     output = net(torch.randn(1, 5, 7).expand(2, -1, -1))
     assert torch.equal(output[0], output[1]) is same
-
-
-@pytest.mark.parametrize(
-    ("tasks", "layers", "ratio", "actor", "critics"),
-    [
-        (10, 2, 0.64, 691_022, 1_381_646),
-        (50, 4, 0.64, 1_606_140, 3_211_882),
-        (50, 4, 0.32, 808_444, 1_618_282),
-    ],
-)
-def test_published_sizes(tasks: int, layers: int, ratio: float, actor: int, critics: int) -> None:
-    settings = SoftModulesSettings(layers=layers, modules=layers, module_ratio=ratio)
-    problem = Problem(tuple(f"task-{i}" for i in range(tasks)))
-    assert SoftModules(settings, problem).parameter_counts() == (actor, critics)
 
 
 def test_original_initialisation() -> None:
