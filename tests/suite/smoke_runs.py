@@ -33,6 +33,16 @@ def smoke_arguments(algorithm: str, results: Path) -> list[str]:
     ]
 
 
+def short(algorithm: str, results: Path, **others: str) -> list[str]:
+    """A run of seconds whose replay's ring wraps; `others` are further options, by field."""
+    options = {
+        **{"alg": algorithm, "preset": "smoke", "tasks": "reach,push", "buffer-per-task": "110"},
+        **{"threads": "1", "workers": "1", "update-every": "4", "track": "none"},
+        **{"results": str(results), **{k.replace("_", "-"): v for k, v in others.items()}},
+    }
+    return ["bench", *(part for name, value in options.items() for part in (f"--{name}", value))]
+
+
 def call(arguments: list[str], results: Path) -> Run:
     """`main(arguments)` with its output kept and the global generators watched."""
     threads = torch.get_num_threads()

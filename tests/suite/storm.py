@@ -25,6 +25,7 @@ from typing import NamedTuple
 import torch
 
 from algorithms import ALGORITHMS
+from algorithms.trial import differs
 
 SCRIPT = Path(__file__).with_name("run_and_die.py")
 ROOT = Path(__file__).parents[2]
@@ -183,7 +184,7 @@ def differences(results: Path, undisturbed: Path) -> list[str]:
         files = [sorted(p.name for p in (run / "checkpoints").glob("*")) for run in (one, other)]
         if files[0] != files[1]:
             found.append(f"{other / 'checkpoints'} holds {files[1]}, not {files[0]}")
-        elif not equal(
+        elif differs(
             *(torch.load(next((run / "checkpoints").glob("*.pt"))) for run in (one, other))
         ):
             found.append(f"the weights of {other.name} differ")
@@ -191,26 +192,9 @@ def differences(results: Path, undisturbed: Path) -> list[str]:
     return found
 
 
-def weights(run: Path) -> object:
-    """What a finished run keeps of its last checkpoint."""
-    (state,) = (run / "checkpoints").glob("state-*.pt")
-    return torch.load(state, weights_only=True)
-
-
 def same(one: Path, other: Path) -> bool:
     """Whether two files have the same bytes."""
     return one.read_bytes() == other.read_bytes()
-
-
-def equal(one: object, other: object) -> bool:
-    """Whether two nested states are the same to the bit."""
-    if isinstance(one, torch.Tensor):
-        return isinstance(other, torch.Tensor) and torch.equal(one, other)
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(equal(v, other[k]) for k, v in one.items())
-    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
-        return len(one) == len(other) and all(map(equal, one, other))
-    return one == other
 
 
 def main() -> int:

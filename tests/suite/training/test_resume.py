@@ -17,8 +17,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import torch
-from smoke_runs import Run, call
+from smoke_runs import Run, call, short
 
+from algorithms.trial import differs
 from suite.cli import main
 from suite.options import parse
 
@@ -45,21 +46,8 @@ EVOLVING = {
 
 def arguments(algorithm: str, results: Path, **others: str) -> list[str]:
     # Enough rounds that the replay's ring wraps and every kind of file is written several times.
-    options = {
-        "alg": algorithm,
-        "preset": "smoke",
-        "tasks": "reach,push",
-        "steps": "480",
-        "buffer-per-task": "110",
-        "threads": "1",
-        "workers": "1",
-        "update-every": "4",
-        "track": "none",
-        "results": str(results),
-        **(EVOLVING if algorithm == "mega" else {}),
-        **{name.replace("_", "-"): value for name, value in others.items()},
-    }
-    return ["bench", *(part for k, v in options.items() for part in (f"--{k}", v))]
+    evolving = EVOLVING if algorithm == "mega" else {}
+    return short(algorithm, results, **{"steps": "480", **evolving, **others})
 
 
 def start(
@@ -92,22 +80,6 @@ def newest_state(path: Path) -> dict[str, Any]:
     return loaded
 
 
-def assert_same(a: object, b: object, path: str = "") -> None:
-    if isinstance(a, torch.Tensor):
-        assert isinstance(b, torch.Tensor), path
-        assert torch.equal(a, b), path
-    elif isinstance(a, dict):
-        assert isinstance(b, dict) and a.keys() == b.keys(), path
-        for key in a:
-            assert_same(a[key], b[key], f"{path}/{key}")
-    elif isinstance(a, list | tuple):
-        assert isinstance(b, list | tuple) and len(a) == len(b), path
-        for index, (x, y) in enumerate(zip(a, b, strict=True)):
-            assert_same(x, y, f"{path}/{index}")
-    else:
-        assert a == b, path
-
-
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, float]]:
     """The directory of an algorithm's run that nobody disturbs, made once, and the seconds that it
@@ -136,7 +108,7 @@ def test_killed_at_any_moment_and_resumed_equals_uninterrupted_to_the_bit(
     assert victim.wait() == -signal.SIGKILL, victim.communicate()
     # At any other time: while it starts, steps, learns, evaluates or finishes.
     victim = start(algorithm, tmp_path / "killed")
-    time.sleep(random.uniform(0.3, 1) * (LOADED + whole))
+    time.sleep(random.Random(algorithm).uniform(0.3, 1) * (LOADED + whole))
     victim.send_signal(signal.SIGKILL)
     victim.communicate()
     other = ended(algorithm, tmp_path / "killed").path
@@ -149,7 +121,7 @@ def test_killed_at_any_moment_and_resumed_equals_uninterrupted_to_the_bit(
             assert pc.max(own).as_py() > 0, f"nor one whose {metric} stays 0"
     assert rows.equals(pq.read_table(one / "rows.parquet"), check_metadata=True)
     assert (other / "rows.parquet").read_bytes() == (one / "rows.parquet").read_bytes()
-    assert_same(newest_state(one), newest_state(other))
+    assert differs(newest_state(one), newest_state(other)) is None
 
 
 def test_killed_among_the_updates_after_a_reset_it_makes_them_again(tmp_path: Path) -> None:
@@ -167,7 +139,7 @@ def test_killed_among_the_updates_after_a_reset_it_makes_them_again(tmp_path: Pa
         assert ("resuming at env step 240\n" in run.output) == bool(die_at)
         ends.append(run.path)
     assert (ends[0] / "rows.parquet").read_bytes() == (ends[1] / "rows.parquet").read_bytes()
-    assert_same(newest_state(ends[0]), newest_state(ends[1]))
+    assert differs(newest_state(ends[0]), newest_state(ends[1])) is None
 
 
 def test_interrupted_by_ctrl_c_it_saves_and_says_how_to_go_on(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 import torch
 from real_sweeps import fields, planned
+from smoke_runs import short
 
 from suite.bench import standing_together
 from suite.cli import main
@@ -26,20 +27,7 @@ SCRIPT = Path(__file__).parents[1] / "run_and_die.py"
 
 
 def arguments(algorithm: str, results: Path, **others: str) -> list[str]:
-    options = {
-        "alg": algorithm,
-        "preset": "smoke",
-        "tasks": "reach,push",
-        "steps": "320",
-        "buffer-per-task": "110",
-        "threads": "1",
-        "workers": "1",
-        "update-every": "4",
-        "track": "none",
-        "results": str(results),
-        **{name.replace("_", "-"): value for name, value in others.items()},
-    }
-    return ["bench", *(part for k, v in options.items() for part in (f"--{k}", v))]
+    return short(algorithm, results, **{"steps": "320", **others})
 
 
 def call(command: list[str]) -> tuple[int, str]:
