@@ -53,17 +53,22 @@ OF_MAKE := PYTHON VENV PIP_ARGS SHELL MAKE MAKEFLAGS
 
 GOALS := $(or $(MAKECMDGOALS),help)
 TAKEN := $(sort $(foreach goal,$(GOALS),$(TAKES_$(goal))))
-meant = $(firstword $(if $(wildcard results/sweeps/$(1).toml),SWEEP=$(1)) \
-	$(if $(wildcard algorithms/$(1).py),ALG=$(1)))
+method = $(shell grep -c '^    "$(1)": "algorithms[.]' algorithms/__init__.py)
+meant = $(firstword $(if $(filter SWEEP,$(TAKEN)),$(if $(wildcard results/sweeps/$(1).toml),SWEEP=$(1))) \
+	$(if $(filter 1,$(method)),ALG=$(1)))
 no_target = '$(1)' is no target$(if $(call meant,$(1)),; did you mean $(call meant,$(1))?,;) \
 	targets are $(TARGETS)
 no_variable = $(1) is no variable of 'make $(GOALS)', which takes $(or $(TAKEN),none)$(if \
-	$(filter ARGS,$(TAKEN)),; other options are given as ARGS="--option value", variables of the \
-	environment before make)
+	$(filter ARGS,$(TAKEN)),; other options are given as ARGS="--option value"); variables of the \
+	environment stand before make: $(1)=$($(1)) make $(GOALS)
+# Not where make only prints what it knows, as for completion, or is part of another make, which hands
+# its own variables on.
+ifeq (,$(findstring p,$(filter-out --%,$(firstword -$(MAKEFLAGS))))$(filter-out 0,$(MAKELEVEL)))
 $(foreach goal,$(filter-out $(TARGETS) $(VENV)/.ready,$(GOALS)),$(error $(call no_target,$(goal))))
 $(foreach v,$(filter-out $(TAKEN) $(OF_MAKE),$(.VARIABLES)),$(if \
 	$(filter command,$(origin $(v))),$(error $(call no_variable,$(v)))))
 CHECKED := $(foreach v,$(filter BATCHED DRY_RUN,$(TAKEN)),$(if $(call given,$(v)),$(call truth,$(v))))
+endif
 
 help:  ## Show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18

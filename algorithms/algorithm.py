@@ -109,7 +109,8 @@ class Algorithm(ABC):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """What a preset sets for this algorithm: name → field → value, or a function of the number of
     tasks. Its own fields and the suite's may stand here; "published" is its paper's protocol, and
-    what stands under "*" it has in every protocol that is a paper's, unless that says otherwise."""
+    what stands under "*" it has in every protocol that is a paper's, unless that preset, a base's
+    too, says otherwise."""
 
     capturable: ClassVar[bool] = False
     """Whether `act` and `update` can be replayed as CUDA graphs: they launch the same kernels on
@@ -137,7 +138,7 @@ class Algorithm(ABC):
 
     @abstractmethod
     def act(self, observations: Tensor, explore: bool) -> Decision:
-        """Actions for [T, N, 39] observations: sampled to explore, else the policy's mode."""
+        """Actions for [T, N, 39] observations: sampled to explore, else as `evaluated_by` says."""
 
     @abstractmethod
     def update(self, batch: Batch) -> dict[str, Tensor]:

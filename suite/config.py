@@ -213,7 +213,7 @@ class RunConfig:
         plain["training"]["precision"] = self.precision
         for part, younger in YOUNGER.items():
             for name, value in younger.items():
-                if part == "settings" and redeclared(type(self.settings), name):
+                if part == "settings" and not inherited(type(self.settings), name):
                     continue
                 if plain[part].get(name) == value:
                     del plain[part][name]
@@ -262,11 +262,12 @@ YOUNGER: dict[str, dict[str, Any]] = {
 of the identity, so that those runs keep their names."""
 
 
-def redeclared(settings: type[Any], name: str) -> bool:
-    """Whether settings declare a field that they would inherit: with a default of their own, or
-    since before their base had it. There it is part of the identity, whatever its value.
+def inherited(settings: type[Any], name: str) -> bool:
+    """Whether settings have a field from the suite's own ones alone. Where a method declares it, with
+    a default of its own or since before they had it, it is part of the identity, whatever its value.
     """
-    return sum(name in vars(base) for base in settings.__mro__) > 1
+    owners = [base.__module__ for base in settings.__mro__ if name in vars(base)]
+    return len(owners) == 1 and owners[0].startswith("algorithms.")
 
 
 def assembled(algorithm: str, settings: type[Any], values: Mapping[str, Any]) -> RunConfig:

@@ -1,4 +1,4 @@
-"""`film`: one episode of a run's deterministic policy on each task, as animated pictures.
+"""`film`: one episode on each task, as a run's policy is evaluated, as animated pictures.
 
 <run>/film/<task>.webp   about forty frames of one episode on the first evaluation goal
            film.json     success, return and frames of each of them

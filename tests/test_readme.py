@@ -19,7 +19,7 @@ from tests.test_makefile import make
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "results").glob("*/README.md")])
+DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "results").rglob("README.md")])
 
 
 def written(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:

@@ -27,10 +27,8 @@ MEASURES = {
     "effective_rank": "effective rank, sum",
 }
 NETWORKS = {"actor": "actor", "critic_0": "critic 1"}
-LAYERS = (
-    " Layers are those that an activation function follows; where it is not ReLU but tanh (MOORE's "
-    "experts, ARS's critics), dormancy is not comparable."
-)
+TANH = {"moore": "MOORE's mixture of experts", "ars": "ARS's critics"}
+"""Methods with layers that dormancy cannot be compared of, and which."""
 
 
 def plasticity_by_width(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn:
@@ -39,7 +37,7 @@ def plasticity_by_width(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn
         "Share of dormant units (τ = 0.1) and ranks of the hidden layers, pooled, at the last "
         "evaluation on the fixed probe batch, against the network's own width. Mean over seeds, "
         "bars: intervals. Wider networks have more units to leave dormant and often succeed more: "
-        "dormancy is not loss of performance." + LAYERS
+        "dormancy is not loss of performance."
     )
     return grid(frame, looks, text, by_width=True)
 
@@ -49,10 +47,9 @@ def plasticity_by_tasks(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn
     text = (
         "Share of dormant units (τ = 0.1) and ranks of the hidden layers, pooled, at the last "
         "evaluation, against the number of tasks; one line per width. The probe batch has one size "
-        "for all task sets and is made of each run's own tasks: a unit is dormant only where it is "
-        "on all of them, so that with more tasks dormancy may fall and ranks may rise for what the "
-        "probe holds alone. Mean over seeds, bars: intervals. Dormancy is not loss of performance."
-        + LAYERS
+        "for all task sets and is made of each run's own tasks. A unit is dormant by its mean over "
+        "all of them, so that dormancy and ranks may differ for what the probe holds alone. Mean "
+        "over seeds, bars: intervals. Dormancy is not loss of performance."
     )
     return grid(frame, looks, text, by_width=False)
 
@@ -80,6 +77,11 @@ def grid(frame: pd.DataFrame, looks: Mapping[str, Look], text: str, by_width: bo
         what = "two widths" if by_width else "two numbers of tasks"
         raise Unsupported(f"needs plasticity rows of runs of an algorithm with at least {what}")
     legend_below(figure, axes[0], 4)
+    tanh = [TANH[name] for name in sorted(set(table["algorithm"])) if name in TANH]
+    if tanh:
+        text += (
+            f" Not ReLU but tanh follows {' and '.join(tanh)}: dormancy there is another number."
+        )
     return Drawn(figure, text, list(table["label"].astype(str).unique()))
 
 

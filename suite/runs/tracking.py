@@ -24,9 +24,9 @@ from suite.runs.rows import RowLog
 Row = tuple[str, str, int, int, float]
 """Task, metric, env step, update, value: as in `RowLog.rows`."""
 INSTALL = {
-    "tensorboard": ".venv/bin/pip install -c constraints.txt tensorboard",
-    "wandb": ".venv/bin/pip install wandb",
-    "trackio": ".venv/bin/pip install trackio",
+    "tensorboard": f"{sys.executable} -m pip install -c constraints.txt tensorboard",
+    "wandb": f"{sys.executable} -m pip install wandb",
+    "trackio": f"{sys.executable} -m pip install trackio",
 }
 """How to get the package of each tracker."""
 

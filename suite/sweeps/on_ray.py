@@ -22,7 +22,8 @@ from suite.sweeps.plan import Plan, together
 try:
     import ray
 except ImportError:
-    raise UserError("launcher: ray is not installed; .venv/bin/pip install -e '.[ray]'") from None
+    how = f"{sys.executable} -m pip install -e '.[ray]'"
+    raise UserError(f"launcher: ray is not installed; {how}") from None
 
 ROOT = Path(__file__).parents[2]
 CRASHED = -9

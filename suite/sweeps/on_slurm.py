@@ -10,6 +10,7 @@ import math
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -25,9 +26,8 @@ from suite.sweeps.plan import Plan, together
 try:
     import submitit
 except ImportError:
-    raise UserError(
-        "launcher: submitit is not installed; .venv/bin/pip install -e '.[slurm]'"
-    ) from None
+    how = f"{sys.executable} -m pip install -e '.[slurm]'"
+    raise UserError(f"launcher: submitit is not installed; {how}") from None
 
 FOLDER = ".slurm"
 """In the results folder: submitit's files, and the number of each run's job."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 
@@ -10,7 +11,6 @@ import torch
 from algorithms import load
 from algorithms.algorithm import Algorithm, Problem
 from algorithms.parts.randomness import generator
-from suite.checks import probe_has_every_rank
 from suite.config import RunConfig
 from suite.envs import EVALUATION_ENVS
 from suite.envs.tasks import Goals
@@ -90,8 +90,15 @@ def seed_run(config: RunConfig, directory: RunDirectory) -> SeedRun:
     except ValueError as error:
         raise UserError(f"algorithm: {config.algorithm}: {error}") from None
     # A layer may hold more units than a width says: each of several experts has as many.
-    widest = max(units.shape[1] for own in measured.values() for units in own.activations.values())
-    probe_has_every_rank(config.evaluation.probe_size, widest)
+    layers = [units for own in measured.values() for units in own.activations.values()]
+    widest, size = (
+        max((units.shape[1] for units in layers), default=0),
+        config.evaluation.probe_size,
+    )
+    if widest > size:
+        print(f"warning: ranks of layers of more than {size} units, of which one has {widest}, are "
+              f"cut by as few samples; a new run can be given --probe-size {widest}",
+              file=sys.stderr)  # fmt: skip
     replay = Replay(
         len(config.tasks),
         config.training.buffer_per_task,

@@ -1,8 +1,8 @@
 """Plasticity: how alive and how rich a network's hidden layers are, on a fixed batch.
 
 Every definition names its source. Measured for the actor and both critics, per layer and pooled,
-on as many samples for every task set (`probe_batch`), but of the run's own tasks: on more of them a
-unit has more occasions to be active, so that task sets differ by what the probe holds, too.
+on as many samples for every task set (`probe_batch`), but of the run's own tasks: what differs
+between task sets may be what the probe holds.
 """
 
 from __future__ import annotations

@@ -83,8 +83,8 @@ def test_what_could_have_been_seen_is_what_the_documents_say(study_1: dict[str, 
     notes = " ".join(study_1["against_control"].notes)
     scatter, difference = re.findall(r"scatter by ([\d.]+), .*means of ([\d.]+) in", notes)[0]
     plain = " ".join(README.split())
-    assert f"to scatter by {float(scatter):.2f}, as the runs compared do" in plain
-    assert f"a difference of means of {difference} in four studies of five" in plain
+    assert f"scatter by {float(scatter):.2f}, as those compared do" in plain
+    assert f"a true difference of means of {difference}, from" in plain
     assert f"about {difference}; one of a tenth" in " ".join(PAGE.split())
 
 

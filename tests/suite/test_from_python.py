@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from smoke_runs import call, smoke_arguments
+from smoke_runs import Run
 
 import suite
 from suite.messages import UserError
 
 
-def test_the_rows_are_those_of_the_command_line(tmp_path: Path) -> None:
+def test_the_rows_are_those_of_the_command_line(
+    tmp_path: Path, smoke_run: Callable[[str], Run]
+) -> None:
     fields = {"preset": "smoke", "tasks": "reach,push", "threads": 1, "workers": 1, "force": False}
-    rows = suite.train("mtsac", **fields, results=str(tmp_path / "python"))
-    run = call(smoke_arguments("mtsac", tmp_path / "line"), tmp_path / "line")
+    rows = suite.train("mtsac", **fields, results=str(tmp_path))
+    run = smoke_run("mtsac")
     pd.testing.assert_frame_equal(rows, pd.read_parquet(run.path / "rows.parquet"))
     assert {"success", "return", "success/mean"} <= set(rows.metric)
 

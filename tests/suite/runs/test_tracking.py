@@ -5,14 +5,14 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pandas as pd
 import pytest
-from smoke_runs import call, smoke_arguments
+from smoke_runs import Run
 
 from suite.config import RunConfig
 from suite.messages import UserError
@@ -239,9 +239,11 @@ def test_tracking_is_no_part_of_a_run_s_identity() -> None:
     assert config("none").name() == config("wandb").name()
 
 
-def test_a_run_tracked_by_default_has_its_evaluations_in_tensorboard(tmp_path: Path) -> None:
+def test_a_run_tracked_by_default_has_its_evaluations_in_tensorboard(
+    smoke_run: Callable[[str], Run],
+) -> None:
     pytest.importorskip("tensorboard")
-    run = call(smoke_arguments("mtsac", tmp_path), tmp_path)
+    run = smoke_run("mtsac")
     assert run.status == 0, run.errors
     shown = scalars(run.path / "tensorboard")
     rows = pd.read_parquet(run.path / "rows.parquet")

@@ -39,6 +39,13 @@ def times_plain(config: RunConfig) -> tuple[float, float]:
     return near
 
 
+def test_a_clone_goes_on_from_the_released_runs() -> None:
+    """The sweeps' runs of today have the released ones' names, and are not trained anew."""
+    planned = {run.name() for name in SMALL for run in plan(name, {}).runs}
+    released = {path.parent.name for path in PROTOCOL.parent.glob("study-*/*/result.json")}
+    assert len(released) >= 60 and released <= planned
+
+
 @pytest.mark.parametrize("name", SMALL)
 def test_all_runs_of_a_study_have_one_protocol_and_five_seeds_or_more(name: str) -> None:
     runs = plan(name, {}).runs
