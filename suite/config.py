@@ -263,8 +263,8 @@ of the identity, so that those runs keep their names."""
 
 
 def inherited(settings: type[Any], name: str) -> bool:
-    """Whether settings have a field from the suite's own ones alone. Where a method declares it, with
-    a default of its own or since before they had it, it is part of the identity, whatever its value.
+    """Whether settings have a field from ours alone. Where a stranger's declare it, or ours with a
+    default of their own, it is part of the identity, whatever its value.
     """
     owners = [base.__module__ for base in settings.__mro__ if name in vars(base)]
     return len(owners) == 1 and owners[0].startswith("algorithms.")

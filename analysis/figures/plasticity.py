@@ -79,9 +79,7 @@ def grid(frame: pd.DataFrame, looks: Mapping[str, Look], text: str, by_width: bo
     legend_below(figure, axes[0], 4)
     tanh = [TANH[name] for name in sorted(set(table["algorithm"])) if name in TANH]
     if tanh:
-        text += (
-            f" Not ReLU but tanh follows {' and '.join(tanh)}: dormancy there is another number."
-        )
+        text += f" {' and '.join(tanh)} end in tanh, not ReLU: dormancy there is another number."
     return Drawn(figure, text, list(table["label"].astype(str).unique()))
 
 

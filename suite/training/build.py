@@ -91,14 +91,13 @@ def seed_run(config: RunConfig, directory: RunDirectory) -> SeedRun:
         raise UserError(f"algorithm: {config.algorithm}: {error}") from None
     # A layer may hold more units than a width says: each of several experts has as many.
     layers = [units for own in measured.values() for units in own.activations.values()]
-    widest, size = (
-        max((units.shape[1] for units in layers), default=0),
-        config.evaluation.probe_size,
-    )
-    if widest > size:
-        print(f"warning: ranks of layers of more than {size} units, of which one has {widest}, are "
-              f"cut by as few samples; a new run can be given --probe-size {widest}",
-              file=sys.stderr)  # fmt: skip
+    widest = max((units.shape[1] for units in layers), default=0)
+    if widest > (size := config.evaluation.probe_size):
+        print(
+            f"warning: ranks of layers of more than {size} units, of which one has {widest}, are "
+            f"cut by as few samples; a new run can be given --probe-size {widest}",
+            file=sys.stderr,
+        )
     replay = Replay(
         len(config.tasks),
         config.training.buffer_per_task,

@@ -1,9 +1,9 @@
-"""Evaluation: own envs, deterministic policy, each goal exactly once, success at any step.
+"""Evaluation: own envs, each goal exactly once, success at any step.
 
-Nothing here touches the training envs or what training draws from; a method that is evaluated by
-sampling (`Algorithm.evaluated_by`) has a generator for that alone. An episode is a success if
-any of its steps is, which is what `metaworld.evaluation` counts too: it stops at the first success,
-while this runs on, so that returns are those of whole episodes.
+Nothing here touches the training envs or what training draws from; a method acts by its mode or,
+where `Algorithm.evaluated_by` says so, by sampling, with a generator for that alone. An episode is
+a success if any of its steps is, which is what `metaworld.evaluation` counts too: it stops at the
+first success, while this runs on, so that returns are those of whole episodes.
 """
 
 from __future__ import annotations
