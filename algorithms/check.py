@@ -146,7 +146,9 @@ def check_extras(algorithm: Algorithm, extras: Mapping[str, Tensor]) -> None:
 
 
 def evaluates_alike(trial: Trial) -> None:
-    """Acting for evaluation is the same each time, and changes nothing."""
+    """Acting for evaluation is the same each time, or sampled where that is asked for; and changes
+    nothing.
+    """
     algorithm, x = trial.build(), made_up(T, N, 39, seed=1)
     before = state_of(algorithm)
     first = algorithm.act(x, explore=False).actions.clone()
@@ -155,6 +157,14 @@ def evaluates_alike(trial: Trial) -> None:
     algorithm.act(x, explore=True)
     again = algorithm.act(x, explore=False).actions
     demand(torch.equal(first, again), "act(explore=False) must not draw: return the policy's mode")
+    if "evaluated_actions" in {f.name for f in fields(trial.kind.Settings)}:
+        sampled = trial.build(evaluated_actions="sample")
+        first, again = (sampled.act(x, explore=False).actions.clone() for _ in range(2))
+        demand(
+            (first != again).flatten(1).any(1).all(),
+            "evaluated_actions sample is not carried out: `decide` returns the mode where it is "
+            "given no noise alone",
+        )
 
 
 def explores(trial: Trial) -> None:

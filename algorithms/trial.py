@@ -50,10 +50,11 @@ class Trial:
         # So short that what happens a few times in a run happens within the steps that are tried.
         return Problem(names, envs, seed, horizon=H, locksteps=4 * STEPS * H)
 
-    def build(self, seed: int = 0, tasks: int = T, envs: int = N) -> Algorithm:
-        """A method from scratch."""
+    def build(self, seed: int = 0, tasks: int = T, envs: int = N, **changes: Any) -> Algorithm:
+        """A method from scratch; `changes` are of its settings."""
         with alike(0):
-            return self.kind(self.settings(), self.problem(seed, tasks, envs))
+            settings = replace(self.settings(), **changes)
+            return self.kind(settings, self.problem(seed, tasks, envs))
 
 
 @contextmanager
