@@ -228,6 +228,16 @@ def test_seeds_that_end_at_different_steps_are_scored_at_the_last_that_all_share
     assert "its runs end at step" in (tmp_path / "f" / "aggregates-push+reach.md").read_text()
 
 
+def test_a_seed_that_is_left_out_does_not_move_the_step_of_the_others(tmp_path: Path) -> None:
+    """It lacks a task at its only step, which is an earlier one."""
+    short = [line for line in BOTH if ",2," in line and ",100," in line and "push" not in line]
+    whole = [line for line in BOTH if ",2," not in line]
+    # Known at a step that is no evaluation of the others, so that it has the task at all.
+    early = [f"moore,{task}-v3,2,success,50,0.1" for task in ("reach", "push")]
+    frame = load([write(tmp_path / "a.csv", [*whole, *short, *early])], skip_malformed=True)
+    assert set(success_matrix(frame)["moore"].steps) == {200}
+
+
 def test_a_run_that_diverged_counts_and_is_named(
     tables: Tables, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
