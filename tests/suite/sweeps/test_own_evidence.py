@@ -16,7 +16,7 @@ from suite.sizes import TOLERANCE, count
 from suite.sweeps.plan import plan
 
 PROTOCOL = Path(__file__).parents[3] / "results" / "release" / "mt10-small" / "README.md"
-SMALL = tuple(f"mt10-small-{study}" for study in (1, 2, 3, 4))
+SMALL = tuple(f"mt10-small-{study}" for study in (1, 2, 3, 4, 5))
 ARCHITECTURES = {"d2r", "mega", "softmodules", "moore", "paco", "care", "film"}
 FIRST_OF_TRIALS = 100
 
@@ -113,6 +113,21 @@ def test_study_4_changes_one_part_of_mega_at_a_time() -> None:
         {"evolution": False},
         {"evolution": False, "first_stage": 8},
     ]
+
+
+def test_study_5_trains_plain_networks_as_the_architectures_are() -> None:
+    as_d2r, as_soft_modules = configurations("mt10-small-5")
+    assert times_plain(as_d2r) == times_plain(as_soft_modules) == (1, 1)
+    plain = vars(preset("small", "mtsac", "MT10").settings)
+    for control, trained in ((as_d2r, ("d2r", "mega")), (as_soft_modules, ("softmodules",))):
+        for algorithm in trained:
+            theirs = vars(preset("small", algorithm, "MT10").settings)
+            shared = plain.keys() & theirs.keys() - {"actor_width", "critic_width"}
+            own = vars(control.settings)
+            assert {key: own[key] for key in shared} == {key: theirs[key] for key in shared}
+            assert {key: own[key] for key in plain.keys() - shared} == {
+                key: plain[key] for key in plain.keys() - shared
+            }
 
 
 def test_the_papers_size_is_the_studys_table_on_mt10() -> None:

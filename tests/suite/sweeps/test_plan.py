@@ -31,7 +31,7 @@ NAMED = (
     "combiners",
     "state-of-the-art",
 )
-OWN = ("easy3", *(f"mt10-small-{study}" for study in (1, 2, 3, 4)), "paper-mt10")
+OWN = ("easy3", *(f"mt10-small-{study}" for study in (1, 2, 3, 4, 5)), "paper-mt10")
 """Those of our own evidence, whose small versions they are themselves."""
 
 
