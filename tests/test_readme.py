@@ -19,7 +19,9 @@ from tests.test_makefile import make
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "results").rglob("README.md")])
+PARTS = ("analysis", "results", "tests")
+DOCUMENTS = sorted(p for part in PARTS for p in (ROOT / part).rglob("README.md"))
+DOCUMENTS.insert(0, ROOT / "README.md")
 
 
 def written(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
@@ -73,9 +75,16 @@ def test_commands_are_those_of_makes_environment(path: Path) -> None:
     assert re.findall(bare, path.read_text(), re.MULTILINE) == []
 
 
-def test_links_within_the_readme_lead_to_its_sections() -> None:
-    titles = re.findall(r"^#+ (.*)$", README, re.MULTILINE)
-    there = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
-    assert set(re.findall(r"\]\(#([^)]*)\)", README)) <= there
-    files = re.findall(r"\]\((?!http|#)([^)#]*)", README)
-    assert [name for name in files if not (ROOT / name).exists()] == []
+def anchors(path: Path) -> set[str]:
+    """Where links into a document may lead."""
+    titles = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.parent.name)
+def test_links_lead_to_files_and_sections(path: Path) -> None:
+    for file, _, section in re.findall(r"\]\((?!http)([^)#]*)(#?)([^)]*)\)", path.read_text()):
+        target = path.parent / file if file else path
+        assert target.exists(), file
+        document = target / "README.md" if target.is_dir() else target
+        assert not section or section in anchors(document), section

@@ -90,7 +90,8 @@ def test_a_single_module_a_layer_leaves_nothing_to_route(modules: int, same: boo
     for router in net.routers:
         torch.nn.init.normal_(router.logits.weight)
     output = net(torch.randn(1, 5, 7).expand(2, -1, -1))
-    assert torch.equal(output[0], output[1]) is same
+    # To rounding: a matrix product may sum the rows of one task otherwise than those of another.
+    assert torch.allclose(output[0], output[1]) is same
 
 
 def test_original_initialisation() -> None:
