@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from rliable import plot_utils
 
 from analysis.comparisons import compare
+from analysis.figures.selection import final_scores
 from analysis.figures.style import (
     COLUMN,
     PAGE,
@@ -28,23 +29,13 @@ from analysis.figures.style import (
     panels,
     short,
 )
-from analysis.messages import RowsError
 from analysis.protocol import comparable
-from analysis.scores import Scores, success_matrix
 from analysis.statistics import AGGREGATES, OF_TASKS, estimate, performance_profile
 
 MOST_PAIRS = 15
 """Pairs of configurations that one figure compares."""
 MOST = 12
 """Configurations whose profiles one panel holds."""
-
-
-def final_scores(frame: pd.DataFrame) -> dict[str, Scores]:
-    """Final success by label. Raises Unsupported where the rows have none."""
-    try:
-        return success_matrix(frame)
-    except RowsError as error:
-        raise Unsupported(f"needs rows of success: {error}") from None
 
 
 def aggregates(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn:

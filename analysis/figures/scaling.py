@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from analysis.comparisons import FEW_SEEDS, Comparison, compare_all, corrected_for
+from analysis.figures.selection import final_scores
 from analysis.figures.style import (
     COLUMN,
     DASHES,
@@ -29,7 +30,6 @@ from analysis.figures.style import (
 from analysis.frame import runs
 from analysis.power import could_be_seen
 from analysis.protocol import comparable
-from analysis.scores import success_matrix
 from analysis.statistics import estimate, iqm_of_runs
 
 MATCH = 0.1
@@ -45,10 +45,13 @@ PLAIN = "mtsac"
 
 
 def sizes(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row per configuration: algorithm, widths, parameters and final success with its ends."""
+    """One row per configuration: algorithm, widths, parameters and final success with its ends.
+
+    Raises Unsupported where the rows have no success.
+    """
     table = runs(frame).drop_duplicates("label").set_index("label").to_dict("index")
     found = []
-    for label, scores in success_matrix(frame).items():
+    for label, scores in final_scores(frame).items():
         result = estimate(iqm_of_runs, scores.values)
         own = table[label]
         found.append(
@@ -221,7 +224,7 @@ def matched(frame: pd.DataFrame, looks: Mapping[str, Look], planned: int = 0) ->
     """Each method beside the plain MT-SAC whose parameters are nearest to its own; `planned` as in
     `compare_all`, of each MT-SAC.
     """
-    found = success_matrix(frame)
+    found = final_scores(frame)
     table = sizes(frame)
     by_label = {str(row["label"]): as_row(row) for row in table.to_dict("records")}
     groups: dict[str, list[str]] = {}

@@ -1,10 +1,17 @@
-"""Rows of an algorithm or of some metrics, chosen by category: frames have millions of rows."""
+"""What of the rows a figure is drawn from: those of an algorithm or of some metrics, final scores.
+
+Rows are chosen by category: frames have millions of them.
+"""
 
 from __future__ import annotations
 
 import re
 
 import pandas as pd
+
+from analysis.figures.style import Unsupported
+from analysis.messages import RowsError
+from analysis.scores import Scores, success_matrix
 
 
 def of_algorithm(frame: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -18,3 +25,11 @@ def of_metrics(frame: pd.DataFrame, pattern: str) -> pd.DataFrame:
     """The rows whose metric matches a regular expression from its beginning."""
     metrics = [str(metric) for metric in frame["metric"].unique()]
     return frame[frame["metric"].isin([m for m in metrics if re.match(pattern, m)])]
+
+
+def final_scores(frame: pd.DataFrame) -> dict[str, Scores]:
+    """Final success by label. Raises Unsupported where the rows have none."""
+    try:
+        return success_matrix(frame)
+    except RowsError as error:
+        raise Unsupported(f"needs rows of success: {error}") from None

@@ -423,6 +423,23 @@ def test_too_many_configurations_for_a_panel_are_refused(evidence: Path, tmp_pat
     assert "needs at most 12 configurations" in said[0]
 
 
+SUCCESS = ("success", "success/mean")
+
+
+@pytest.mark.parametrize("without", [("MT25",), ("MT10", "MT25")])
+def test_a_benchmark_without_success_costs_its_own_figures_alone(
+    without: tuple[str, ...], rows: pd.DataFrame, tmp_path: Path
+) -> None:
+    lost = rows["task_set"].isin(without) & rows["metric"].isin(SUCCESS)
+    made, left_out = plots.draw_all(rows[~lost], tmp_path, dpi=40, pdf=False, say=lambda _: None)
+    names = {path.stem for path in made}
+    assert {"plasticity_by_width-MT10-preset", "plasticity_by_tasks"} <= names
+    assert ("matched-MT10-preset" in names) == ("MT10" not in without)
+    needs = dict(left_out)
+    for title in ("matched", "scaling", "scaling_apart", "aggregates", "heat_map"):
+        assert "success" in needs[f"{plots.TITLES[title]} (MT25, preset goals)"]
+
+
 def listed(caption: Path) -> set[str]:
     """The configurations whose runs a caption lists."""
     lines = caption.read_text().splitlines()
