@@ -100,19 +100,24 @@ def draw_all(
     dpi: float = DPI,
     pdf: bool = True,
     planned: int = 0,
+    control: str = "",
 ) -> tuple[list[Path], list[tuple[str, str]]]:
     """Draws the figures into a folder; returns the PNG files, and the titles of those that are left
-    out with what they need. `say` gets a line for each; `planned` comparisons with a plain network
-    are corrected for, 0 for as many as there are.
+    out with what they need. `say` gets a line for each. `planned` comparisons with the plain
+    network of the label `control`, or with each without one, are corrected for; 0 is as many as
+    there are.
 
-    Raises AnalysisError for a name in `only` that no figure has.
+    Raises AnalysisError for a name in `only` that no figure has, and for more comparisons than
+    planned.
     """
     check_names(only)
     out.mkdir(parents=True, exist_ok=True)
     look = looks(frame)
     made: list[Path] = []
     left_out: list[tuple[str, str]] = []
-    for name, draw, rows, where in wanted(frame, only, planned):
+    for name, draw, rows, where in wanted(
+        frame, only, partial(scaling.matched, planned=planned, control=control)
+    ):
         title = f"{name}-{where}" if where else name
         try:
             with matplotlib.rc_context(theme()):
@@ -157,10 +162,10 @@ def check_names(only: Sequence[str]) -> None:
 
 
 def wanted(
-    frame: pd.DataFrame, only: Sequence[str], planned: int
+    frame: pd.DataFrame, only: Sequence[str], matched: Draw
 ) -> Iterator[tuple[str, Draw, pd.DataFrame, str]]:
     """Each figure to draw: its name, function, rows and benchmark."""
-    figures = FIGURES | {"matched": partial(scaling.matched, planned=planned)}
+    figures = FIGURES | {"matched": matched}
     for where, rows in benchmarks(frame).items():
         for name, draw in figures.items():
             if not only or name in only:

@@ -42,7 +42,9 @@ def write_report(
     Raises AnalysisError where the file cannot be written.
     """
     data = payload(frame, title, against, planned)
-    data["figures"], data["leftOut"] = figures(frame, planned) if with_figures else ([], [])
+    data["figures"], data["leftOut"] = (
+        figures(frame, planned, data["control"]) if with_figures else ([], [])
+    )
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(page(data), encoding="utf-8")
@@ -77,16 +79,17 @@ def embedded(data: Any) -> str:
 
 
 def figures(
-    frame: pd.DataFrame, planned: int = 0
+    frame: pd.DataFrame, planned: int, control: str
 ) -> tuple[list[dict[str, Any]], list[tuple[str, str]]]:
     """Every figure that the rows support: title, caption, what it shows in detail, picture, and its
     width in inches, by which the page gives all of them one size of type; and the titles of the
-    others with what they need.
+    others with what they need. `planned` and `control` as in `analysis.plots.draw_all`.
     """
     with tempfile.TemporaryDirectory() as folder:
         made, left_out = draw_all(
-            frame, Path(folder), say=lambda _: None, dpi=FIGURE_DPI, pdf=False, planned=planned
-        )
+            frame, Path(folder), say=lambda _: None, dpi=FIGURE_DPI, pdf=False, planned=planned,
+            control=control,
+        )  # fmt: skip
         return [figure(path) for path in made], left_out
 
 

@@ -46,6 +46,7 @@ def payload(frame: pd.DataFrame, title: str, against: str = "", planned: int = 0
     films = Films(notes)
     return {
         "title": title,
+        "control": control,
         "benchmarks": shown,
         "runs": [a_run(str(name), row, scores, films) for name, row in runs(frame).iterrows()],
         "notes": notes,
@@ -67,7 +68,6 @@ def benchmark(
         sentences += seen(group, pairs, control, planned)
     return {
         "name": name,
-        "control": bool(control),
         "protocol": [*protocol(table), *found.endings.values(), *few(found)],
         "members": [str(run) for run in table.index],
         "tasks": tasks,

@@ -220,9 +220,13 @@ def growing(table: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     return both[both["family"].map(both["family"].value_counts()) > 1]
 
 
-def matched(frame: pd.DataFrame, looks: Mapping[str, Look], planned: int = 0) -> Drawn:
+def matched(
+    frame: pd.DataFrame, looks: Mapping[str, Look], planned: int = 0, control: str = ""
+) -> Drawn:
     """Each method beside the plain MT-SAC whose parameters are nearest to its own; `planned` as in
-    `compare_all`, of each MT-SAC.
+    `compare_all`, of the MT-SAC with the label `control`, or of each without one.
+
+    Raises Unsupported where no two are to be compared, AnalysisError where more are than planned.
     """
     found = final_scores(frame)
     table = sizes(frame)
@@ -246,13 +250,14 @@ def matched(frame: pd.DataFrame, looks: Mapping[str, Look], planned: int = 0) ->
             color=looks[plain].colour, alpha=0.12, linewidth=0,
         )  # fmt: skip
         pairs = {label: found[label].values for label in (plain, *labels)}
-        result = {c.b: c for c in compare_all(pairs, against=plain, planned=planned)}
+        of_plan = planned if control in ("", plain) else 0
+        result = {c.b: c for c in compare_all(pairs, against=plain, planned=of_plan)}
         size = row["total_parameters"]
         worst = max(abs(by_label[label]["total_parameters"] / size - 1) for label in labels)
         beside.append(f"{looks[plain].name} has {size:,.0f} parameters, the others {worst:.1%}")
-        numbers.append(corrected_for(result.values(), planned))
+        numbers.append(corrected_for(result.values(), of_plan))
         of = f"Beside {looks[plain].name}: " if len(groups) > 1 else ""
-        own = could_be_seen(pairs, result.values(), planned)
+        own = could_be_seen(pairs, result.values(), of_plan)
         seen += [of + sentence for sentence in own]
         for label in (plain, *labels):
             row, look = by_label[label], looks[label]

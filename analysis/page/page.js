@@ -49,7 +49,7 @@ function interval([value, low, high]) {
 
 function comparisons(b) {
   if (!b.comparisons.length) return [];
-  return [make("details", b.control ? { open: true } : {}, make("summary", {}, b.compared),
+  return [make("details", DATA.control ? { open: true } : {}, make("summary", {}, b.compared),
     ...b.comparisons.map((text) => make("p", { class: "soft" }, text)))];
 }
 

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from analysis import report_data
+from analysis import plots, report_data
 from analysis.cli import main
 from analysis.report import embedded, page, write_report
 from analysis.report_data import payload
@@ -101,6 +101,28 @@ def test_every_run_has_its_configuration_and_provenance(rows: pd.DataFrame) -> N
     assert run["config"]["settings"]["actor_width"] == 512
     assert run["provenance"][0]["processor"] == "a <processor> & more"
     assert Path(run["source"]).is_file()
+
+
+def test_planned_comparisons_are_those_with_the_named_control_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = {(10, 256): "mtsac d2r paco moore care film", (25, 256): "mtsac d2r paco",
+             (25, 512): "mtsac d2r"}  # fmt: skip
+    for (tasks, width), methods in there.items():
+        for name in methods.split():
+            for seed in range(5):
+                run = Simulated(name, seed, width, width, tasks, evaluations=2)
+                write(tmp_path / "rows", run)
+    monkeypatch.setattr(plots, "FIGURES", {"matched": plots.FIGURES["matched"]})
+    monkeypatch.setattr(plots, "ACROSS", {})
+    control = {"against": "mtsac tasks=MT25 width=256", "planned": 4}
+    frame = load([tmp_path / "rows"])
+    out = write_report(frame, tmp_path / "report.html", say=lambda _: None, **control)
+    corrected = re.findall(r"corrected for ([^()]*) \(Holm\)", out.read_text(encoding="utf-8"))
+    assert corrected == [
+        "5 comparisons",
+        "4 comparisons, of which 2 can be made so far; 1 comparisons",
+    ]
 
 
 def test_films_are_those_of_one_run_a_configuration(rows: pd.DataFrame) -> None:
