@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 
 from analysis.evaluations import at_last_shared
 from analysis.figures.scaling import TOGETHER
@@ -27,6 +29,10 @@ MEASURES = {
     "effective_rank": "effective rank, sum",
 }
 NETWORKS = {"actor": "actor", "critic_0": "critic 1"}
+WIDTHS = {"actor": "actor_width", "critic_0": "critic_width"}
+"""The column of each network's width."""
+Style = dict[str, Any]
+"""Colour, marker and label, by matplotlib's names."""
 TANH = {"moore": "MOORE's mixture of experts", "ars": "ARS's critics"}
 """Methods with layers that dormancy cannot be compared of, and which."""
 
@@ -58,14 +64,15 @@ def grid(frame: pd.DataFrame, looks: Mapping[str, Look], text: str, by_width: bo
     """Panels network × measure, with this text."""
     table = on_lines(frame, looks, by_width)
     figure, axes = panels(len(NETWORKS) * len(MEASURES), len(MEASURES), PAGE, 1.8)
+    of_lines = dict.fromkeys(WIDTHS, "tasks") if by_width else WIDTHS
+    styles = styles_of(table, of_lines)
     drawn = 0
-    for row, network in enumerate(NETWORKS):
-        width = "actor_width" if network == "actor" else "critic_width"
-        x, line = (width, "tasks") if by_width else ("tasks", width)
+    for row, (network, line) in enumerate(of_lines.items()):
+        x = WIDTHS[network] if by_width else "tasks"
         for column, (measure, title) in enumerate(MEASURES.items()):
             panel = axes[row * len(MEASURES) + column]
             part = table[(table["network"] == network) & (table["measure"] == measure)]
-            drawn += lines(panel, part, x, line)
+            drawn += lines(panel, part, x, line, styles)
             panel.set(title=f"{NETWORKS[network]}: {title}", xscale="log")
             if measure.startswith("dormant"):
                 panel.set_ylim(bottom=0)
@@ -76,7 +83,7 @@ def grid(frame: pd.DataFrame, looks: Mapping[str, Look], text: str, by_width: bo
     if not drawn:
         what = "two widths" if by_width else "two numbers of tasks"
         raise Unsupported(f"needs plasticity rows of runs of an algorithm with at least {what}")
-    legend_below(figure, axes[0], 4)
+    legend_below(figure, axes, 4)
     tanh = [TANH[name] for name in sorted(set(table["algorithm"])) if name in TANH]
     if tanh:
         text += f" {' and '.join(tanh)} end in tanh, not ReLU: dormancy there is another number."
@@ -91,21 +98,23 @@ def on_lines(frame: pd.DataFrame, looks: Mapping[str, Look], by_width: bool) -> 
     # Both networks grow together; where none do, each stands for itself.
     table = table[even] if even.any() else table
     table = table[several_points(table, by_width)]
-    if not by_width:
-        refuse_several_sets(table)
+    refuse_several_at_a_point(table)
     return table
 
 
-def refuse_several_sets(table: pd.DataFrame) -> None:
-    """Raises Unsupported where one point of a line would be of several benchmarks."""
-    point = ["family", "actor_width", "critic_width", "tasks"]
-    for _, own in table.groupby(point, dropna=False):
-        labels = sorted(set(own["label"].astype(str)))
-        if len(labels) > 1:
-            raise Unsupported(
-                f"needs runs of one benchmark for each number of tasks, not of {labels[0]} and "
-                f"{labels[1]}"
-            )
+def refuse_several_at_a_point(table: pd.DataFrame) -> None:
+    """Raises Unsupported where one point of a line would be the mean of several configurations: of
+    several task sets, or of networks whose other half has another width.
+    """
+    for network, width in WIDTHS.items():
+        for _, own in table.groupby(["family", width, "tasks"]):
+            labels = sorted(set(own["label"].astype(str)))
+            if len(labels) > 1:
+                half = "actor" if network == "actor" else "critics"
+                raise Unsupported(
+                    f"needs one configuration for each width of the {half} and number of tasks, "
+                    f"not both {labels[0]} and {labels[1]}"
+                )
 
 
 def several_points(table: pd.DataFrame, by_width: bool) -> pd.Series[bool]:
@@ -118,24 +127,43 @@ def several_points(table: pd.DataFrame, by_width: bool) -> pd.Series[bool]:
     return several if several.any() else ~several
 
 
-def lines(axes: object, part: pd.DataFrame, x: str, line: str) -> int:
+def styles_of(table: pd.DataFrame, of_lines: Mapping[str, str]) -> dict[tuple[str, float], Style]:
+    """By family and value of the column that tells a network's lines apart: how that line is drawn
+    and named in all panels, for which there is one legend.
+    """
+    kinds = sorted(
+        {
+            (str(family), float(value))
+            for network, column in of_lines.items()
+            for family, value in table.loc[table["network"] == network, ["family", column]]
+            .dropna()
+            .itertuples(index=False)
+        }
+    )
+    colour = colours(list(table["algorithm"]))
+    own_colour = {f: colour[a] for f, a in zip(table["family"], table["algorithm"], strict=True)}
+    several = len({value for _, value in kinds}) > 1
+    unit = "tasks" if "tasks" in of_lines.values() else "wide"
+    return {
+        (family, value): {
+            "color": own_colour[family],
+            "marker": MARKERS[index % len(MARKERS)],
+            "label": f"{family}, {value:.0f} {unit}" if several else family,
+        }
+        for index, (family, value) in enumerate(kinds)
+    }
+
+
+def lines(axes: Axes, part: pd.DataFrame, x: str, line: str, styles: Mapping[Any, Style]) -> int:
     """Draws one line per algorithm and value of `line`; returns how many have two points."""
-    part = part.dropna(subset=[x])
-    colour = colours(list(part["algorithm"]))
-    own_colour = {f: colour[a] for f, a in zip(part["family"], part["algorithm"], strict=True)}
-    several = part[line].nunique() > 1
     count = 0
-    for index, ((family, value), rows) in enumerate(part.groupby(["family", line], sort=True)):
+    for key, rows in part.dropna(subset=[x]).groupby(["family", line], sort=True):
         points = [(at, estimate(mean, own[["value"]].to_numpy())) for at, own in rows.groupby(x)]
-        where = [at for at, _ in points]
+        where = np.array([at for at, _ in points], dtype=np.float64)
         middle = np.array([e.value for _, e in points])
         spread = np.array([[e.value - e.low, e.high - e.value] for _, e in points]).T
-        name = f"{family}, {value:.0f} {'tasks' if line == 'tasks' else 'wide'}"
-        axes.errorbar(  # type: ignore[attr-defined]
-            where, middle, yerr=np.nan_to_num(spread).clip(0), capsize=2,
-            color=own_colour[str(family)], marker=MARKERS[index % len(MARKERS)],
-            label=name if several else str(family),
-        )  # fmt: skip
+        yerr = np.nan_to_num(spread).clip(0)
+        axes.errorbar(where, middle, yerr=yerr, capsize=2, **styles[key])
         count += len(points) > 1
     return count
 
@@ -150,7 +178,7 @@ def final_plasticity(frame: pd.DataFrame) -> pd.DataFrame:
     rows = frame[frame["metric"].isin(list(wanted))]
     if rows.empty:
         raise Unsupported("needs rows of plasticity/…/pooled")
-    last = at_last_shared(rows)
+    last = at_last_shared(rows).dropna(subset="value")
     parts = last["metric"].astype(str).map(wanted)
     return last.assign(
         network=[p[0] for p in parts],

@@ -157,10 +157,51 @@ def test_a_plain_network_of_another_protocol_is_no_control(mt10: pd.DataFrame, c
 def test_one_point_is_never_of_two_task_sets() -> None:
     point = {"family": "mtsac", "actor_width": 32, "critic_width": 32, "tasks": 2}
     table = pd.DataFrame([{**point, "label": "a"}, {**point, "label": "a"}])
-    plasticity.refuse_several_sets(table)
+    plasticity.refuse_several_at_a_point(table)
     table["label"] = ["mtsac tasks=reach,push", "mtsac tasks=reach,drawer-close"]
-    with pytest.raises(Unsupported, match="one benchmark for each number of tasks"):
-        plasticity.refuse_several_sets(table)
+    with pytest.raises(Unsupported, match="not both mtsac tasks=reach,drawer-close and mtsac"):
+        plasticity.refuse_several_at_a_point(table)
+
+
+@pytest.mark.parametrize("widths", [[(82, 163), (82, 326)], [(163, 163), (163, 200), (256, 256)]])
+@pytest.mark.parametrize("tasks", [(10,), (5, 10)])
+def test_one_point_of_plasticity_is_never_of_two_configurations(
+    widths: list[tuple[int, int]], tasks: tuple[int, ...], tmp_path: Path
+) -> None:
+    for actor, critic in widths:
+        for count in tasks:
+            write(tmp_path, Simulated("mtsac", 0, actor, critic, count, evaluations=2))
+    frame = load([tmp_path])
+    draw = plasticity.plasticity_by_tasks if len(tasks) > 1 else plasticity.plasticity_by_width
+    with pytest.raises(Unsupported, match="one configuration for each width of the actor"):
+        draw(frame, look(frame))
+
+
+def test_a_legend_of_plasticity_names_the_lines_of_every_panel(tmp_path: Path) -> None:
+    for actor, critic in ((69, 74), (163, 163)):
+        for tasks in (5, 10):
+            write(tmp_path, Simulated("mtsac", 0, actor, critic, tasks, evaluations=2))
+    frame = load([tmp_path])
+    figure = plasticity.plasticity_by_tasks(frame, look(frame)).figure
+    wide = [f"mtsac, {width} wide" for width in (69, 74, 163)]
+    (legend,) = figure.legends
+    assert sorted(text.get_text() for text in legend.get_texts()) == sorted(wide)
+    drawn = [container for panel in figure.axes for container in panel.containers]
+    markers = {(str(c.get_label()), c.lines[0].get_marker()) for c in drawn}
+    assert len(markers) == len({marker for _, marker in markers}) == len(wide)
+
+
+def test_plasticity_that_was_not_measured_is_left_out(mt10: pd.DataFrame) -> None:
+    lost = (mt10["run"] == "d2r-MT10-a512-c512-s0") & (
+        mt10["metric"] == "plasticity/actor/srank/pooled"
+    )
+    frame = mt10.assign(value=mt10["value"].mask(lost))
+    found = plasticity.final_plasticity(frame)
+    own = found[(found["label"] == "d2r") & (found["network"] == "actor")]
+    assert own.groupby("measure")["run"].nunique().to_dict() == {
+        "dormant_0.1": 2, "effective_rank": 2, "srank": 1,
+    }  # fmt: skip
+    plasticity.plasticity_by_width(frame, look(frame))
 
 
 def test_plasticity_is_that_of_the_last_evaluation(mt10: pd.DataFrame) -> None:
