@@ -138,7 +138,7 @@ def task_curves(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn:
             draw_curve(panel, found[label], looks[label], banded=len(found) <= MOST_TOGETHER)
         panel.set_title(short(task))
     alike(axes, "success")
-    legend_below(figure, axes[0], 5)
+    legend_below(figure, axes, 5)
     text = (
         "Success on each task against environment steps of all tasks together. Line: IQM over "
         f"seeds; band, where there are at most {MOST_TOGETHER} configurations: its interval."

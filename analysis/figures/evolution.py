@@ -91,8 +91,9 @@ def by_configuration(
     means = rows.groupby(["label", "metric", "run", "env_step"], observed=True)["value"].mean()
     figure, axes = panels(len(metrics), len(metrics), PAGE if len(metrics) > 1 else COLUMN, 2.5)
     for panel, (metric, title) in zip(axes, metrics.items(), strict=True):
-        for label in in_order(set(means.index.unique("label")), looks):
-            table = means[label, metric].unstack("env_step").dropna(axis=1)
+        own = means.xs(metric, level="metric")
+        for label in in_order(set(own.index.unique("label")), looks):
+            table = own[label].unstack("env_step").dropna(axis=1)
             draw_curve(
                 panel,
                 Curves(label, table.columns.to_numpy(), table.to_numpy(), tuple(table.index), ()),
@@ -131,7 +132,7 @@ def by_task(rows: pd.DataFrame, metrics: Mapping[str, str]) -> Figure:
             panel.set_ylim(bottom=0)
             steps_axis(panel)
     if not many:
-        legend_below(figure, axes[0], 5)
+        legend_below(figure, axes, 5)
     return figure
 
 
@@ -178,7 +179,7 @@ def mega_weights(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn:
             ecdf(panel, random_weights(name, precision, slots), colour, ":", f"{name}, random")
         panel.set(xscale="log", ylim=(0, 1.01), title=f"{precision} bits a gene")
         panel.set(xlabel="mixing weight", ylabel="share of weights below")
-    legend_below(figure, axes[0], 2)
+    legend_below(figure, axes, 2)
     text = (
         "Cumulative distribution of MEGA's mixing weights. Solid: the evaluated genotypes of all "
         "tasks at the last evaluation; dotted: what fair coin bits decode to, by HalfSoftmax "

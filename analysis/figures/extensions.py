@@ -101,7 +101,7 @@ def over_time(rows: pd.DataFrame, metrics: Mapping[str, str], name_of: Mapping[s
             )  # fmt: skip
         panel.set_ylabel(label)
         steps_axis(panel)
-    legend_below(figure, axes[0], 5)
+    legend_below(figure, axes, 5)
     return figure
 
 
@@ -132,7 +132,7 @@ def mega_gradients(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn:
             against_rate(panel, labels, found, known, kind, colours[index], index)
         panel.set(ylabel=label, xscale="log", xlabel="rate")
     axes[0].set_ylim(-0.02, 1.02)
-    legend_below(figure, axes[0])
+    legend_below(figure, axes)
     text = (
         "MEGA whose mixing weights learn by gradient within a generation, against the rate: final "
         "success and modules in use, and the root mean square of what the logarithms of the mixing "

@@ -69,7 +69,7 @@ def mega_trigger(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn:
             panel.set_ylim(-0.04, 1.04)
         if metric == "largest":
             panel.set_xlabel(name)
-    legend_below(figure, axes[min(1, len(axes_of) - 1)])
+    legend_below(figure, axes)
     text = (
         "What MEGA's runs end with against each setting of the trigger of growth, others alike: "
         "success averaged over tasks, modules in use of the evaluated genotypes, and the share of "
@@ -162,13 +162,14 @@ def draw(
         values = [found[label] for label in labels]
         x = [place(known[label], fields) for label in labels]
         criteria = {known[label]["trigger"] for label in labels}
-        own = criteria.pop() if len(criteria) == 1 else "none"
+        # One of several criteria says which by its names, in grey, and is not in the legend.
+        own = criteria.pop() if len(criteria) == 1 else ""
         axes.errorbar(
             [names.index(value) for value in x] if named else x,
             [e.value for e in values], yerr=np.nan_to_num(bars(values)),
             color=COLOURS.get(own, PALETTE[7]), marker=MARKERS[index % len(MARKERS)], capsize=2,
             linestyle="" if named else DASHES[index % len(DASHES)],
-            label=f"trigger {own}",
+            label=f"trigger {own}" if own else "_",
         )  # fmt: skip
     if named:
         axes.set_xticks(range(len(names)), [str(name) for name in names])

@@ -191,6 +191,23 @@ def test_a_legend_of_plasticity_names_the_lines_of_every_panel(tmp_path: Path) -
     assert len(markers) == len({marker for _, marker in markers}) == len(wide)
 
 
+def test_a_configuration_without_one_of_the_metrics_is_drawn_in_the_others_panels(
+    mt10: pd.DataFrame,
+) -> None:
+    label = "mega decoding=softmax"
+    frame = mt10[(mt10["label"] != label) | (mt10["metric"] != "stage")]
+    figure = evolution.mega_modules(frame, look(frame)).figure
+    assert label not in lines(figure, 0) and label in lines(figure, 1)
+
+
+def test_a_legend_of_tasks_names_what_only_other_tasks_have(mt10: pd.DataFrame) -> None:
+    first = str(mt10.loc[mt10["metric"] == "success", "task"].iloc[0])
+    frame = mt10[mt10["label"].isin(["d2r", "mega decoding=softmax"])]
+    frame = frame[(frame["label"] == "d2r") | (frame["task"] != first)]
+    (legend,) = curves.task_curves(frame, look(frame)).figure.legends
+    assert {text.get_text() for text in legend.get_texts()} == {"d2r", "mega"}
+
+
 def test_plasticity_that_was_not_measured_is_left_out(mt10: pd.DataFrame) -> None:
     lost = (mt10["run"] == "d2r-MT10-a512-c512-s0") & (
         mt10["metric"] == "plasticity/actor/srank/pooled"
@@ -421,6 +438,7 @@ def test_study_4_never_averages_over_configurations(evidence: Path) -> None:
     assert [axes.get_xlabel() for axes in drawn.axes if axes.get_xlabel()] == ["criterion"]
     names = [label.get_text() for label in drawn.axes[0].get_xticklabels()]
     assert sorted(names) == ["none", "return", "success"]
+    assert not drawn.legends, "the axis names the criteria"
 
 
 def test_random_weights_are_of_stacks_as_deep_as_the_bred_ones(evidence: Path) -> None:
