@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -33,8 +33,9 @@ from analysis.figures.style import Drawn, Look, Unsupported, as_drawn, looks, na
 from analysis.file_names import file_names, task_set_name
 from analysis.frame import runs
 from analysis.messages import AnalysisError, choose
-from analysis.protocol import display, protocols, scored_tasks, text
+from analysis.protocol import NAMES, display, protocols, scored_tasks, text
 
+Key = tuple[str, ...]
 Draw = Callable[[pd.DataFrame, Mapping[str, Look]], Drawn]
 
 FIGURES: dict[str, Draw] = {
@@ -115,7 +116,7 @@ def draw_all(
     look = looks(frame)
     made: list[Path] = []
     left_out: list[tuple[str, str]] = []
-    for name, draw, rows, where in wanted(
+    for name, draw, rows, where, words in wanted(
         frame, only, partial(scaling.matched, planned=planned, control=control)
     ):
         title = f"{name}-{where}" if where else name
@@ -126,11 +127,10 @@ def draw_all(
                 made.append(save(drawn.figure, out / title, dpi, pdf))
         except Unsupported as reason:
             say(f"{title}: left out: {reason}")
-            left_out.append((in_words(name, rows, where), str(reason)))
+            left_out.append((words, str(reason)))
             continue
         shown = rows[rows["label"].isin(list(drawn.labels))]
-        words = caption(in_words(name, rows, where), drawn.text, shown)
-        (out / f"{title}.md").write_text(words, encoding="utf-8")
+        (out / f"{title}.md").write_text(caption(words, drawn.text, shown), encoding="utf-8")
         say(f"{title}: {made[-1]}")
     return made, left_out
 
@@ -163,41 +163,52 @@ def check_names(only: Sequence[str]) -> None:
 
 def wanted(
     frame: pd.DataFrame, only: Sequence[str], matched: Draw
-) -> Iterator[tuple[str, Draw, pd.DataFrame, str]]:
-    """Each figure to draw: its name, function, rows and benchmark."""
+) -> Iterator[tuple[str, Draw, pd.DataFrame, str, str]]:
+    """Each figure to draw: its name, function, rows, benchmark as part of a file's name, title."""
     figures = FIGURES | {"matched": matched}
-    for where, rows in benchmarks(frame).items():
+    solved = labels_by_benchmark(frame)
+    for (where, rows), key in zip(benchmarks(frame).items(), solved, strict=True):
+        words = in_words(rows, key, differing(solved))
         for name, draw in figures.items():
             if not only or name in only:
-                yield name, draw, rows, where
+                yield name, draw, rows, where, TITLES[name] + (f" ({words})" if words else "")
     for name, draw in ACROSS.items():
         if not only or name in only:
-            yield name, draw, frame, ""
+            yield name, draw, frame, "", TITLES[name]
 
 
 def benchmarks(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The rows of each benchmark by a name for files: task set and goals, and more where needed.
-
-    Where the task set is unknown, configurations that were scored on other tasks are apart.
-    """
-    tasks, known = scored_tasks(frame), protocols(frame)
-    groups: dict[tuple[str, ...], list[str]] = defaultdict(list)
-    for label, protocol in known.items():
-        task_set = protocol["task_set"] or ",".join(tasks[label])
-        groups[task_set, *(protocol[name] for name in BENCHMARK[1:])].append(label)
-    telling = [
-        index
-        for index, values in enumerate(zip(*groups, strict=True))
-        if BENCHMARK[index] in ("task_set", "goals") or len(set(values)) > 1
-    ]
-    wanted = [
-        ("-".join(slug(key[i], BENCHMARK[i]) for i in telling if key[i]), repr(key))
-        for key in groups
-    ]
+    """The rows of each benchmark by a name for files: task set and goals, and more where needed."""
+    groups = labels_by_benchmark(frame)
+    telling = {"task_set", "goals", *differing(groups)}
+    wanted = []
+    for key in groups:
+        values = zip(key, BENCHMARK, strict=True)
+        parts = [slug(value, column) for value, column in values if value and column in telling]
+        wanted.append(("-".join(parts), repr(key)))
     return {
         name: frame[frame["label"].isin(labels)]
         for name, labels in zip(file_names(wanted), groups.values(), strict=True)
     }
+
+
+def labels_by_benchmark(frame: pd.DataFrame) -> dict[Key, list[str]]:
+    """The labels of each benchmark, by its values of the columns `BENCHMARK`, as text.
+
+    Where the task set is unknown, configurations that were scored on other tasks are apart.
+    """
+    tasks, known = scored_tasks(frame), protocols(frame)
+    groups: dict[Key, list[str]] = defaultdict(list)
+    for label, protocol in known.items():
+        task_set = protocol["task_set"] or ",".join(tasks[label])
+        groups[task_set, *(protocol[name] for name in BENCHMARK[1:])].append(label)
+    return groups
+
+
+def differing(keys: Iterable[Key]) -> list[str]:
+    """The columns of `BENCHMARK` in which benchmarks with these values differ."""
+    columns = zip(BENCHMARK, zip(*keys, strict=True), strict=True)
+    return [column for column, values in columns if len(set(values)) > 1]
 
 
 def slug(value: str, column: str) -> str:
@@ -207,12 +218,24 @@ def slug(value: str, column: str) -> str:
     return {"horizon": f"h{value}", "version_metaworld": f"metaworld{value}"}.get(column, value)
 
 
-def in_words(name: str, rows: pd.DataFrame, where: str) -> str:
-    """A figure's title: what it shows, and on which tasks where it is of one benchmark."""
-    first = runs(rows).iloc[0]
-    tasks = display("task_set", text(first["task_set"]))
-    known = [part for part in (tasks, first["goals"] and f"{first['goals']} goals") if part]
-    return f"{TITLES[name]} ({', '.join(map(str, known))})" if where and known else TITLES[name]
+def in_words(rows: pd.DataFrame, key: Key, telling: Sequence[str]) -> str:
+    """A benchmark in a title: its tasks and goals, and what else tells it from others that are
+    drawn along with it.
+    """
+    value = dict(zip(BENCHMARK, key, strict=True))
+    if "task_set" not in telling:
+        # Tasks that were scored stand in for an unknown task set only where they tell it apart.
+        value["task_set"] = text(runs(rows)["task_set"].iloc[0])
+    parts = [
+        str(display("task_set", value["task_set"])),
+        value["goals"] and f"{value['goals']} goals",
+    ]
+    parts += [
+        f"{NAMES[column]} {value[column] or 'unknown'}"
+        for column in telling
+        if column not in ("task_set", "goals")
+    ]
+    return ", ".join(part for part in parts if part)
 
 
 def save(figure: Figure, path: Path, dpi: float, pdf: bool) -> Path:

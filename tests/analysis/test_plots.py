@@ -549,6 +549,40 @@ def test_captions_of_megas_questions_list_what_differs_in_these_alone(
     assert len(listed(tmp_path / f"{name}-MT10-preset.md")) == count < frame["label"].nunique()
 
 
+def test_titles_say_what_tells_benchmarks_apart_and_only_that(
+    mt10: pd.DataFrame, tmp_path: Path
+) -> None:
+    def titles(frame: pd.DataFrame) -> list[str]:
+        made, _ = plots.draw_all(frame, tmp_path, ["heat_map"], lambda _: None, dpi=40, pdf=False)
+        return [path.with_suffix(".md").read_text().splitlines()[0] for path in made]
+
+    one = mt10[mt10["label"].isin(["d2r", f"{MTSAC}512"])].astype({"reward_version": object})
+    assert titles(one) == ["# Final success, by task (MT10, preset goals)"]
+    other = one.assign(horizon=one["horizon"].mask(one["label"] == "d2r", 200))
+    assert titles(other) == [
+        "# Final success, by task (MT10, preset goals, horizon 200)",
+        "# Final success, by task (MT10, preset goals, horizon 500)",
+    ]
+    other.loc[other["label"] == "d2r", "reward_version"] = ""
+    assert titles(other) == [
+        "# Final success, by task (MT10, preset goals, reward unknown, horizon 200)",
+        "# Final success, by task (MT10, preset goals, reward v2, horizon 500)",
+    ]
+
+
+def test_titles_of_unknown_task_sets_name_their_tasks(mt10: pd.DataFrame, tmp_path: Path) -> None:
+    frame = mt10[mt10["label"].isin(["d2r", f"{MTSAC}512"])].astype({"task_set": object})
+    frame = frame[(frame["label"] != "d2r") | (frame["task"].isin(["push-v3", "reach-v3"]))]
+    frame["task_set"] = ""
+    frame = frame[frame["task"].isin(["push-v3", "reach-v3", "door-open-v3"])]
+    made, _ = plots.draw_all(frame, tmp_path, ["heat_map"], lambda _: None, dpi=40, pdf=False)
+    titles = {path.with_suffix(".md").read_text().splitlines()[0] for path in made}
+    assert titles == {
+        "# Final success, by task (push, reach, preset goals)",
+        "# Final success, by task (door-open, push, reach, preset goals)",
+    }
+
+
 def test_titles_are_words(evidence: Path, tmp_path: Path) -> None:
     assert set(plots.TITLES) == set(plots.FIGURES | plots.ACROSS)
     plots.draw_all(of_studies(evidence, 1), tmp_path, ["scaling"], lambda _: None, dpi=40)
