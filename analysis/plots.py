@@ -130,7 +130,8 @@ def draw_all(
             left_out.append((words, str(reason)))
             continue
         shown = rows[rows["label"].isin(list(drawn.labels))]
-        (out / f"{title}.md").write_text(caption(words, drawn.text, shown), encoding="utf-8")
+        described = caption(words, drawn.text, shown, drawn.intervals)
+        (out / f"{title}.md").write_text(described, encoding="utf-8")
         say(f"{title}: {made[-1]}")
     return made, left_out
 

@@ -18,10 +18,14 @@ RUNS = "Runs:"
 """Begins what a caption says of each configuration's runs."""
 
 
-def caption(name: str, text: str, frame: pd.DataFrame) -> str:
-    """A figure's caption file, Markdown: name and text, then runs and protocol of its rows."""
+def caption(name: str, text: str, frame: pd.DataFrame, intervals: bool = True) -> str:
+    """A figure's caption file, Markdown: name, text and how intervals were made, where it has some,
+    then runs and protocol of its rows.
+    """
     table = runs(frame)
-    lines = [f"# {name}", "", one_line(text), "", INTERVAL]
+    lines = [f"# {name}", "", one_line(text)]
+    if intervals:
+        lines += ["", INTERVAL]
     smallest = int(table.groupby("label", observed=True)["seed"].nunique().min())
     if smallest < FEW_SEEDS:
         least = f"{smallest} seed" + "s" * (smallest != 1)

@@ -179,4 +179,4 @@ def heat_map(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn:
     )  # fmt: skip
     tilted = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
     axes.set_xticklabels(shown, **(tilted if tilts else {"rotation": 0}))
-    return Drawn(figure, "Final success of each task, mean over runs.", names)
+    return Drawn(figure, "Final success of each task, mean over runs.", names, intervals=False)

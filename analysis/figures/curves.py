@@ -132,10 +132,13 @@ def task_curves(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn:
     figure, axes = panels(len(tasks), 5, PAGE, 1.35)
     # One sweep over the rows: a filter for each of fifty tasks would look at all of them each time.
     by_task = dict(list(rows.groupby("task", observed=True, sort=False)))
+    intervals = False
     for task, panel in zip(tasks, axes, strict=True):
         found = curves(by_task[task], "success", task)
+        banded = len(found) <= MOST_TOGETHER
+        intervals |= banded
         for label in in_order(found, looks):
-            draw_curve(panel, found[label], looks[label], banded=len(found) <= MOST_TOGETHER)
+            draw_curve(panel, found[label], looks[label], banded=banded)
         panel.set_title(short(task))
     alike(axes, "success")
     legend_below(figure, axes, 5)
@@ -143,7 +146,7 @@ def task_curves(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn:
         "Success on each task against environment steps of all tasks together. Line: IQM over "
         f"seeds; band, where there are at most {MOST_TOGETHER} configurations: its interval."
     )
-    return Drawn(figure, text, labels)
+    return Drawn(figure, text, labels, intervals)
 
 
 def draw_curve(

@@ -81,7 +81,7 @@ def over_time(
     if len(labels) > 1:
         lines = "mean over tasks, line: IQM over seeds, band: its interval"
         return Drawn(by_configuration(rows, metrics, looks), lines, labels)
-    return Drawn(by_task(rows, metrics), "of each task, mean over runs", labels)
+    return Drawn(by_task(rows, metrics), "of each task, mean over runs", labels, intervals=False)
 
 
 def by_configuration(
@@ -186,7 +186,7 @@ def mega_weights(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn:
         "(arXiv 2502.13569) and by softmax, in as deep stacks. The first module, whose only weight "
         f"is 1, is left out{', and so are MEGAs that differ in anything else' * others}."
     )
-    return Drawn(figure, text, list(kinds))
+    return Drawn(figure, text, list(kinds), intervals=False)
 
 
 def alike(rows: pd.DataFrame) -> tuple[dict[str, tuple[str, int]], bool]:

@@ -48,7 +48,7 @@ def mega_critics(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn:
         "values and targets), and mean |Q(new) − Q(old)| of the target critics at the last change "
         f"of a task's fittest genotype. {ALIKE}"
     )
-    return Drawn(over_time(rows, metrics, names), text, list(names))
+    return Drawn(over_time(rows, metrics, names), text, list(names), intervals=False)
 
 
 def mega_collapse(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn:
@@ -70,7 +70,7 @@ def mega_collapse(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn:
         "and of two tasks, differ (0.5: chance); clusters of the tasks' elites by single linkage; "
         f"share of runs whose elites are one cluster. {ALIKE}"
     )
-    return Drawn(over_time(rows, metrics, names), text, list(names))
+    return Drawn(over_time(rows, metrics, names), text, list(names), intervals=False)
 
 
 def largest_group(

@@ -168,7 +168,7 @@ def side_by_side(
 
 def scaling_apart(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn:
     """Final success against a network's parameters while the other stays, and while it grows."""
-    table, found = halves(sizes(frame), looks)
+    table, found, short = halves(sizes(frame), looks)
     if all(rows.empty for _, _, rows in found):
         raise Unsupported("needs runs whose actor width varies while the critic's stays, or back")
     figure, axes = panels(2, 2, PAGE, 2.4)
@@ -192,24 +192,29 @@ def scaling_apart(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn:
         "Final success (IQM over seeds, bars: intervals) against the parameters of one network "
         "while the width of the other stays; grey: while both grow together."
     )
+    if short:
+        # Said, as readers may look for what varies in these.
+        text += f" Of {' and of '.join(short)} lines of two sizes are left out beside longer ones."
     points = pd.concat([part for *_, rows in found for part in (rows, growing(table, rows))])
     return Drawn(figure, text, list(points["label"].unique()))
 
 
 def halves(
     table: pd.DataFrame, looks: Mapping[str, Look]
-) -> tuple[pd.DataFrame, list[tuple[str, str, pd.DataFrame]]]:
-    """Of the `sizes` those with known widths and their family; and for each network which one
-    varies, which one stays, and the rows of the lines.
+) -> tuple[pd.DataFrame, list[tuple[str, str, pd.DataFrame]], list[str]]:
+    """Of the `sizes` those with known widths and their family; for each network which one varies,
+    which one stays, and the rows of the lines; and the panels from which lines were left out.
     """
     table = table.dropna(subset=["actor_width", "critic_width"])
     table = table.assign(family=table["label"].map(lambda label: looks[label].family))
-    found = []
+    found, short = [], []
     for varied, fixed in (("actor", "critic"), ("critic", "actor")):
         count = table.groupby(["family", f"{fixed}_width"])[f"{varied}_width"].transform("nunique")
         # Lines of two points are left out where there are longer ones.
         found.append((varied, fixed, table[count > (2 if count.max() > 2 else 1)]))
-    return table, found
+        if count.max() > 2 and (count == 2).any():
+            short.append(f"the {'critics' if varied == 'critic' else 'actor'} alone")
+    return table, found, short
 
 
 def growing(table: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:

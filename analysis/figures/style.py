@@ -62,6 +62,8 @@ class Drawn(NamedTuple):
     """What it shows, and how."""
     labels: Collection[str]
     """The configurations of which it shows something."""
+    intervals: bool = True
+    """Whether there are intervals in it, but for single runs."""
 
 
 @dataclass(frozen=True)

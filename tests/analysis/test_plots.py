@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from analysis import plots
 from analysis.cli import main
 from analysis.figures import comparison, curves, evolution, plasticity, scaling, trigger
+from analysis.figures.captions import INTERVAL
 from analysis.figures.style import KNOWN, Look, Unsupported, colours, looks, named
 from analysis.messages import AnalysisError
 from analysis.rows import load
@@ -366,7 +367,7 @@ def of_studies(folder: Path, *numbers: int) -> pd.DataFrame:
 
 def test_study_1_stands_against_one_control(evidence: Path) -> None:
     frame = of_studies(evidence, 1)
-    figure, text, _ = scaling.matched(frame, look(frame))
+    figure, text, *_ = scaling.matched(frame, look(frame))
     (axes,) = figure.axes
     names = [label.get_text() for label in axes.get_yticklabels()]
     assert names[0] == "mtsac, 0.20M", "the control comes first"
@@ -387,7 +388,7 @@ def test_study_1_stands_against_one_control(evidence: Path) -> None:
 
 def test_many_curves_are_drawn_by_algorithm_beside_the_control(evidence: Path) -> None:
     frame = of_studies(evidence, 1)
-    figure, text, _ = curves.learning_curves(frame, look(frame))
+    figure, text, *_ = curves.learning_curves(frame, look(frame))
     titles = [axes.get_title() for axes in figure.axes]
     assert len(titles) == 8 and len(set(titles)) == 8, "two rows of four, and no place empty"
     control = panel_lines(figure, "mtsac")["mtsac"].get_ydata()
@@ -411,6 +412,35 @@ def test_study_2_scales_a_network_alone_and_both(evidence: Path) -> None:
     assert len(line.lines[0].get_xdata()) == 4, "actor and critic at nearly one width"
 
 
+def test_lines_of_two_points_that_are_left_out_are_told_of(mt10: pd.DataFrame) -> None:
+    told = " Of the actor alone and of the critics alone lines of two sizes are left out"
+    figure, text, *_ = scaling.scaling_apart(mt10, look(mt10))
+    names = {c.get_label() for panel in figure.axes for c in panel.containers}
+    # Beside 512 wide critics there are actors 256 and 512 wide, beside 256 wide ones a third.
+    assert names == {f"mtsac, {n} of width 256" for n in ("actor", "critic")} | {
+        "both networks grow"
+    }
+    assert told in text
+    without = mt10[(mt10["actor_width"] == 256) | (mt10["critic_width"] == 256)]
+    assert "left out" not in scaling.scaling_apart(without, look(without)).text
+
+
+def test_captions_speak_of_intervals_where_a_figure_has_them(
+    rows: pd.DataFrame, tmp_path: Path
+) -> None:
+    names = {"heat_map": False, "mega_weights": False, "matched": True, "scaling": True}
+    made, _ = plots.draw_all(rows, tmp_path, list(names), lambda _: None, dpi=40, pdf=False)
+    said = {p.stem.partition("-")[0]: INTERVAL in p.with_suffix(".md").read_text() for p in made}
+    assert said == names
+    for drawn, has in (
+        (evolution.d2r_routes(rows, look(rows)), False),  # one configuration: a line a task
+        (evolution.mega_modules(rows, look(rows)), True),  # two: a band each
+        (curves.learning_curves(rows, look(rows)), True),
+    ):
+        bands = [c for axes in drawn.figure.axes for c in axes.collections if len(c.get_paths())]
+        assert drawn.intervals == bool(bands) == has
+
+
 def test_study_3_has_a_line_for_each_width_over_the_number_of_tasks(evidence: Path) -> None:
     frame = of_studies(evidence, 1, 3)
     figure = plasticity.plasticity_by_tasks(frame, look(frame)).figure
@@ -428,7 +458,7 @@ def test_study_4_never_averages_over_configurations(evidence: Path) -> None:
     assert set(stage["mega evolution=False"].get_ydata()) == {3}
     assert set(stage["mega first-stage=8 evolution=False"].get_ydata()) == {8}
     assert stage["mega"].get_ydata()[-1] > 3
-    weights, text, _ = evolution.mega_weights(frame, look(frame))
+    weights, text, *_ = evolution.mega_weights(frame, look(frame))
     assert [axes.get_title() for axes in weights.axes] == ["2 bits a gene", "4 bits a gene"]
     # Nor compares decodings of stacks that were grown in another way.
     compared, others = evolution.alike(frame)
@@ -451,7 +481,7 @@ def test_random_weights_are_of_stacks_as_deep_as_the_bred_ones(evidence: Path) -
 
 def test_points_of_one_size_stand_in_a_band_around_it(evidence: Path) -> None:
     frame = of_studies(evidence, 1)
-    figure, text, _ = scaling.scaling(frame, look(frame))
+    figure, text, *_ = scaling.scaling(frame, look(frame))
     (axes,) = figure.axes
     (band,) = axes.patches
     low, high = band.get_x(), band.get_x() + band.get_width()
