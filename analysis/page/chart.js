@@ -1,6 +1,7 @@
 // Curves of success, 0 to 1, against env steps.
 
 const MARGIN = { top: 8, right: 20, bottom: 34, left: 38 };
+const DOT = 3;  // radius in pixels
 
 // Draws into a place that is part of the page, and again when its width changes.
 // series: [{name, colour, dash, steps, value, low, high, runs}]
@@ -46,8 +47,11 @@ function plot(series, width, height, readout) {
     cursor.setAttribute("x1", x(at));
     cursor.setAttribute("x2", x(at));
     cursor.setAttribute("visibility", "visible");
-    const parts = series.map((s) => `${s.name} ${number(s.value[nearest(s.steps, at)], 2)}`);
-    readout.textContent = `${steps(Math.round(at))}: ${parts.join(" · ")}`;
+    // A curve says nothing beyond its ends, but for what the dot of a single step covers.
+    const near = (DOT * last) / inner;
+    const parts = series.filter((s) => s.steps[0] - near <= at && at <= s.steps[s.steps.length - 1] + near)
+      .map((s) => `${s.name} ${number(s.value[nearest(s.steps, at)], 2)}`);
+    readout.textContent = [steps(Math.round(at)), parts.join(" · ")].filter(Boolean).join(": ");
   };
   svg.addEventListener("pointermove", move);
   svg.addEventListener("pointerdown", move);
@@ -68,7 +72,7 @@ function drawSeries(svg, s, x, y) {
   svg.append(make("path", { d: line(s.value), fill: "none", stroke: s.colour, "stroke-width": 2,
     "stroke-dasharray": s.dash || null, "data-label": s.label }));
   if (s.steps.length === 1) {
-    svg.append(make("circle", { cx: x(s.steps[0]), cy: y(s.value[0]), r: 3, fill: s.colour }));
+    svg.append(make("circle", { cx: x(s.steps[0]), cy: y(s.value[0]), r: DOT, fill: s.colour }));
   }
 }
 

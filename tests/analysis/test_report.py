@@ -242,6 +242,36 @@ def test_a_phone_needs_no_sideways_scrolling(report: Path, tmp_path: Path) -> No
     assert small == 0
 
 
+READ = """
+const svg = document.querySelector('#curves svg'), box = svg.getBoundingClientRect();
+const read = (share) => {
+  const clientX = box.left + 38 + share * (box.width - 38 - 20);
+  svg.dispatchEvent(new PointerEvent('pointermove', { clientX }));
+  return document.querySelector('#curves .readout').textContent;
+};
+return JSON.stringify([0.1, 0.5, 0.75].map(read));
+"""
+
+
+def test_a_readout_has_no_value_of_a_curve_beyond_its_ends(
+    rows: pd.DataFrame, tmp_path: Path
+) -> None:
+    mt10 = rows[rows["task_set"] == "MT10"]
+    # Of four evaluations MEGA has two, at a quarter and at the half.
+    frame = mt10[(mt10["algorithm"] != "mega") | (mt10["env_step"] <= 10_000_000)]
+    out = write_report(frame, tmp_path / "x.html", with_figures=False, say=lambda _: None)
+    answer, console = played(out, READ, tmp_path / "browser")
+    assert console == []
+    before, at_its_end, beyond = json.loads(answer)
+    assert re.fullmatch(r"[12](\.\d+)?M", before)
+    for readout, names in (
+        (at_its_end, ["mega", "mtsac width=256", "mtsac width=512"]),
+        (beyond, ["mtsac width=256", "mtsac width=512"]),
+    ):
+        _, _, values = readout.partition(": ")
+        assert [value.rpartition(" ")[0] for value in values.split(" · ")] == names
+
+
 def test_an_error_in_the_page_would_be_seen(report: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.html"
     text = report.read_text(encoding="utf-8").replace(
