@@ -72,10 +72,11 @@ def learning_curves(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn:
 def by_algorithm(
     frame: pd.DataFrame, found: Mapping[str, Curves], looks: Mapping[str, Look]
 ) -> tuple[Figure, str]:
-    """A panel for each algorithm, or several where it has many configurations; in grey the plain
-    MT-SAC that has as many parameters.
+    """A panel for each algorithm, or several where it has many configurations, in grey the plain
+    MT-SAC nearest in size; and what a caption says of the panels.
     """
-    of = runs(frame).drop_duplicates("label").astype({"label": str}).set_index("label")["algorithm"]
+    table = runs(frame).drop_duplicates("label").astype({"label": str}).set_index("label")
+    of = table["algorithm"]
     grouped: dict[str, list[str]] = {}
     for label in in_order(found, looks):
         grouped.setdefault(str(of[label]), []).append(label)
@@ -86,22 +87,32 @@ def by_algorithm(
         for index, part in enumerate(np.array_split(own, count), 1)
     ]
     control = controls(frame, looks)
-    grey = False
+    beside: list[tuple[str, str]] = []
     figure, axes = panels(len(parts), 4, PAGE, 1.75)
     for panel, (title, own) in zip(axes, parts, strict=True):
-        plain = dict.fromkeys(control[label] for label in own if label in control)
-        for label in [plain for plain in plain if plain in found and plain not in own]:
-            look = replace(looks[label], colour="0.35", dash="-", name="mtsac of equal size")
-            draw_curve(panel, found[label], look)
-            grey = True
+        pairs = [(label, control[label]) for label in own if label in control]
+        pairs = [(label, plain) for label, plain in pairs if plain in found and plain not in own]
+        for plain in dict.fromkeys(plain for _, plain in pairs):
+            look = replace(looks[plain], colour="0.35", dash="-", name="mtsac nearest in size")
+            draw_curve(panel, found[plain], look)
+        beside += pairs
         for label in own:
             alone = len(own) == 1
             draw_curve(panel, found[label], looks[label], "_" if alone else "")
         panel.set_title(as_drawn(title) if len(own) > 1 else looks[own[0]].name)
     alike(axes, "mean success")
     legend_below(figure, axes, 4)
-    grey_line = "Grey: the mtsac that has as many parameters in actor and critics. " if grey else ""
-    return figure, f" {grey_line}All panels have the same axes.".rstrip()
+    grey = ""
+    if beside:
+        sizes = table[["actor_parameters", "critic_parameters", "total_parameters"]]
+        methods, plains = (sizes.loc[list(side)].to_numpy() for side in zip(*beside, strict=True))
+        # Of other code only the total may be known.
+        worst = float(np.nanmax(np.abs(plains / methods - 1)))
+        grey = (
+            f"Grey: the mtsac nearest in size, {worst:.1%} off at the most, in actor, critics or "
+            "both together. "
+        )
+    return figure, f" {grey}All panels have the same axes."
 
 
 def alike(axes: Sequence[Axes], label: str) -> None:
