@@ -52,7 +52,6 @@ class Comparison:
     """
     seeds: tuple[int, int]
     """Runs of a and of b."""
-    level: float = LEVEL
 
     @property
     def enough(self) -> bool:
@@ -61,9 +60,9 @@ class Comparison:
 
     @property
     def significant(self) -> bool:
-        """Whether the difference is more than chance explains, at the level, by enough seeds."""
+        """Whether the difference is more than chance explains, at `LEVEL`, by enough seeds."""
         apart = self.difference.low > 0 or self.difference.high < 0
-        return apart and self.p_value < 1 - self.level and self.enough
+        return apart and self.p_value < 1 - LEVEL and self.enough
 
     @property
     def warning(self) -> str:
@@ -98,7 +97,6 @@ def compare(
     b: tuple[str, Array],
     statistic: Statistic = iqm_of_runs,
     *,
-    level: float = LEVEL,
     repetitions: int = REPETITIONS,
     seed: int = 0,
 ) -> Comparison:
@@ -112,17 +110,21 @@ def compare(
             f"{a[0]} was scored on {scores_a.shape[1]} tasks, {b[0]} on {scores_b.shape[1]}"
         )
     difference, improvement = difference_and_improvement(
-        scores_a, scores_b, statistic, level, repetitions, seed
+        scores_a, scores_b, statistic, repetitions, seed
     )
     # Of the mean, whatever the statistic: the hypothesis, exchangeable runs, is the same,
     # and trimming four runs to two would make many splits look alike.
     p_value = permutation_test(scores_a, scores_b, mean, seed)
     seeds = len(scores_a), len(scores_b)
-    return Comparison(a[0], b[0], difference, improvement, p_value, seeds, level)
+    return Comparison(a[0], b[0], difference, improvement, p_value, seeds)
 
 
 def difference_and_improvement(
-    a: Array, b: Array, statistic: Statistic, level: float, repetitions: int, seed: int
+    a: Array,
+    b: Array,
+    statistic: Statistic = iqm_of_runs,
+    repetitions: int = REPETITIONS,
+    seed: int = 0,
 ) -> tuple[Estimate, Estimate]:
     """The difference of a statistic of scores [runs, tasks] and the probability of improvement,
     with their intervals where both have two runs or more.
@@ -130,8 +132,8 @@ def difference_and_improvement(
     wins, least = beaten(a, b), min(len(a), len(b))
     value = float((statistic(a, None) - statistic(b, None))[0])
     none = (math.nan, math.nan)
-    difference = Estimate(value, *none, least)
-    improvement = Estimate(float(wins.mean()), *none, least)
+    difference = Estimate(value, *none)
+    improvement = Estimate(float(wins.mean()), *none)
     if least > 1:
         size = max(a.size, b.size, wins.size)
         first, second = np.random.SeedSequence(seed).generate_state(2).tolist()
@@ -144,8 +146,8 @@ def difference_and_improvement(
             )
         ]
         differences, shares = (np.concatenate(column) for column in zip(*drawn, strict=True))
-        difference = with_ends(difference, interval(differences, least, level))
-        improvement = with_ends(improvement, interval(shares / wins.size, least, level))
+        difference = with_ends(difference, interval(differences, least))
+        improvement = with_ends(improvement, interval(shares / wins.size, least))
     return difference, improvement
 
 
@@ -160,7 +162,6 @@ def compare_all(
     against: str | None = None,
     planned: int = 0,
     chosen_from: int = 0,
-    level: float = LEVEL,
 ) -> list[Comparison]:
     """Every pair once, or each with one, with p-values corrected for their number, or for the
     number that a protocol has planned (`holm`), or that the scores have chosen them from.
@@ -171,7 +172,7 @@ def compare_all(
         pairs = list(itertools.combinations(scores, 2))
     else:
         pairs = [(against, name) for name in scores if name != against]
-    found = [compare((a, scores[a]), (b, scores[b]), level=level) for a, b in pairs]
+    found = [compare((a, scores[a]), (b, scores[b])) for a, b in pairs]
     if planned and len(found) > planned:
         raise AnalysisError(f"planned: these rows make {len(found)} comparisons, not {planned}")
     # By too few seeds a planned comparison has not been made yet.

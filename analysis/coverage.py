@@ -16,7 +16,6 @@ from analysis.comparisons import difference_and_improvement
 from analysis.messages import AnalysisError
 from analysis.statistics import (
     AGGREGATES,
-    LEVEL,
     TRIMMED,
     Array,
     Statistic,
@@ -110,7 +109,7 @@ def coverage_of_difference(
     for _ in range(simulations):
         one, other = (WORLDS[world](generator, runs) for _ in range(2))
         own_seed = int(generator.integers(2**32))
-        found, _ = difference_and_improvement(one, other, iqm_of_runs, LEVEL, repetitions, own_seed)
+        found, _ = difference_and_improvement(one, other, iqm_of_runs, repetitions, own_seed)
         held += found.low <= 0 <= found.high
     return held / simulations
 

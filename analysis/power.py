@@ -15,7 +15,7 @@ from functools import cache
 import numpy as np
 
 from analysis.comparisons import Comparison
-from analysis.statistics import Array, checked
+from analysis.statistics import LEVEL, Array, checked
 
 POWER = 0.8
 """Share of experiments in which a difference is found that counts as one that can be."""
@@ -39,7 +39,7 @@ def could_be_seen(
         return []
     a, b = max(sizes, key=lambda seeds: 1 / seeds[0] + 1 / seeds[1])
     number = max(planned, len(found))
-    level = 1 - max(c.level for c in found)
+    level = 1 - LEVEL
     sides = f"{a} seeds a side" if a == b else f"{a} and {b} seeds"
     sides += ", the fewest here," if len(sizes) > 1 else ""
     among = f"among {number} comparisons" if number > 1 else "in one comparison"

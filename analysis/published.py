@@ -81,7 +81,7 @@ def published_table(literature: pd.DataFrame) -> Table:
     rows = tuple(
         (
             *(row[name] for name in told),
-            Estimate(row["value"], row["low"], row["high"], 0),
+            Estimate(row["value"], row["low"], row["high"]),
             row["spread"],
             *(display(name, text(row[name])) for name in names),
             count(row["seeds"]),

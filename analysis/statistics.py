@@ -42,8 +42,6 @@ class Estimate:
     value: float
     low: float
     high: float
-    runs: int
-    """The number of runs that it rests on; of a comparison, of the smaller side."""
 
 
 def mean(scores: Array, counts: Array | None = None) -> Array:
@@ -121,7 +119,6 @@ def estimate(
     statistic: Statistic,
     scores: Array,
     *,
-    level: float = LEVEL,
     repetitions: int = REPETITIONS,
     seed: int = 0,
 ) -> Estimate:
@@ -129,21 +126,19 @@ def estimate(
     scores = checked(scores)
     value = point(statistic, scores)
     if len(scores) == 1:
-        return Estimate(value, math.nan, math.nan, 1)
+        return Estimate(value, math.nan, math.nan)
     blocks = resampled(len(scores), scores.size, repetitions, seed)
     drawn = np.concatenate([statistic(scores, counts) for counts in blocks])
-    return Estimate(value, *interval(drawn, len(scores), level), len(scores))
+    return Estimate(value, *interval(drawn, len(scores)))
 
 
-def band(
-    values: Array, *, level: float = LEVEL, repetitions: int = 2000, seed: int = 0
-) -> tuple[Array, Array, Array]:
+def band(values: Array, *, repetitions: int = 2000, seed: int = 0) -> tuple[Array, Array, Array]:
     """IQM over seeds of curves [runs, steps] with its pointwise interval: value, low, high [steps].
 
     All steps of a repetition come from the same runs. NaN ends where there is one run.
     """
     values = checked(values)
-    columns = [estimate(iqm, column[:, None], level=level, repetitions=repetitions, seed=seed)
+    columns = [estimate(iqm, column[:, None], repetitions=repetitions, seed=seed)
                for column in values.T]  # fmt: skip
     found = np.array([(e.value, e.low, e.high) for e in columns])
     return found[:, 0], found[:, 1], found[:, 2]
@@ -153,7 +148,6 @@ def performance_profile(
     scores: Array,
     thresholds: Array,
     *,
-    level: float = LEVEL,
     repetitions: int = 2000,
     seed: int = 0,
 ) -> tuple[Array, Array, Array]:
@@ -165,7 +159,7 @@ def performance_profile(
         return value, np.full_like(value, math.nan), np.full_like(value, math.nan)
     blocks = resampled(len(scores), above.size, repetitions, seed)
     drawn = np.concatenate([counts @ above / len(scores) for counts in blocks])
-    ends = np.array([interval(column, len(scores), level) for column in drawn.T])
+    ends = np.array([interval(column, len(scores)) for column in drawn.T])
     return value, ends[:, 0], ends[:, 1]
 
 
@@ -200,22 +194,22 @@ def resampled(runs: int, size: int, repetitions: int, seed: int) -> Iterator[Arr
         yield counts.reshape(rows, runs).astype(np.float64)
 
 
-def interval(drawn: Array, runs: int, level: float = LEVEL) -> tuple[float, float]:
+def interval(drawn: Array, runs: int) -> tuple[float, float]:
     """The ends of a bootstrap distribution [repetitions] beyond which a `tail` lies."""
     ordered = np.sort(drawn)
-    outside = int(tail(runs, level) * len(ordered))
+    outside = int(tail(runs) * len(ordered))
     return float(ordered[outside]), float(ordered[-1 - outside])
 
 
 @cache
-def tail(runs: int, level: float = LEVEL) -> float:
+def tail(runs: int) -> float:
     """The share of the bootstrap distribution to leave out at each end.
 
-    Less than (1 − level) / 2: resampled runs vary less than runs by √((n − 1) / n), and the normal
-    quantile is too small for few of them, Student's is not. This is the expanded percentile
+    Less than half of 1 − LEVEL: resampled runs vary less than runs by √((n − 1) / n), and the
+    normal quantile is too small for few of them, Student's is not. This is the expanded percentile
     interval of Hesterberg (2015, The American Statistician 69:4).
     """
-    quantile = stats.t.ppf((1 + level) / 2, runs - 1) * math.sqrt(runs / (runs - 1))
+    quantile = stats.t.ppf((1 + LEVEL) / 2, runs - 1) * math.sqrt(runs / (runs - 1))
     return float(stats.norm.sf(quantile))
 
 

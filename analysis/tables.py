@@ -86,7 +86,7 @@ def against_control(
         if one.label in result:
             c = result[one.label]
             d = c.difference
-            less = Estimate(-d.value, -d.high, -d.low, d.runs)
+            less = Estimate(-d.value, -d.high, -d.low)
             verdict = "yes" if c.significant else "no"
             cells = [less, *((c.p_value, verdict) if c.enough else (None, None))]
         total = count(one.sizes["total_parameters"])
@@ -126,7 +126,7 @@ def aggregate(found: Study, literature: pd.DataFrame) -> Table:
     )
     rows = [our_row(one, names) for one in found.configurations]
     for row, protocol in zip(beside, theirs, strict=True):
-        number = Estimate(row["value"], row["low"], row["high"], 0)
+        number = Estimate(row["value"], row["low"], row["high"])
         place = row["statistic"] or STATISTICS[-1]
         rows.append(
             (

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from rliable import plot_utils
 
-from analysis.comparisons import compare
+from analysis.comparisons import difference_and_improvement
 from analysis.figures.selection import final_scores
 from analysis.figures.style import (
     COLUMN,
@@ -131,7 +131,7 @@ def improvement(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn:
     pairs = every[:MOST_PAIRS]
     points, intervals = {}, {}
     for x, y in pairs:
-        result = compare((x, found[x].values), (y, found[y].values)).improvement
+        _, result = difference_and_improvement(found[x].values, found[y].values)
         key = f"{looks[x].name}\t{looks[y].name}"
         points[key] = result.value
         ends = (result.low, result.high)

@@ -58,8 +58,8 @@ def test_probability_of_improvement_is_rliables(pair: tuple[Array, Array]) -> No
 def test_a_verdict_wants_interval_p_and_seeds(
     low: float, high: float, p: float, seeds: tuple[int, int], expected: bool
 ) -> None:
-    difference = Estimate(0.1, low, high, 5)
-    found = Comparison("a", "b", difference, Estimate(0.6, 0.5, 0.7, 5), p, seeds)
+    difference = Estimate(0.1, low, high)
+    found = Comparison("a", "b", difference, Estimate(0.6, 0.5, 0.7), p, seeds)
     assert found.significant == expected
 
 
