@@ -23,30 +23,43 @@ PLASTICITY = {
 }
 
 
+def pooled(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of plasticity that are pooled over layers, with their network and measure."""
+    names = [str(name) for name in frame["metric"].unique()]
+    parts = {
+        n: n.split("/") for n in names if n.startswith("plasticity/") and n.endswith("/pooled")
+    }
+    rows = frame[frame["metric"].isin(list(parts))]
+    of = [parts[metric] for metric in rows["metric"]]
+    return rows.assign(network=[p[1] for p in of], measure=[p[2] for p in of])
+
+
+def at_the_end(rows: pd.DataFrame) -> pd.DataFrame:
+    """Of such rows those at the last step that all runs of a label have, without NaN."""
+    return at_last_shared(rows).dropna(subset="value")
+
+
 def plasticity(frame: pd.DataFrame) -> Table | None:
     """Final plasticity of each network, pooled over its layers, IQM over seeds."""
-    names = [str(name) for name in frame["metric"].cat.categories]
-    pooled = [n for n in names if n.startswith("plasticity/") and n.endswith("/pooled")]
-    wanted = frame.loc[
-        frame["metric"].isin(pooled), ["label", "run", "metric", "env_step", "value"]
-    ]
+    wanted = pooled(frame)
     if wanted.empty:
         return None
-    final = at_last_shared(wanted).dropna(subset="value")
+    final = at_the_end(wanted)
     last = wanted.groupby("label", observed=True)["env_step"].max()
     used = final.groupby("label", observed=True)["env_step"].min()
     early = [f"{label} at step {step}" for label, step in used[used < last].items()]
+    key = ["label", "network", "measure"]
     samples = {
-        (str(label), str(metric)): rows["value"].to_numpy()[:, None]
-        for (label, metric), rows in final.groupby(["label", "metric"], observed=True, sort=False)
+        tuple(map(str, names)): rows["value"].to_numpy()[:, None]
+        for names, rows in final.groupby(key, observed=True, sort=False)
     }
-    networks = list(dict.fromkeys(name.split("/")[1] for name in pooled))
+    networks = sorted(final["network"].unique())
     rows: list[tuple[Cell, ...]] = []
     for label, network in itertools.product(final["label"].unique(), networks):
         cells: list[Cell] = []
         seeds = 0
-        for metric in PLASTICITY:
-            sample = samples.get((str(label), f"plasticity/{network}/{metric}/pooled"))
+        for measure in PLASTICITY:
+            sample = samples.get((str(label), network, measure))
             cells.append(None if sample is None else estimate(iqm, sample))
             seeds = max(seeds, 0 if sample is None else len(sample))
         if seeds:

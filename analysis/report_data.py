@@ -38,10 +38,10 @@ def payload(frame: pd.DataFrame, title: str, against: str = "", planned: int = 0
     notes: list[str] = []
     look = looks(frame)
     names = short_names(algorithms(runs(frame)))
-    control = label_of(against, names, study(frame)) if against else ""
-    shown = [
-        benchmark(name, rows, look, control, planned) for name, rows in benchmarks(frame).items()
-    ]
+    parts = [(name, rows, study(rows)) for name, rows in benchmarks(frame).items()]
+    scored = [one for _, _, found in parts for one in found.configurations]
+    control = label_of(against, names, scored)
+    shown = [benchmark(name, rows, found, look, control, planned) for name, rows, found in parts]
     scores = {run: own for part in shown for run, own in part.pop("scores").items()}
     films = Films(notes)
     return {
@@ -54,11 +54,15 @@ def payload(frame: pd.DataFrame, title: str, against: str = "", planned: int = 0
 
 
 def benchmark(
-    name: str, rows: pd.DataFrame, look: Mapping[str, Look], control: str, planned: int
+    name: str,
+    rows: pd.DataFrame,
+    found: Study,
+    look: Mapping[str, Look],
+    control: str,
+    planned: int,
 ) -> dict[str, Any]:
     """One benchmark: its protocol, configurations, curves and comparisons."""
     own = named(look, rows)
-    found = study(rows)
     configurations = found.configurations
     table = runs(rows)
     tasks = list(dict.fromkeys(t for one in configurations for t in one.final.tasks if t))
@@ -109,7 +113,6 @@ def configuration_row(one: Configuration, look: Look, table: pd.DataFrame) -> di
         "colour": look.colour,
         "dash": dashes(look.dash),
         "runs": len(scores.runs),
-        "seeds": sorted(set(scores.seeds)),
         "aggregates": {
             name: [number(e.value), number(e.low), number(e.high)] if e else [None] * 3
             for name, e in results.items()
@@ -175,7 +178,6 @@ def a_run(
     return {
         "run": name,
         "label": str(row["label"]),
-        "algorithm": str(row["algorithm"]),
         "seed": int(row["seed"]),
         "source": str(source),
         "success": number(float(np.mean(list(tasks.values()))) if tasks else math.nan),

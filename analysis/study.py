@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -75,12 +75,12 @@ def study(frame: pd.DataFrame) -> Study:
     return Study(tuple(found.values()), tuple(map(tuple, groups.values())), endings(table))
 
 
-def label_of(name: str, names: Mapping[str, str], found: Study) -> str:
+def label_of(name: str, names: Mapping[str, str], found: Iterable[Configuration]) -> str:
     """The label of a configuration that is called by it or by its name in `names`; none of none.
 
     Raises AnalysisError for another.
     """
-    labels = {names[one.label]: one.label for one in found.configurations}
+    labels = {names[one.label]: one.label for one in found}
     if not name or name in labels.values():
         return name
     if name not in labels:

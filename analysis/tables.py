@@ -65,7 +65,7 @@ def tables(
     if not found.configurations:
         raise no_rows(frame, "success")
     names = short_names(algorithms(runs(frame)))
-    against = label_of(against, names, found)
+    against = label_of(against, names, found.configurations)
     made = [against_control(found, against, planned, names) if against else None]
     made += [aggregate(found, literature), *per_task(found), comparisons(found, against, planned)]
     made += [plasticity(frame)]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.figures.selection import of_algorithm
+from analysis.figures.error_bars import bars
+from analysis.figures.selection import final_scores, of_algorithm
 from analysis.figures.style import (
     DASHES,
     MARKERS,
@@ -23,7 +23,8 @@ from analysis.figures.style import (
     panels,
     steps_axis,
 )
-from analysis.figures.trigger import alike_but_for, bars, final, settings_of
+from analysis.figures.trigger import alike_but_for, settings_of
+from analysis.scores import Scores
 from analysis.statistics import estimate, iqm_of_runs
 
 Settings = Mapping[str, Any]
@@ -126,7 +127,7 @@ def mega_gradients(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn:
         axes, {"success": "final mean success", "modules_in_use": "modules in use",
                "genotype_shift": "learned shift of log weights"}.items(), strict=True,
     ):  # fmt: skip
-        found = final(rows, metric)
+        found = final_scores(rows, metric)
         for index, kind in enumerate(shown):
             labels = [k for k in found if kinds.get(k) == kind]
             against_rate(panel, labels, found, known, kind, colours[index], index)
@@ -145,7 +146,7 @@ def mega_gradients(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn:
 def against_rate(
     axes: Axes,
     labels: Sequence[str],
-    found: Mapping[str, Any],
+    found: Mapping[str, Scores],
     known: Mapping[str, Settings],
     kind: str,
     colour: Any,
@@ -153,13 +154,13 @@ def against_rate(
 ) -> None:
     """Points of each label at its rate; without gradient, horizontal lines."""
     labels = sorted(labels, key=lambda k: float(known[k].get("genotype_learning_rate", 0)))
-    values = [estimate(iqm_of_runs, found[label]) for label in labels]
+    values = [estimate(iqm_of_runs, found[label].values) for label in labels]
     if kind == "none":
         for number, e in enumerate(values):
             axes.axhline(e.value, color=colour, ls=":", label=kind if number == 0 else None)
         return
     rates = [float(known[label]["genotype_learning_rate"]) for label in labels]
     axes.errorbar(
-        rates, [e.value for e in values], yerr=np.nan_to_num(bars(values)), color=colour,
+        rates, [e.value for e in values], yerr=bars(values), color=colour,
         linestyle="", marker=MARKERS[index], capsize=2, label=kind,
     )  # fmt: skip

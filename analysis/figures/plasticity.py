@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.evaluations import at_last_shared
+from analysis.figures.error_bars import bars
 from analysis.figures.scaling import TOGETHER
 from analysis.figures.style import (
     MARKERS,
@@ -21,6 +21,7 @@ from analysis.figures.style import (
     legend_below,
     panels,
 )
+from analysis.plasticity_table import at_the_end, pooled
 from analysis.statistics import estimate, mean
 
 MEASURES = {
@@ -160,28 +161,16 @@ def lines(axes: Axes, part: pd.DataFrame, x: str, line: str, styles: Mapping[Any
     for key, rows in part.dropna(subset=[x]).groupby(["family", line], sort=True):
         points = [(at, estimate(mean, own[["value"]].to_numpy())) for at, own in rows.groupby(x)]
         where = np.array([at for at, _ in points], dtype=np.float64)
-        middle = np.array([e.value for _, e in points])
-        spread = np.array([[e.value - e.low, e.high - e.value] for _, e in points]).T
-        yerr = np.nan_to_num(spread).clip(0)
-        axes.errorbar(where, middle, yerr=yerr, capsize=2, **styles[key])
+        values = [e for _, e in points]
+        axes.errorbar(where, [e.value for e in values], yerr=bars(values), capsize=2, **styles[key])
         count += len(points) > 1
     return count
 
 
 def final_plasticity(frame: pd.DataFrame) -> pd.DataFrame:
     """One row per run, network and measure: its pooled value at the last step of all seeds."""
-    wanted = {
-        f"plasticity/{network}/{measure}/pooled": (network, measure)
-        for network in NETWORKS
-        for measure in MEASURES
-    }
-    rows = frame[frame["metric"].isin(list(wanted))]
-    if rows.empty:
+    last = at_the_end(pooled(frame))
+    last = last[last["network"].isin(list(NETWORKS)) & last["measure"].isin(list(MEASURES))]
+    if last.empty:
         raise Unsupported("needs rows of plasticity/…/pooled")
-    last = at_last_shared(rows).dropna(subset="value")
-    parts = last["metric"].astype(str).map(wanted)
-    return last.assign(
-        network=[p[0] for p in parts],
-        measure=[p[1] for p in parts],
-        algorithm=last["algorithm"].astype(str),
-    )
+    return last.assign(algorithm=last["algorithm"].astype(str))

@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from analysis.comparisons import FEW_SEEDS, Comparison, compare_all, corrected_for
+from analysis.figures.error_bars import bars
 from analysis.figures.selection import final_scores
 from analysis.figures.style import (
     COLUMN,
@@ -45,7 +46,7 @@ PLAIN = "mtsac"
 
 
 def sizes(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row per configuration: algorithm, widths, parameters and final success with its ends.
+    """One row per configuration: algorithm, widths, parameters and final success, an Estimate.
 
     Raises Unsupported where the rows have no success.
     """
@@ -65,7 +66,7 @@ def sizes(frame: pd.DataFrame) -> pd.DataFrame:
                         *("actor_width", "critic_width"),
                     )
                 },
-                **{"value": result.value, "low": result.low, "high": result.high},
+                "success": result,
             }
         )
     return pd.DataFrame(found)
@@ -114,7 +115,7 @@ def scaling(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn:
         line(axes, rows, "total_parameters", str(name), own, index)
     for row in table[~even].to_dict("records"):
         look = looks[row["label"]]
-        axes.plot(row["total_parameters"], row["value"], "x", color=look.colour, alpha=0.6)
+        axes.plot(row["total_parameters"], row["success"].value, "x", color=look.colour, alpha=0.6)
     finish(axes, "parameters, actor and critics")
     legend_below(figure, axes)
     crosses = (
@@ -251,7 +252,8 @@ def matched(
     for plain, labels in groups.items():
         row = by_label[plain]
         axes.fill_betweenx(
-            [y - 0.3, y + len(labels) + 0.3], *np.nan_to_num([row["low"], row["high"]], nan=0),
+            [y - 0.3, y + len(labels) + 0.3],
+            *np.nan_to_num([row["success"].low, row["success"].high], nan=0),
             color=looks[plain].colour, alpha=0.12, linewidth=0,
         )  # fmt: skip
         pairs = {label: found[label].values for label in (plain, *labels)}
@@ -267,8 +269,9 @@ def matched(
         for label in (plain, *labels):
             row, look = by_label[label], looks[label]
             axes.errorbar(
-                row["value"], y, xerr=ends(row), fmt=look.marker, color=look.colour, capsize=2
-            )
+                row["success"].value, y, xerr=bars([row["success"]]), fmt=look.marker,
+                color=look.colour, capsize=2,
+            )  # fmt: skip
             ticks.append((y, name_and_size(row, looks)))
             if label in result:
                 right.append((y, verdict(result[label])))
@@ -342,18 +345,12 @@ def as_row(row: Mapping[Any, Any]) -> dict[str, Any]:
 def line(axes: Axes, rows: pd.DataFrame, x: str, name: str, colour: str, index: int) -> None:
     """Points with error bars, joined in order of size."""
     rows = rows.sort_values(x)
-    low, high = ((rows[end] - rows["value"]).abs().fillna(0) for end in ("low", "high"))
     axes.errorbar(
-        rows[x], rows["value"], yerr=np.stack([low, high]), color=colour, label=name,
+        rows[x], [e.value for e in rows["success"]], yerr=bars(rows["success"]), color=colour,
+        label=name,
         linestyle=DASHES[index % len(DASHES)] if len(rows) > 1 else "none",
         marker=MARKERS[index % len(MARKERS)], capsize=2,
     )  # fmt: skip
-
-
-def ends(row: Mapping[str, Any]) -> Any:
-    """An estimate's interval as the distances that error bars want, [2, 1]; 0 where unknown."""
-    parts = [abs(row[end] - row["value"]) for end in ("low", "high")]
-    return np.nan_to_num(np.array(parts))[:, None]
 
 
 def finish(axes: Axes, label: str) -> None:

@@ -27,9 +27,12 @@ def of_metrics(frame: pd.DataFrame, pattern: str) -> pd.DataFrame:
     return frame[frame["metric"].isin([m for m in metrics if re.match(pattern, m)])]
 
 
-def final_scores(frame: pd.DataFrame) -> dict[str, Scores]:
-    """Final success by label. Raises Unsupported where the rows have none."""
+def final_scores(frame: pd.DataFrame, metric: str = "success") -> dict[str, Scores]:
+    """By label that has rows of a metric, its values at the last evaluation of each run.
+
+    Raises Unsupported where no row has it, and where a run lacks one of its configuration's tasks.
+    """
     try:
-        return success_matrix(frame)
+        return success_matrix(frame, metric)
     except RowsError as error:
-        raise Unsupported(f"needs rows of success: {error}") from None
+        raise Unsupported(f"needs rows of {metric}: {error}") from None

@@ -11,11 +11,11 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.figures.selection import of_algorithm
+from analysis.figures.error_bars import bars
+from analysis.figures.selection import final_scores, of_algorithm
 from analysis.figures.style import (
     DASHES,
     MARKERS,
@@ -31,7 +31,6 @@ from analysis.frame import runs
 from analysis.parquet_rows import configuration
 from analysis.statistics import Estimate, estimate, iqm_of_runs
 
-Array = npt.NDArray[np.float64]
 Settings = Mapping[str, Any]
 
 FIELDS: dict[str, dict[str, str]] = {
@@ -126,23 +125,13 @@ def place(settings: Settings, fields: Mapping[str, str]) -> Any:
 def ends(frame: pd.DataFrame, metric: str, known: Mapping[str, Settings]) -> dict[str, Estimate]:
     """By label what its runs ended with, averaged over tasks: IQM over seeds."""
     found = {}
-    for label, values in final(frame, "stage" if metric == "largest" else metric).items():
+    for label, scores in final_scores(frame, "stage" if metric == "largest" else metric).items():
+        values = scores.values
         if metric == "largest":
             if "modules" not in known.get(label, {}):
                 continue
             values = (values == known[label]["modules"]).astype(np.float64)
         found[label] = estimate(iqm_of_runs, values)
-    return found
-
-
-def final(frame: pd.DataFrame, metric: str) -> dict[str, Array]:
-    """By label the metric at the last evaluation of each run, [runs, tasks]."""
-    rows = frame[(frame["metric"] == metric) & (frame["task"] != "")]
-    last = rows["env_step"] == rows.groupby("run", observed=True)["env_step"].transform("max")
-    found = {}
-    for label, own in rows[last].groupby("label", observed=True):
-        table = own.pivot_table(index="run", columns="task", values="value", observed=True)
-        found[str(label)] = table.to_numpy(dtype=np.float64)
     return found
 
 
@@ -166,7 +155,7 @@ def draw(
         own = criteria.pop() if len(criteria) == 1 else ""
         axes.errorbar(
             [names.index(value) for value in x] if named else x,
-            [e.value for e in values], yerr=np.nan_to_num(bars(values)),
+            [e.value for e in values], yerr=bars(values),
             color=COLOURS.get(own, PALETTE[7]), marker=MARKERS[index % len(MARKERS)], capsize=2,
             linestyle="" if named else DASHES[index % len(DASHES)],
             label=f"trigger {own}" if own else "_",
@@ -174,8 +163,3 @@ def draw(
     if named:
         axes.set_xticks(range(len(names)), [str(name) for name in names])
         axes.set_xlim(-0.5, len(names) - 0.5)
-
-
-def bars(values: list[Estimate]) -> Array:
-    """Intervals as the distances that error bars want, [2, points]; NaN where unknown."""
-    return np.array([[e.value - e.low, e.high - e.value] for e in values]).reshape(-1, 2).T

@@ -16,11 +16,12 @@ from analysis import plots
 from analysis.cli import main
 from analysis.figures import comparison, curves, evolution, plasticity, scaling, trigger
 from analysis.figures.captions import INTERVAL
+from analysis.figures.error_bars import bars
 from analysis.figures.style import KNOWN, Look, Unsupported, colours, looks, named
 from analysis.messages import AnalysisError
 from analysis.rows import load
 from analysis.scores import success_matrix
-from analysis.statistics import iqm_of_runs
+from analysis.statistics import Estimate, iqm_of_runs
 from tests.analysis.own_evidence import write_study
 from tests.analysis.simulated import Simulated, questions, study, write
 
@@ -108,6 +109,12 @@ def test_methods_stand_at_their_success_beside_the_controls(mt10: pd.DataFrame) 
     names = [text.get_text().rpartition(",")[0] for text in axes.get_yticklabels()]
     of = {look(mt10)[label].name: s.values for label, s in success_matrix(mt10).items()}
     assert [x for _, x in points] == pytest.approx([iqm_of_runs(of[name])[0] for name in names])
+
+
+def test_error_bars_end_where_intervals_do_and_are_never_negative() -> None:
+    found = [Estimate(0.5, 0.4, 0.7), Estimate(0.5, np.nan, np.nan), Estimate(0.5, 0.6, 0.7)]
+    assert bars(found) == pytest.approx(np.array([[0.1, 0, 0], [0.2, 0, 0.2]]))
+    assert bars([]).shape == (2, 0)
 
 
 def test_scaling_joins_networks_of_one_width_in_order_of_size(mt10: pd.DataFrame) -> None:
