@@ -68,7 +68,11 @@ def benchmark(
     return {
         "name": name,
         "control": bool(control),
-        "protocol": [*protocol(table), *found.endings.values(), *few(found)],
+        "protocol": [
+            *protocol(table),
+            *(line for lines in found.remarks.values() for line in lines),
+            *few(found),
+        ],
         "members": [str(run) for run in table.index],
         "tasks": tasks,
         "configurations": [configuration_row(one, own[one.label], table) for one in configurations],
