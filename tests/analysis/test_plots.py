@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,15 @@ def test_an_algorithm_has_one_colour_whatever_else_is_drawn() -> None:
     found = colours(["mine", "theirs", "mega", "d2r", "mtsac"])
     assert len({found[name] for name in ("mine", "theirs", "mega", "d2r", "mtsac")}) == 5
     assert {k: found[k] for k in KNOWN} == KNOWN and len(set(KNOWN.values())) == len(KNOWN)
+
+
+def test_more_algorithms_than_colours_are_told_apart_by_lines_and_markers(
+    write_run: Callable[..., Path], tmp_path: Path
+) -> None:
+    for name in (*KNOWN, "mine", "theirs", "yours"):
+        write_run(tmp_path, algorithm=name)
+    found = looks(load([tmp_path]))
+    assert len({(own.colour, str(own.dash), own.marker) for own in found.values()}) == 13
 
 
 def test_curves_have_the_algorithm_s_colour(mt10: pd.DataFrame) -> None:
