@@ -19,8 +19,11 @@ from analysis.joining import Run
 FIRST = ("tasks", "width", "goals", "reward_version", "horizon", "total_steps")
 """Fields that name a configuration rather than others that differ along with them."""
 
-NOT_IDENTITY = frozenset({"run", "algorithm", "seed", "device", "goal_seed", "steps"})
-"""`steps` counts as `total_steps`: what it was rounded up to."""
+NOT_IDENTITY = frozenset(
+    {"run", "algorithm", "seed", "device", "goal_seed", "steps", "metrics_every"}
+)
+"""`steps` counts as `total_steps`: what it was rounded up to. `metrics_every` says how many of the
+rows are kept."""
 
 SIZES = frozenset({"width", *WIDTHS, *PARAMETERS})
 

@@ -21,7 +21,7 @@ def found(folder: Path) -> list[str]:
 
 def test_seeds_and_devices_share_a_label(write_run: WriteRun, tmp_path: Path) -> None:
     for seed, device in [(0, "cpu"), (1, "cuda:0"), (2, "cuda:1")]:
-        write_run(tmp_path, seed=seed, device=device)
+        write_run(tmp_path, seed=seed, device=device, metrics_every=1 + seed)
     assert found(tmp_path) == ["mtsac"]
 
 
