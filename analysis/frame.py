@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from analysis.columns import NUMBERS, TEXT, WIDTHS
 from analysis.joining import Run
-from analysis.labels import flat, labels
+from analysis.labels import also, flat, labels
 from analysis.messages import listed, note
 from analysis.parquet_rows import Part
 
@@ -43,6 +43,8 @@ def to_frame(found: Sequence[Run]) -> tuple[pd.DataFrame, dict[str, list[str]]]:
     for name in sorted({k for row in own for k in row if k.startswith("version_")}):
         texts[name] = [str(own[i].get(name, "")) for i in order]
     texts["label"] = [names[i] for i in order]
+    more = also(found)
+    texts["also"] = [more[i] for i in order]
     texts["source"] = [found[i].source for i in order]
     numbers = {name: [own[i].get(name) for i in order] for name in NUMBERS if name != "seed"}
     numbers |= {name: [widths[i].get(name) for i in order] for name in WIDTHS}

@@ -11,14 +11,21 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from algorithms import ALGORITHMS
 from analysis.columns import PARAMETERS, PROTOCOL, WIDTHS
+from analysis.defaults import defaults
 from analysis.joining import Run
 
 FIRST = ("tasks", "width", "goals", "reward_version", "horizon", "total_steps")
 """Fields that name a configuration rather than others that differ along with them."""
 
-NOT_IDENTITY = frozenset({"run", "algorithm", "seed", "device", "goal_seed", "steps"})
-"""`steps` counts as `total_steps`: what it was rounded up to."""
+NOT_IDENTITY = frozenset(
+    {"run", "algorithm", "seed", "device", "goal_seed", "steps", "metrics_every"}
+)
+"""`steps` counts as `total_steps`: what it was rounded up to. `metrics_every` says how many of the
+rows are kept."""
+
+SIZES = frozenset({"width", *WIDTHS, *PARAMETERS})
 
 Fields = Mapping[str, Any]
 
@@ -36,9 +43,7 @@ def labels(runs: Sequence[Run]) -> list[str]:
         identities = identities_of([runs[i] for i in members])
         names = naming_fields(unique(identities))
         for index, identity in zip(members, identities, strict=True):
-            parts = [
-                f"{name.replace('_', '-')}={shown(name, identity.get(name))}" for name in names
-            ]
+            parts = [part(name, identity.get(name)) for name in names]
             found[index] = " ".join([algorithm, *parts])
             own[index] = algorithm, spelling(identity)
             spelled[found[index]].add(own[index])
@@ -61,19 +66,38 @@ def unnamed(runs: Sequence[Run]) -> dict[str, list[str]]:
     return found
 
 
+def also(runs: Sequence[Run]) -> list[str]:
+    """For each run the settings that its label does not name, in which configurations of the
+    algorithm differ and it is not the default: `update-order=simultaneous, ...`.
+    """
+    found = [""] * len(runs)
+    for algorithm, members in by_algorithm(runs).items():
+        identities = identities_of([runs[i] for i in members])
+        alone = unique(identities)
+        named, usual = naming_fields(alone), defaults(algorithm)
+        rest = [n for n in differing(alone) if n in usual and n not in named]
+        for index, own in zip(members, identities, strict=True):
+            parts = [part(n, own[n]) for n in rest if n in own and own[n] != usual[n]]
+            found[index] = ", ".join(parts)
+    return found
+
+
 def short_names(algorithms: Mapping[str, str]) -> dict[str, str]:
-    """Labels, each with its algorithm, without the values that more than half of the algorithm's
-    configurations have, which go without saying.
+    """Labels, each with its algorithm, without what goes without saying: a setting's default where
+    one of the algorithm's configurations has it, else the value that more than half of them have.
     """
     own: dict[str, dict[str, list[str]]] = defaultdict(dict)
     for label, algorithm in algorithms.items():
         own[algorithm][label] = label.removeprefix(algorithm).split()
     found = {}
-    for algorithm, parts in own.items():
-        count = Counter(part for part_of in parts.values() for part in part_of)
-        usual = {part for part, times in count.items() if times > len(parts) / 2}
-        for label, part_of in parts.items():
-            found[label] = " ".join([algorithm, *(part for part in part_of if part not in usual)])
+    for algorithm, said in own.items():
+        count = Counter(word for words in said.values() for word in words)
+        known = {part(k, v) for k, v in defaults(algorithm).items() if k not in WIDTHS} & {*count}
+        decided = {field(word) for word in known}
+        often = {word for word, times in count.items() if times > len(said) / 2}
+        usual = known | {word for word in often if field(word) not in decided}
+        for label, words in said.items():
+            found[label] = " ".join([algorithm, *(word for word in words if word not in usual)])
     return found
 
 
@@ -136,8 +160,11 @@ def goal_seed(run: Run) -> Any:
 def flat(config: Mapping[str, Any]) -> dict[str, Any]:
     """A nested configuration as one level, by field name."""
     fields: dict[str, Any] = {}
-    for part in ("task", "settings", "training", "evaluation"):
-        fields |= config.get(part) or {}
+    if config.get("settings") and config.get("algorithm") in ALGORITHMS:
+        # A setting that is younger than the run was what is now its default.
+        fields |= defaults(config["algorithm"])
+    for section in ("task", "settings", "training", "evaluation"):
+        fields |= config.get(section) or {}
     return fields | {k: v for k, v in config.items() if not isinstance(v, dict)}
 
 
@@ -148,15 +175,38 @@ def differing(identities: Sequence[Fields]) -> list[str]:
 
 
 def naming_fields(identities: Sequence[Fields]) -> list[str]:
-    """The first differing fields that tell all configurations apart."""
-    names: list[str] = []
-    parts = 1
-    for name in differing(identities):
-        split = len({repr([f.get(n) for n in (*names, name)]) for f in identities})
+    """The first differing fields that tell all configurations apart, and those that differ in more
+    than sizes without their sizes, too.
+    """
+    fields = differing(identities)
+    names = telling(identities, fields)
+    others = [name for name in fields if name not in SIZES]
+    names += telling(identities, others, [name for name in names if name in others])
+    return [name for name in fields if name in names]
+
+
+def telling(
+    identities: Sequence[Fields], fields: Sequence[str], names: Sequence[str] = ()
+) -> list[str]:
+    """The names, and the first of some fields that tell more configurations apart than those do."""
+    found = list(names)
+    parts = len({repr([own.get(n) for n in found]) for own in identities})
+    for name in fields:
+        split = len({repr([own.get(n) for n in (*found, name)]) for own in identities})
         if split > parts:
-            names.append(name)
+            found.append(name)
             parts = split
-    return names
+    return found
+
+
+def part(name: str, value: Any) -> str:
+    """What a label says of a field."""
+    return f"{name.replace('_', '-')}={shown(name, value)}"
+
+
+def field(word: str) -> str:
+    """The field that a word of a label speaks of."""
+    return word.partition("=")[0]
 
 
 def shown(name: str, value: Any) -> str:

@@ -72,7 +72,11 @@ def benchmark(
         sentences += seen(group, pairs, control, planned)
     return {
         "name": name,
-        "protocol": [*protocol(table), *found.endings.values(), *few(found)],
+        "protocol": [
+            *protocol(table),
+            *(line for lines in found.remarks.values() for line in lines),
+            *few(found),
+        ],
         "members": [str(run) for run in table.index],
         "tasks": tasks,
         "configurations": [configuration_row(one, own[one.label], table) for one in configurations],

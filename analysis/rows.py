@@ -20,7 +20,6 @@ from analysis.csv_rows import Lost, is_other_table, read_csv
 from analysis.evaluations import (
     Ends,
     at_shared_ends,
-    endings,
     gaps,
     partial,
     without_more_of_diverged,
@@ -30,7 +29,7 @@ from analysis.joining import Run, joined
 from analysis.labels import unnamed
 from analysis.messages import RowsError, listed, note
 from analysis.parquet_rows import Part, configuration, read_parquet
-from analysis.protocol import is_part, protocols, scored_tasks
+from analysis.remarks import remarks_on_runs
 
 __all__ = ["RowsError", "load", "runs"]
 
@@ -86,7 +85,7 @@ def load(
     if frame.empty:
         what = f" of {', '.join(metrics)}" if metrics is not None and found else ""
         raise RowsError(f"no result rows{what} in {', '.join(str(s) for s in sources)}")
-    for line in remarks(frame, [run for run in found if run.name not in trouble.runs], metrics):
+    for line in to_be_told(frame, [run for run in found if run.name not in trouble.runs], metrics):
         note(line)
     return frame
 
@@ -127,13 +126,12 @@ class Trouble:
             note(f"left out as a whole, for what was skipped of them:\n{names}")
 
 
-def remarks(
+def to_be_told(
     frame: pd.DataFrame, found: Sequence[Run], metrics: Sequence[str] | None
 ) -> Iterator[str]:
     """What a reader of these rows must know, line by line."""
-    yield from endings(runs(frame)).values()
-    yield from repeated_seeds(frame)
-    yield from parts_of_task_sets(frame)
+    for lines in remarks_on_runs(frame).values():
+        yield from lines
     yield from disagreeing(frame)
     if metrics is None or "success" in metrics:
         scored = set(frame.loc[frame["metric"].isin(SUCCESS), "run"].unique())
@@ -229,28 +227,6 @@ def untold(frame: pd.DataFrame) -> dict[str, str]:
                     "the runs wrote"
                 )
     return found
-
-
-def repeated_seeds(frame: pd.DataFrame) -> list[str]:
-    """A line for each configuration that has several runs of one seed: no independent sample."""
-    table = runs(frame).astype({"label": str})
-    twice = table[table.duplicated(["label", "seed"])]
-    return [
-        f"{label}: several runs of seed {', '.join(map(str, sorted(set(rows['seed']))))}, which "
-        "are not independent"
-        for label, rows in twice.groupby("label")
-    ]
-
-
-def parts_of_task_sets(frame: pd.DataFrame) -> list[str]:
-    """A line for each configuration that is scored on fewer tasks than its task set's name says."""
-    known, tasks = protocols(frame), scored_tasks(frame)
-    return [
-        f"{label}: has success of {len(tasks[label])} of the tasks of {protocol['task_set']}, and "
-        "is scored on them alone"
-        for label, protocol in known.items()
-        if tasks[label] and is_part(protocol["task_set"], len(tasks[label]))
-    ]
 
 
 def disagreeing(frame: pd.DataFrame) -> list[str]:

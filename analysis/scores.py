@@ -42,8 +42,19 @@ class Scores:
         return self.tasks != ("",)
 
     @property
+    def sample(self) -> Array:
+        """[seeds, tasks]: what statistics are of; runs of one seed are not independent, and count
+        as one, their mean.
+        """
+        alone = {seed: index for index, seed in enumerate(dict.fromkeys(self.seeds))}
+        if len(alone) == len(self.seeds):
+            return self.values
+        of = np.array([alone[seed] for seed in self.seeds])
+        return np.array([self.values[of == index].mean(axis=0) for index in range(len(alone))])
+
+    @property
     def task_mean(self) -> Array:
-        """[runs]: each agent's mean over its tasks, the sample that the headline describes."""
+        """[runs]: each agent's mean over its tasks."""
         mean: Array = self.values.mean(axis=1)
         return mean
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import pandas as pd
 
 from analysis.comparisons import Comparison, compare_all
-from analysis.evaluations import endings
 from analysis.frame import SUCCESS, runs
 from analysis.messages import AnalysisError, choose
 from analysis.power import could_be_seen
 from analysis.protocol import Protocol, comparable, protocols
+from analysis.remarks import Remarks, remarks
 from analysis.scores import Curves, Scores, curves, success_matrix
 from analysis.statistics import iqm_of_runs
 
@@ -43,9 +43,8 @@ class Study:
     configurations: tuple[Configuration, ...]
     groups: tuple[tuple[Configuration, ...], ...]
     """Those that may be compared: of one protocol, on the same tasks, at the same step."""
-    endings: dict[str, str]
-    """By label that was scored before the end of one of its runs, or of which some diverged, a line
-    that says so."""
+    remarks: Remarks
+    """What must be said of some, by label."""
 
 
 def study(frame: pd.DataFrame) -> Study:
@@ -72,7 +71,7 @@ def study(frame: pd.DataFrame) -> Study:
     for label, alike in comparable(frame).items():
         if label in found:
             groups[alike, final[label].tasks].append(found[label])
-    return Study(tuple(found.values()), tuple(map(tuple, groups.values())), endings(table))
+    return Study(tuple(found.values()), tuple(map(tuple, groups.values())), remarks(frame))
 
 
 def label_of(name: str, names: Mapping[str, str], found: Iterable[Configuration]) -> str:
@@ -101,7 +100,7 @@ def seen(
     group: Sequence[Configuration], pairs: Sequence[Comparison], against: str = "", planned: int = 0
 ) -> list[str]:
     """What those of the pairs that are of a group could have seen."""
-    scores = {one.label: one.final.values for one in group}
+    scores = {one.label: one.final.sample for one in group}
     own = [c for c in pairs if c.b in scores]
     return could_be_seen(scores, own, corrected_number(group, against, planned))
 
@@ -114,7 +113,7 @@ def compared(
     """
     found: list[Comparison] = []
     for group in groups:
-        arrays = {one.label: one.final.values for one in group}
+        arrays = {one.label: one.final.sample for one in group}
         if against:
             if against in arrays:
                 found += compare_all(arrays, against=against, planned=planned)

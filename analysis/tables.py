@@ -79,7 +79,7 @@ def against_control(
     """The short table of a paper's first page: each configuration beside the control."""
     (group,) = [g for g in found.groups if control in [one.label for one in g]]
     result = {c.b: c for c in compared([group], control, planned)}
-    scores = {one.label: one.final.values for one in group}
+    scores = {one.label: one.final.sample for one in group}
     rows: list[tuple[Cell, ...]] = []
     for one in sorted(group, key=lambda one: one.label != control):
         cells: list[Cell] = [None, None, None]
@@ -90,8 +90,8 @@ def against_control(
             verdict = "yes" if c.significant else "no"
             cells = [less, *((c.p_value, verdict) if c.enough else (None, None))]
         total = count(one.sizes["total_parameters"])
-        score = estimate(iqm_of_runs, one.final.values)
-        rows.append((names[one.label], total, len(one.final.runs), score, *cells))
+        score = estimate(iqm_of_runs, one.final.sample)
+        rows.append((names[one.label], total, len(one.final.sample), score, *cells))
     columns = ("method", "parameters", "seeds", f"success, {HEADLINE}",
                f"less {names[control]}", "p", f"told apart at {LEVEL:.0%}")  # fmt: skip
     notes = (
@@ -102,7 +102,7 @@ def against_control(
         f"{FEW_SEEDS} seeds or more each.",
         *could_be_seen(scores, result.values(), planned),
         *few(found),
-        *ended(found, group),
+        *remarked(found, group),
     )
     same = shared([one.protocol for one in group])
     caption = sentence(f"Final success beside {names[control]}", same)
@@ -141,7 +141,7 @@ def aggregate(found: Study, literature: pd.DataFrame) -> Table:
         )
     same = shared([*ours, *theirs])
     caption = sentence("Success, final evaluation", f"all rows: {same}" if same else "")
-    notes = (*AGGREGATE_NOTES, *few(found), *ended(found, found.configurations), *apart(found))
+    notes = (*AGGREGATE_NOTES, *few(found), *remarked(found, found.configurations), *apart(found))
     return without_empty(Table("aggregate", caption, columns, tuple(rows), notes))
 
 
@@ -159,11 +159,11 @@ def our_row(one: Configuration, names: Sequence[str]) -> tuple[Cell, ...]:
         one.label,
         "these rows",
         *(display(name, one.protocol[name]) for name in names),
-        len(one.final.runs),
+        len(one.final.sample),
         *(count(one.sizes[name]) for name in SIZES),
         *aggregates(one.final),
         None,
-        estimate(iqm_of_runs, one.best.values),
+        estimate(iqm_of_runs, one.best.sample),
         *over_training,
     )
 
@@ -171,7 +171,7 @@ def our_row(one: Configuration, names: Sequence[str]) -> tuple[Cell, ...]:
 def aggregates(scores: Scores) -> list[Estimate | None]:
     """Every aggregate; those over single tasks only where single tasks are known."""
     return [
-        estimate(statistic, scores.values) if scores.per_task or name not in OF_TASKS else None
+        estimate(statistic, scores.sample) if scores.per_task or name not in OF_TASKS else None
         for name, statistic in AGGREGATES.items()
     ]
 
@@ -188,9 +188,9 @@ def per_task(found: Study) -> list[Table]:
     for name, ((_, tasks), group) in zip(names, groups.items(), strict=True):
         rows: list[tuple[Cell, ...]] = []
         for index, task in enumerate(tasks):
-            columns = [one.final.values[:, [index]] for one in group]
+            columns = [one.final.sample[:, [index]] for one in group]
             rows.append((task, *(estimate(mean, column) for column in columns)))
-        seeds = ", ".join(f"{one.label} {len(one.final.runs)}" for one in group)
+        seeds = ", ".join(f"{one.label} {len(one.final.sample)}" for one in group)
         same = shared([one.protocol for one in group])
         made.append(
             Table(
@@ -198,7 +198,7 @@ def per_task(found: Study) -> list[Table]:
                 sentence("Success by task, mean over seeds, final evaluation", same),
                 ("task", *(one.label for one in group)),
                 tuple(rows),
-                (f"Seeds: {seeds}.", *differences(group), *ended(found, group)),
+                (f"Seeds: {seeds}.", *differences(group), *remarked(found, group)),
             )
         )
     return made
@@ -256,23 +256,23 @@ def comparisons(found: Study, against: str = "", planned: int = 0) -> Table | No
     for group in found.groups:
         of = f"Of {group[0].label} and those it is compared with: " if len(found.groups) > 1 else ""
         notes += [of + line for line in seen(group, pairs, against, planned)]
-    notes += [*apart(found), *ended(found, found.configurations)]
+    notes += [*apart(found), *remarked(found, found.configurations)]
     caption = "Comparisons of final success, within one protocol."
     return without_empty(Table("comparisons", caption, columns, rows, tuple(notes)))
 
 
 def few(found: Study) -> list[str]:
     """A warning where intervals rest on few seeds."""
-    labels = [one.label for one in found.configurations if len(one.final.runs) < FEW_SEEDS]
+    labels = [one.label for one in found.configurations if len(one.final.sample) < FEW_SEEDS]
     if not labels:
         return []
     names = ", ".join(labels)
     return [f"Fewer than {FEW_SEEDS} seeds, so that intervals are missing or too short: {names}."]
 
 
-def ended(found: Study, group: Sequence[Configuration]) -> list[str]:
-    """What must be said of how the runs of these ended, a line each."""
-    return [f"{found.endings[one.label]}." for one in group if one.label in found.endings]
+def remarked(found: Study, group: Sequence[Configuration]) -> list[str]:
+    """What must be said of the runs of these, a line each."""
+    return [f"{line}." for one in group for line in found.remarks.get(one.label, [])]
 
 
 def apart(found: Study) -> list[str]:

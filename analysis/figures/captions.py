@@ -6,9 +6,9 @@ import pandas as pd
 
 from analysis.columns import PROTOCOL
 from analysis.comparisons import FEW_SEEDS
-from analysis.evaluations import endings
 from analysis.frame import runs
 from analysis.messages import one_line
+from analysis.remarks import remarks
 
 INTERVAL = (
     "Intervals: 95 %, bootstrap that resamples whole runs, its percentiles widened for few runs, "
@@ -33,7 +33,7 @@ def caption(name: str, text: str, frame: pd.DataFrame, intervals: bool = True) -
     lines += ["", RUNS, ""]
     for label, rows in table.groupby("label", observed=True, sort=False):
         lines.append(f"- {sample(str(label), rows)}")
-    lines += [f"- {line}." for line in endings(table).values()]
+    lines += [f"- {line}." for own in remarks(frame).values() for line in own]
     lines += ["", "Protocol:", ""]
     lines += [f"- {line}" for line in protocol(table)]
     return "\n".join(lines) + "\n"

@@ -48,7 +48,7 @@ def aggregates(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn:
     aggregates_shown = [name for name in AGGREGATES if single_tasks or name not in OF_TASKS]
     points, intervals = {}, {}
     for label, scores in found.items():
-        results = [estimate(AGGREGATES[name], scores.values) for name in aggregates_shown]
+        results = [estimate(AGGREGATES[name], scores.sample) for name in aggregates_shown]
         points[label] = [e.value for e in results]
         ends = np.array([(e.low, e.high) for e in results]).T
         # A single run has no interval: a bar of no length shows its value alone.
@@ -76,7 +76,7 @@ def aggregates(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn:
         # rliable's short bars of single runs are invisible; so the value is marked as well.
         for y, label in enumerate(found):
             value = points[label][index]
-            alone = len(found[label].runs) == 1
+            alone = len(found[label].sample) == 1
             panel.plot(value, y, marker="|", color="k", markersize=7)
             panel.plot(value, y, marker="o" if alone else "", color=looks[label].colour)
     text = (
@@ -99,7 +99,7 @@ def profiles(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn:
     thresholds = np.linspace(0, 1, 101)
     values, ends = {}, {}
     for label in in_order(found, looks):
-        value, low, high = performance_profile(found[label].values, thresholds)
+        value, low, high = performance_profile(found[label].sample, thresholds)
         values[label] = value
         if np.isfinite(low).all():
             ends[label] = (low, high)
@@ -131,7 +131,7 @@ def improvement(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn:
     pairs = every[:MOST_PAIRS]
     points, intervals = {}, {}
     for x, y in pairs:
-        _, result = difference_and_improvement(found[x].values, found[y].values)
+        _, result = difference_and_improvement(found[x].sample, found[y].sample)
         key = f"{looks[x].name}\t{looks[y].name}"
         points[key] = result.value
         ends = (result.low, result.high)

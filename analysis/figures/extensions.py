@@ -154,7 +154,7 @@ def against_rate(
 ) -> None:
     """Points of each label at its rate; without gradient, horizontal lines."""
     labels = sorted(labels, key=lambda k: float(known[k].get("genotype_learning_rate", 0)))
-    values = [estimate(iqm_of_runs, found[label].values) for label in labels]
+    values = [estimate(iqm_of_runs, found[label].sample) for label in labels]
     if kind == "none":
         for number, e in enumerate(values):
             axes.axhline(e.value, color=colour, ls=":", label=kind if number == 0 else None)

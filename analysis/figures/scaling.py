@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -53,7 +53,7 @@ def sizes(frame: pd.DataFrame) -> pd.DataFrame:
     table = runs(frame).drop_duplicates("label").set_index("label").to_dict("index")
     found = []
     for label, scores in final_scores(frame).items():
-        result = estimate(iqm_of_runs, scores.values)
+        result = estimate(iqm_of_runs, scores.sample)
         own = table[label]
         found.append(
             {
@@ -256,7 +256,7 @@ def matched(
             *np.nan_to_num([row["success"].low, row["success"].high], nan=0),
             color=looks[plain].colour, alpha=0.12, linewidth=0,
         )  # fmt: skip
-        pairs = {label: found[label].values for label in (plain, *labels)}
+        pairs = {label: found[label].sample for label in (plain, *labels)}
         of_plan = planned if control in ("", plain) else 0
         result = {c.b: c for c in compare_all(pairs, against=plain, planned=of_plan)}
         size = row["total_parameters"]
@@ -314,15 +314,20 @@ def controls(frame: pd.DataFrame, looks: Mapping[str, Look]) -> dict[str, str]:
     """By label of a method the plain MT-SAC nearest in parameters of those that it may be compared
     with, if within MATCH.
 
-    Plain are the configurations of MT-SAC that differ in sizes alone; what else it is combined with
-    is a method, too.
+    Plain are those of a protocol that differ from the defaults in the fewest settings, and from one
+    another in sizes alone; with other settings MT-SAC is a method, too.
     """
     table = runs(frame).drop_duplicates("label").astype({"label": str, "algorithm": str})
     table = table[table["label"].isin(list(looks))].dropna(subset=["total_parameters"])
     family = table["label"].map(lambda label: looks[label].family)
-    own = family[table["algorithm"] == PLAIN]
-    plain = table[(table["algorithm"] == PLAIN) & (family == min(own, key=len, default=""))]
     alike, found = comparable(frame), dict[str, str]()
+    own = table["algorithm"] == PLAIN
+    plainest: dict[Hashable, str] = {}
+    for label, name in zip(table["label"][own], family[own], strict=True):
+        best = plainest.setdefault(alike[label], name)
+        plainest[alike[label]] = min(best, name, key=lambda text: (len(text.split()), text))
+    best_of = table["label"].map(lambda label: plainest.get(alike[label]))
+    plain = table[own & (family == best_of)]
     if plain.empty:
         return found
     for row in table[~table["label"].isin(plain["label"])].to_dict("records"):

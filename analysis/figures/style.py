@@ -5,6 +5,7 @@ An algorithm has one colour in all figures; its configurations differ in lightne
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -104,8 +105,12 @@ def looks(frame: pd.DataFrame) -> dict[str, Look]:
     # Of one size the plainest first: its name is the shortest.
     table = table.assign(length=[len(names[str(label)]) for label in table["label"]])
     found: dict[str, Look] = {}
+    # Where there are more algorithms than colours, lines and markers tell those of one apart.
+    drawn: Counter[str] = Counter()
     for algorithm, rows in table.groupby("algorithm", observed=True, sort=False):
         labels = [str(label) for label in rows.sort_values(["total_parameters", "length"])["label"]]
+        before = drawn[of[str(algorithm)]]
+        drawn[of[str(algorithm)]] += len(labels)
         for index, label in enumerate(labels):
             share = LIGHTEST * index / max(1, len(labels) - 1)
             # From dark to light, so that the first of many is the algorithm's own colour.
@@ -114,7 +119,10 @@ def looks(frame: pd.DataFrame) -> dict[str, Look]:
                 # Of one algorithm at one size: there is no order to show.
                 colour = PALETTE[index % len(PALETTE)]
             found[label] = Look(
-                colour, DASHES[index % len(DASHES)], MARKERS[index % len(MARKERS)], label
+                colour,
+                DASHES[(before + index) % len(DASHES)],
+                MARKERS[(before + index) % len(MARKERS)],
+                label,
             )
     return found
 

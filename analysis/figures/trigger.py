@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -126,12 +127,12 @@ def ends(frame: pd.DataFrame, metric: str, known: Mapping[str, Settings]) -> dic
     """By label what its runs ended with, averaged over tasks: IQM over seeds."""
     found = {}
     for label, scores in final_scores(frame, "stage" if metric == "largest" else metric).items():
-        values = scores.values
         if metric == "largest":
             if "modules" not in known.get(label, {}):
                 continue
-            values = (values == known[label]["modules"]).astype(np.float64)
-        found[label] = estimate(iqm_of_runs, values)
+            at_largest = (scores.values == known[label]["modules"]).astype(np.float64)
+            scores = replace(scores, values=at_largest)
+        found[label] = estimate(iqm_of_runs, scores.sample)
     return found
 
 

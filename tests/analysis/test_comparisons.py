@@ -171,7 +171,7 @@ def test_a_planned_comparison_of_too_few_seeds_takes_no_rank() -> None:
 def test_with_many_configurations_the_best_is_corrected_for_as_one_of_all_pairs() -> None:
     generator = np.random.default_rng(0)
     arrays = {f"c{i:02}": normal_scores(generator, 5) + i / 100 for i in range(MOST_AT_ONCE + 1)}
-    group = [SimpleNamespace(label=k, final=SimpleNamespace(values=v)) for k, v in arrays.items()]
+    group = [SimpleNamespace(label=k, final=SimpleNamespace(sample=v)) for k, v in arrays.items()]
     found = compared([group])  # type: ignore[list-item]
     (best,) = {c.a for c in found}
     every = math.comb(len(arrays), 2)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from analysis.frame import algorithms
+from analysis.labels import short_names
 from analysis.rows import load, runs
 from analysis.scores import curves, success_matrix
 
@@ -19,7 +21,7 @@ def found(folder: Path) -> list[str]:
 
 def test_seeds_and_devices_share_a_label(write_run: WriteRun, tmp_path: Path) -> None:
     for seed, device in [(0, "cpu"), (1, "cuda:0"), (2, "cuda:1")]:
-        write_run(tmp_path, seed=seed, device=device)
+        write_run(tmp_path, seed=seed, device=device, metrics_every=1 + seed)
     assert found(tmp_path) == ["mtsac"]
 
 
@@ -38,6 +40,43 @@ def test_only_the_algorithm_that_has_several_configurations_is_told_apart(
     write_run(tmp_path, discount=0.9)
     write_run(tmp_path, discount=0.99)
     assert found(tmp_path) == ["mega", "mtsac discount=0.9", "mtsac discount=0.99"]
+
+
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        # The default goes without saying, though most have another value.
+        (["uniform", "temperature", "temperature"], ["mtsac", "mtsac task-weighting=temperature"]),
+        # No default is there: what most have does.
+        ([0.5, 0.5, 0.25], ["mtsac", "mtsac discount=0.25"]),
+        ([0.5, 0.25], ["mtsac discount=0.25", "mtsac discount=0.5"]),
+    ],
+)
+def test_short_names_leave_out_what_goes_without_saying(
+    values: list[object], names: list[str], write_run: WriteRun, tmp_path: Path
+) -> None:
+    setting = "discount" if isinstance(values[0], float) else "task_weighting"
+    for index, value in enumerate(values):
+        # Widths tell those of one value apart.
+        write_run(tmp_path, **{setting: value}, actor_width=64 + index, critic_width=64)
+    short = short_names(algorithms(runs(load([tmp_path]))))
+    kept = {" ".join(w for w in n.split() if not w.startswith("width")) for n in short.values()}
+    assert sorted(kept) == names
+
+
+def test_a_width_hides_no_other_difference(write_run: WriteRun, tmp_path: Path) -> None:
+    write_run(tmp_path, actor_width=64, critic_width=64)
+    write_run(tmp_path, actor_width=128, critic_width=128, discount=0.5)
+    named = [[word.partition("=")[0] for word in label.split()] for label in found(tmp_path)]
+    assert named == [["mtsac", "width", "discount"]] * 2
+
+
+def test_a_setting_that_is_younger_than_a_run_is_its_default(
+    write_run: WriteRun, tmp_path: Path
+) -> None:
+    write_run(tmp_path)
+    write_run(tmp_path, seed=1, combine="mean")
+    assert found(tmp_path) == ["mtsac"]
 
 
 @pytest.mark.parametrize(

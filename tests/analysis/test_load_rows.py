@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.figures.captions import caption
 from analysis.parquet_rows import configuration
 from analysis.rows import RowsError, load, runs
 from analysis.scores import curves, success_matrix
@@ -108,8 +109,12 @@ def test_runs_of_one_seed_are_named(
 ) -> None:
     write_run(tmp_path, seed=3, device="cpu")
     write_run(tmp_path, seed=3, device="cuda")
-    load([tmp_path])
+    frame = load([tmp_path])
     assert "mtsac: several runs of seed 3" in capsys.readouterr().err
+    assert "- mtsac: several runs of seed 3" in caption("", "", frame)
+    scores = success_matrix(frame)["mtsac"]
+    assert len(scores.values) == 2
+    np.testing.assert_array_equal(scores.sample, scores.values.mean(axis=0, keepdims=True))
 
 
 @pytest.mark.parametrize("kind", ["text", "cut", "empty", "columns", "partial"])

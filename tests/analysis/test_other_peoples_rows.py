@@ -17,6 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from analysis.cli import main
+from analysis.figures.captions import caption
+from analysis.remarks import remarks
 from analysis.rows import RowsError, load
 from analysis.scores import curves, success_matrix
 
@@ -83,6 +85,19 @@ def test_one_file_a_protocol_is_one_configuration_each(tables: Tables, tmp_path:
     found = by_method(tables(tmp_path / "p"))
     means = {name: float(row["mean"]) for name, row in found.items()}
     assert means == {"x horizon=200": pytest.approx(0.21), "x horizon=500": pytest.approx(0.51)}
+
+
+def test_a_method_that_lacks_a_task_of_its_set_says_so_where_its_numbers_stand(
+    tables: Tables, tmp_path: Path
+) -> None:
+    file = write(
+        tmp_path / "p" / "a.csv", ["x,mt10,0,success,100,0.5", "x,reach-v3,0,success,100,1"]
+    )
+    line = "x: has success of 1 of the tasks of MT10, and is scored on them alone"
+    assert remarks(load([file])) == {"x": [line]}
+    assert f"- {line}." in caption("", "", load([file]))
+    tables(file)
+    assert f"{line}." in (tmp_path / "written" / "aggregate.md").read_text()
 
 
 def test_whole_agents_and_single_tasks_in_files_of_their_own_are_one_run(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,18 @@ from matplotlib.figure import Figure
 from analysis import plots
 from analysis.cli import main
 from analysis.figures import comparison, curves, evolution, plasticity, scaling, trigger
-from analysis.figures.captions import INTERVAL
+from analysis.figures.captions import INTERVAL, caption
 from analysis.figures.error_bars import bars
 from analysis.figures.style import KNOWN, Look, Unsupported, colours, looks, named
+from analysis.frame import algorithms
+from analysis.labels import short_names
 from analysis.messages import AnalysisError
-from analysis.rows import load
+from analysis.published import published
+from analysis.remarks import remarks
+from analysis.rows import load, runs
 from analysis.scores import success_matrix
 from analysis.statistics import Estimate, iqm_of_runs
+from analysis.tables import tables
 from tests.analysis.own_evidence import write_study
 from tests.analysis.simulated import Simulated, questions, study, write
 
@@ -269,6 +275,15 @@ def test_an_algorithm_has_one_colour_whatever_else_is_drawn() -> None:
     assert {k: found[k] for k in KNOWN} == KNOWN and len(set(KNOWN.values())) == len(KNOWN)
 
 
+def test_more_algorithms_than_colours_are_told_apart_by_lines_and_markers(
+    write_run: Callable[..., Path], tmp_path: Path
+) -> None:
+    for name in (*KNOWN, "mine", "theirs", "yours"):
+        write_run(tmp_path, algorithm=name)
+    found = looks(load([tmp_path]))
+    assert len({(own.colour, str(own.dash), own.marker) for own in found.values()}) == 13
+
+
 def test_curves_have_the_algorithm_s_colour(mt10: pd.DataFrame) -> None:
     figure = curves.learning_curves(mt10, look(mt10)).figure
     assert to_hex(panel_lines(figure, "d2r")["_d2r"].get_color()) == KNOWN["d2r"]
@@ -342,10 +357,11 @@ def test_all_figures_of_a_study_are_drawn(rows: pd.DataFrame, tmp_path: Path) ->
     assert made == set(plots.FIGURES | plots.ACROSS)
 
 
-def test_what_most_configurations_share_is_not_in_their_names() -> None:
+def test_what_goes_without_saying_is_not_in_names() -> None:
     demo = load(sorted((RELEASED.parent / "demo").glob("mega-*")), metrics=["success"])
     names = [found.name for found in look(demo).values()]
-    assert {"mega", "mega decoding=softmax", "mega evolution=False"} <= set(names)
+    # All but one of them have windows of 2, which are not the default.
+    assert {"mega", "mega window=2 decoding=softmax first-stage=2"} <= set(names)
     assert len(set(names)) == len(names)
 
 
@@ -363,7 +379,7 @@ def test_many_configurations_with_long_names_fit_a_page(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def evidence(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("mt10-small")
-    for number in (1, 2, 3, 4):
+    for number in (1, 2, 3, 4, 5):
         write_study(folder, number, seeds=2)
     return folder
 
@@ -391,6 +407,28 @@ def test_study_1_stands_against_one_control(evidence: Path) -> None:
     assert "corrected for 9 comparisons (Holm)" in text
     with pytest.raises(AnalysisError, match="planned: these rows make 9 comparisons, not 5"):
         scaling.matched(frame, look(frame), planned=5)
+
+
+def test_study_5s_networks_are_methods_beside_the_plain_one(evidence: Path) -> None:
+    frame = load([*(evidence / "study-1").glob("mtsac-*163*"), evidence / "study-5"])
+    names = short_names(algorithms(runs(frame)))
+    (d2rs,) = [k for k, name in names.items() if "adam-epsilon=1e-08" in name]
+    assert set(names.values()) >= {"mtsac", "mtsac task-weighting=temperature"}
+    _, text, *_ = scaling.matched(frame, look(frame))
+    assert "mtsac has 202,546 parameters" in text
+    assert {*scaling.controls(frame, look(frame)).values()} == {
+        next(k for k, name in names.items() if name == "mtsac")
+    }
+    ((label, (line,)),) = remarks(frame).items()
+    assert label == d2rs
+    assert {*line.removeprefix(f"{d2rs}: has ").removesuffix(", too").split(", ")} == {
+        *("clip-critics=separately", "max-log-temperature=0.0", "temperature-clip=1.0"),
+        *("task-loss-threshold=3000.0", "update-order=simultaneous"),
+    }
+    assert f"- {line}." in caption("matched", text, frame)
+    against = tables(frame, published().iloc[:0], against="mtsac")[0]
+    assert against.rows[0][0] == "mtsac"
+    assert f"{line}." in against.notes
 
 
 def test_many_curves_are_drawn_by_algorithm_beside_the_control(evidence: Path) -> None:
@@ -563,7 +601,7 @@ EVEN = {f"{MTSAC}{width}" for width in (256, 512, 1024)}
         "plasticity_by_tasks": {f"{MTSAC}256", "mtsac tasks=MT25 width=256"},
         "mega_weights-MT10-preset": MEGA,
         "d2r_routes-MT10-preset": {"d2r"},
-        "improvement-MT10-preset": {"d2r", "mega decoding=softmax"},
+        "improvement-MT10-preset": {"d2r", "mega decoding=halfsoftmax"},
     }.items(),
 )
 def test_captions_list_the_runs_that_a_figure_shows_and_no_others(

@@ -194,8 +194,9 @@ def test_help_explains_every_field_with_its_default(
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_every_setting_of_an_algorithm_names_its_source(algorithm: str) -> None:
     settings = settings_of(algorithm)
+    texts = docstrings(settings)
     for f in fields(settings):
-        text = docstrings(settings)[f.name]
+        text = texts[f.name]
         assert re.search(r"\[[^\]]{2,}\]", text), f"{f.name}: {text}"
         assert f.default is not MISSING
 

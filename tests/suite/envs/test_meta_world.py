@@ -113,9 +113,9 @@ def test_unknown_names_are_refused():
 
 
 def test_preset_goals_are_those_of_meta_world():
-    tasks = list(MT10_V3)[:4]
+    tasks = list(MT10_V3)[2:4]
     made = preset_goals(tasks, seed=11)
-    assert [g.shape for g in made] == [(50, 6)] * 3 + [(50, 3)]
+    assert [g.shape for g in made] == [(50, 6), (50, 3)]
     assert exact(made) == exact(preset_goals(tasks, seed=11, engine="metaworld"))
 
 

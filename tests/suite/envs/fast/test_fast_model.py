@@ -15,6 +15,7 @@ from suite.envs.meta_world import make_env
 from suite.envs.verify_env import exact
 
 PATHS = sorted({env.model_name.fget(None) for env in ALL_V3_ENVIRONMENTS.values()})
+SOURCES = "".join(p.read_text() for p in Path(metaworld.__file__).parent.rglob("*.py"))
 CONTACT = (
     "dist", "pos", "frame", "friction", "solref", "solimp", "solreffriction", "dim", "mu",
     "includemargin", "efc_address",
@@ -32,9 +33,13 @@ def contacts(model, data):
     return found
 
 
-@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.rsplit("_", 1)[-1])
-def test_the_models_contacts_are_mujocos_own(path):
-    models = [mujoco.MjModel.from_xml_path(path), compile_model(path)]
+@pytest.fixture(scope="module", params=PATHS, ids=lambda path: path.rsplit("_", 1)[-1])
+def models(request):
+    """MuJoCo's own model of a file, and ours; they take a second to build."""
+    return mujoco.MjModel.from_xml_path(request.param), compile_model(request.param)
+
+
+def test_the_models_contacts_are_mujocos_own(models):
     generator = np.random.default_rng(0)
     seen = 0
     for _ in range(120):
@@ -107,17 +112,15 @@ def test_what_is_left_of_the_model_has_the_same_bits(task):
         assert exact(getattr(mine, field)) == exact(getattr(theirs, field)[kept]), field
 
 
-@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.rsplit("_", 1)[-1])
-def test_bodies_left_out_weigh_nothing_and_are_never_read(path):
-    original, ours = mujoco.MjModel.from_xml_path(path), compile_model(path)
+def test_bodies_left_out_weigh_nothing_and_are_never_read(models):
+    original, ours = models
     left = ~kept_rows(original, ours, "body")
     gone = {name for name, out in zip(names(original, "body"), left, strict=True) if out}
     assert gone == {"head_camera", "right_hand_camera", "right_wrist"}
     assert not original.body_mass[left].any()
     assert not original.body_inertia[left].any()
     assert not original.body_jntnum[left].any()
-    sources = "".join(p.read_text() for p in Path(metaworld.__file__).parent.rglob("*.py"))
     for name in (*gone, *UNREAD_SITES, *UNREAD_GEOMS):
         assert name not in ours.names.decode().split("\0")
-        assert f'"{name}"' not in sources
-        assert f"'{name}'" not in sources
+        assert f'"{name}"' not in SOURCES
+        assert f"'{name}'" not in SOURCES

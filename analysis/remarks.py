@@ -1,0 +1,68 @@
+"""What a reader must know of a configuration's runs, beside its numbers: a line each."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+import pandas as pd
+
+from analysis.evaluations import endings
+from analysis.frame import runs
+from analysis.protocol import is_part, protocols, scored_tasks
+
+Remarks = dict[str, list[str]]
+"""By label; most have none."""
+
+
+def remarks(frame: pd.DataFrame) -> Remarks:
+    """Which runs ended early or diverged, which are of one seed, of which tasks scores are, and
+    what a label leaves out.
+    """
+    found = remarks_on_runs(frame)
+    for label, line in left_out_of_labels(runs(frame)):
+        found.setdefault(label, []).append(line)
+    return found
+
+
+def remarks_on_runs(frame: pd.DataFrame) -> Remarks:
+    """The same without what labels leave out."""
+    found: Remarks = defaultdict(list)
+    table = runs(frame)
+    told = (*endings(table).items(), *repeated_seeds(table), *parts_of_task_sets(frame))
+    for label, line in told:
+        found[label].append(line)
+    return dict(found)
+
+
+def repeated_seeds(table: pd.DataFrame) -> Iterator[tuple[str, str]]:
+    """Of one row per run: each label that has several runs of one seed, no independent sample."""
+    twice = table[table.duplicated(["label", "seed"])]
+    for label, rows in twice.groupby("label", observed=True):
+        seeds = ", ".join(map(str, sorted(set(rows["seed"]))))
+        yield (
+            str(label),
+            f"{label}: several runs of seed {seeds}, which are not independent and count as one, "
+            "their mean",
+        )
+
+
+def parts_of_task_sets(frame: pd.DataFrame) -> Iterator[tuple[str, str]]:
+    """Each label that is scored on fewer tasks than its task set's name says."""
+    known, tasks = protocols(frame), scored_tasks(frame)
+    for label, protocol in known.items():
+        if tasks[label] and is_part(protocol["task_set"], len(tasks[label])):
+            yield (
+                label,
+                f"{label}: has success of {len(tasks[label])} of the tasks of "
+                f"{protocol['task_set']}, and is scored on them alone",
+            )
+
+
+def left_out_of_labels(table: pd.DataFrame) -> Iterator[tuple[str, str]]:
+    """Of one row per run: each label that differs from others of its algorithm in more settings
+    than it names.
+    """
+    for label, more in table.drop_duplicates("label")[["label", "also"]].itertuples(index=False):
+        if more:
+            yield str(label), f"{label}: has {more}, too"
