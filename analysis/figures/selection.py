@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pandas as pd
 
 from analysis.figures.style import Unsupported
@@ -33,6 +34,13 @@ def final_scores(frame: pd.DataFrame, metric: str = "success") -> dict[str, Scor
     Raises Unsupported where no row has it, and where a run lacks one of its configuration's tasks.
     """
     try:
-        return success_matrix(frame, metric)
+        found = success_matrix(frame, metric)
     except RowsError as error:
         raise Unsupported(f"needs rows of {metric}: {error}") from None
+    for label, scores in found.items():
+        if np.isnan(scores.values).any():
+            raise Unsupported(
+                f"needs {metric} of every run and task at the last evaluation, and of {label} some "
+                "is NaN"
+            )
+    return found

@@ -68,6 +68,15 @@ def test_tasks_at_the_largest_stage_are_counted(rows: pd.DataFrame) -> None:
     assert criteria[1][criteria[0].index(names.index("none"))] == pytest.approx(share)
 
 
+def test_what_a_run_did_not_measure_at_its_end_is_refused_by_name(rows: pd.DataFrame) -> None:
+    own = (rows["metric"] == "modules_in_use") & (rows["run"] == rows["run"].iloc[0])
+    lost = own & (rows["env_step"] == rows.loc[own, "env_step"].max())
+    frame = rows.assign(value=rows["value"].mask(lost))
+    for draw in (trigger.mega_trigger, extensions.mega_gradients):
+        with pytest.raises(Unsupported, match="needs modules_in_use of every run and task"):
+            draw(frame, look(frame))
+
+
 def test_rows_that_differ_elsewhere_are_no_trigger_study(tmp_path: Any) -> None:
     for decoding in ("halfsoftmax", "softmax"):
         write(tmp_path, Simulated("mega", settings=(("decoding", decoding),)))
