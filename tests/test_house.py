@@ -93,7 +93,8 @@ def strangers(graph: dict[str, set[str]], package: str, allowed: tuple[str, ...]
 def test_imports_between_packages_go_one_way():
     graph = imports(modules(ROOT))
     assert strangers(graph, "algorithms", ()) == []
-    assert strangers(graph, "analysis", (ROW_SCHEMA,)) == []
+    # No row says what a method's defaults are, without which a name would have to say everything.
+    assert strangers(graph, "analysis", (ROW_SCHEMA, "algorithms", "algorithms.declared")) == []
     of_suite = strangers(graph, "suite", ())
     assert of_suite and all(" imports algorithms" in arrow for arrow in of_suite)
 
