@@ -185,7 +185,8 @@ def compare_all(
 def corrected_for(found: Collection[Comparison], planned: int) -> str:
     """The number of comparisons that p-values are corrected for, in words."""
     made = sum(c.enough for c in found) if planned else len(found)
-    return f"{max(len(found), planned)} comparisons" + (
+    number = max(len(found), planned)
+    return f"{number} comparison{'s' * (number != 1)}" + (
         f", of which {made} can be made so far" if made < planned else ""
     )
 

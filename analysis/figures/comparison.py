@@ -63,7 +63,7 @@ def aggregates(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn:
     height = figure.get_size_inches()[1]
     shown = [looks[label].name for label in found]
     figure.subplots_adjust(left=margin(shown) / PAGE, right=0.99, top=1 - 0.38 / height)
-    figure.subplots_adjust(bottom=0.32 / height, wspace=0.15)
+    figure.subplots_adjust(bottom=0.32 / height, wspace=0.3)
     axes[0].set_yticklabels(shown)
     for index, (panel, name) in enumerate(zip(axes, aggregates_shown, strict=True)):
         panel.set_title(name.replace(" over ", "\nover "), fontsize=TYPE)

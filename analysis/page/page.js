@@ -129,7 +129,7 @@ function film(r) {
 function noFilm(b) {
   const run = b.runs.find((r) => r.folder);
   return make("p", { class: "soft" }, "No film of this task. Where a run's weights are still there, make them with ",
-    make("code", {}, "python -m suite film " + (run ? run.folder : "RUN_DIRECTORY")), " and build the report again.");
+    make("code", {}, ".venv/bin/python -m suite film " + (run ? run.folder : "RUN_DIRECTORY")), " and build the report again.");
 }
 
 // Figures of a paper's column stand in pairs and those of a page alone, so that all have one size of

@@ -120,7 +120,7 @@ def test_planned_comparisons_are_those_with_the_named_control_alone(
     corrected = re.findall(r"corrected for ([^()]*) \(Holm\)", out.read_text(encoding="utf-8"))
     assert corrected == [
         "5 comparisons",
-        "4 comparisons, of which 2 can be made so far; 1 comparisons",
+        "4 comparisons, of which 2 can be made so far; 1 comparison",
     ]
 
 
@@ -216,7 +216,7 @@ def test_a_browser_shows_sorts_toggles_and_drills_without_console_errors(
     assert seen["task"] == "push"
     assert seen["films"] == 1
     assert "one episode: success, return 13" in seen["caption"]
-    assert "python -m suite film" in seen["note"]
+    assert ".venv/bin/python -m suite film" in seen["note"]
     assert "a <processor> & more" in seen["details"]
     assert '"actor_width": 512' in seen["details"]
     assert seen["figures"] > 5
