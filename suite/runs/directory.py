@@ -35,10 +35,16 @@ from algorithms.algorithm import Algorithm, ParameterCounts
 from suite.config import RunConfig
 from suite.messages import Failure, UserError
 from suite.runs.checkpoint import CheckpointStore
-from suite.runs.files import opened_to_append, set_aside, write_atomically
+from suite.runs.files import (
+    NOT_A_FILE,
+    opened_to_append,
+    set_aside,
+    unreadable,
+    write_atomically,
+)
 from suite.runs.finished import RESULT, ROWS, done, write_result
 from suite.runs.lock import LOCK_SECONDS, Busy, locked
-from suite.runs.manifest import NAMES, PARTS, line_of, own_files
+from suite.runs.manifest import ASIDE, NAMES, PARTS, line_of, own_files
 from suite.runs.provenance import (
     PACKAGES,
     Session,
@@ -59,8 +65,8 @@ OURS = {
     *FOLDERS,
 }
 INSIDE = {
-    "checkpoints": NAMES,
-    "rows": PARTS,
+    "checkpoints": re.compile(f"{NAMES.pattern}|{ASIDE.pattern}"),
+    "rows": re.compile(f"{PARTS.pattern}|{ASIDE.pattern}"),
     "film": re.compile(r"\.?(.*\.webp|film\.json)(\.tmp)?"),
 }
 """What we call files in the folders of our own."""
@@ -320,7 +326,7 @@ class RunDirectory:
             path.unlink(missing_ok=True)
         self.checkpoints.finish(result["rows_sha256"])
         rows = self.path / "rows"
-        for path in own_files(rows, PARTS):
+        for path in own_files(rows, INSIDE["rows"]):
             path.unlink()
         if rows.is_dir() and not any(rows.iterdir()):
             rows.rmdir()
@@ -391,12 +397,17 @@ def plain_name(path: Path) -> str:
 
 
 def stored_identity(path: Path) -> dict[str, Any] | None:
-    """The identity in a config.json; None where that is missing or does not have its own hash."""
+    """The identity in a config.json; None where that is missing or does not have its own hash.
+
+    Raises Failure where it cannot be read.
+    """
     try:
         stored: dict[str, Any] = json.loads(path.read_bytes())
         name = str(stored.pop("run"))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, *NOT_A_FILE):
         return None
+    except OSError as error:
+        raise unreadable(path, error) from None
     digest = hashlib.sha256(json.dumps(stored, sort_keys=True).encode()).hexdigest()
     return stored if name.endswith(digest[:8]) else None
 

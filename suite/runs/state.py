@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from suite.config import RunConfig
+from suite.messages import Failure
 from suite.runs.directory import FAILURE, PROGRESS, RunDirectory
 from suite.runs.finished import done
 from suite.runs.lock import locked
@@ -40,7 +41,7 @@ def state(config: RunConfig) -> State:
     damaged = ""
     try:
         result = done(folder, config.name())
-    except ValueError as error:
+    except (ValueError, Failure) as error:
         result, damaged = None, str(error)
     if result:
         return State("done", 1.0, result["mean_success"], 0.0, 0)
