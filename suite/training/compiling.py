@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import shutil
 import sys
 from collections.abc import Sequence
@@ -164,21 +165,28 @@ def compile_and_compare(run: SeedRun, first: Algorithm) -> str | None:
         algorithm.load_state_dict(before)
         return first_line(error)
     algorithm.load_state_dict(before)
-    worst = max(difference, key=lambda name: difference[name])
-    if difference[worst] <= TOLERANCE:
+    # Not by `max`, which passes over NaN.
+    wrong = {name: size for name, size in difference.items() if not size <= TOLERANCE}
+    if not wrong:
         return None
     plain(algorithm)
-    return f"its {worst} differs by {difference[worst]:.1g}"
+    worst = max(wrong, key=lambda name: (math.isnan(wrong[name]), wrong[name]))
+    return f"its {worst} differs by {wrong[worst]:.1g}"
 
 
 def apart(mine: Tensor, plain_result: Tensor) -> float:
     """Largest difference, relative to the largest entry; of whole numbers and flags, such as packed
     routes, the share that differs: rounding may decide between two that are all but equal.
+
+    NaN where one of the two is not finite and the other not the same.
     """
     if not mine.is_floating_point():
         return float((mine != plain_result).double().mean())
     a, b = mine.double(), plain_result.double()
-    return float((a - b).abs().max() / b.abs().max().clamp(min=1e-12))
+    same = (a == b) | (a.isnan() & b.isnan())
+    largest = b.abs().nan_to_num(0.0, posinf=0.0).max().clamp(min=1e-12)
+    difference = float((a - b).masked_fill(same, 0.0).abs().max() / largest)
+    return difference if math.isfinite(difference) else math.nan
 
 
 def batch_like(run: SeedRun) -> Batch:
