@@ -120,6 +120,11 @@ def compiled_parts(algorithm: Algorithm) -> dict[str, Any]:
     return {name: part for name, part in parts if hasattr(part, "_torchdynamo_orig_callable")}
 
 
+def ours(algorithm: Algorithm) -> bool:
+    """Whether the algorithm's class is of the package `algorithms`, not a stranger's."""
+    return type(algorithm).__module__.partition(".")[0] == "algorithms"
+
+
 def plain(algorithm: Algorithm) -> None:
     """Takes the compiled functions off an algorithm again."""
     for name in compiled_parts(algorithm):
@@ -129,7 +134,9 @@ def plain(algorithm: Algorithm) -> None:
 def compile_and_compare(run: SeedRun, first: Algorithm) -> str | None:
     """Compiles one algorithm; None, or why it cannot stay so. Its state is as before.
 
-    What the first seed has compiled serves the others: it works on the state that it is handed.
+    What the first seed has compiled serves the others where the class is of `algorithms`: it works
+    on the state that it is handed. A stranger's hook may read an attribute that differs by seed, so
+    that each compiles its own; what is the same comes from the compiler's cache.
     """
     algorithm, config = run.algorithm, run.config
     before = copy.deepcopy(algorithm.state_dict())
@@ -156,9 +163,10 @@ def compile_and_compare(run: SeedRun, first: Algorithm) -> str | None:
 
     expected = results()
     try:
-        if algorithm is first:
+        if algorithm is first or not ours(algorithm):
             algorithm.compile()
-        vars(algorithm).update(compiled_parts(first))
+        else:
+            vars(algorithm).update(compiled_parts(first))
         difference = {name: apart(value, expected[name]) for name, value in results().items()}
     except Exception as error:  # whatever stops a compiler, of which the plain lines know nothing
         plain(algorithm)

@@ -20,12 +20,18 @@ from suite.presets import preset
 from suite.runs.directory import RunDirectory
 from suite.runs.progress import Progress
 from suite.training.build import build
-from suite.training.compiling import FEWEST_UPDATES, apart, compile_learners, mode_of
+from suite.training.compiling import (
+    FEWEST_UPDATES,
+    apart,
+    compile_learners,
+    compiled_parts,
+    mode_of,
+)
 from suite.training.train import Trainer
 
 
 @contextlib.contextmanager
-def small(name: str, folder: Path, envs: int = 1) -> Iterator[Trainer]:
+def small(name: str, folder: Path, envs: int = 1, seeds: int = 1) -> Iterator[Trainer]:
     """A trainer whose episodes are short."""
     config = preset("smoke", name, "reach,push")
     config = replace(
@@ -35,7 +41,8 @@ def small(name: str, folder: Path, envs: int = 1) -> Iterator[Trainer]:
         evaluation=replace(config.evaluation, eval_episodes=1, final_episodes=1),
         execution=replace(config.execution, results=str(folder), workers=1),
     )
-    trainer = build([config], [RunDirectory(config)], Progress("", 10**9))
+    configs = [replace(config, seed=seed) for seed in range(seeds)]
+    trainer = build(configs, [RunDirectory(own) for own in configs], Progress("", 10**9))
     try:
         yield trainer
     finally:
@@ -105,6 +112,30 @@ def test_not_a_number_is_as_it_should_be_only_where_the_plain_lines_give_it() ->
     assert apart(infinite, infinite.clone()) == 0
     for mine, plain in ((nan, two), (two, nan), (infinite, two), (two, infinite)):
         assert math.isnan(apart(mine, plain))
+
+
+class Shifted(MTSAC):
+    """Rewards are moved by a Python number that differs by seed, and too little to be noticed."""
+
+    def rewards(self, state: Any, batch: Any) -> Any:
+        return super().rewards(state, batch) + 1e-4 * self.problem.seed
+
+
+@pytest.mark.parametrize(("name", "shared"), [("mtsac", True), (f"{__name__}:Shifted", False)])
+def test_seeds_of_a_strangers_method_do_not_share_what_is_compiled(
+    name: str, shared: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compiled(function: Any, **_: Any) -> Any:
+        wrapped = functools.partial(function)
+        wrapped._torchdynamo_orig_callable = function  # type: ignore[attr-defined]
+        return wrapped
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    with small(name, tmp_path, seeds=2) as trainer:
+        assert compile_learners(trainer, "compiled") == "compiled"
+        first, second = (compiled_parts(run.algorithm) for run in trainer.runs)
+        assert first.keys() == second.keys() == {"learn", "decide"}
+        assert (first == second) == shared
 
 
 @pytest.mark.parametrize("envs", [2, 3])
