@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from suite.bench import clear
 from suite.config import RunConfig
 from suite.estimate import Cost, combined, seconds_left, sweep_seconds
 from suite.messages import UserError
@@ -291,7 +292,7 @@ def test_a_held_lock_is_a_run_that_is_busy(runs: Plan) -> None:
     with pytest.raises(Busy) as refused:
         second.open()
     assert refused.value.status == BUSY == 75
-    first.lock.close()
+    first.close()
     second.open()
 
 
@@ -312,9 +313,9 @@ def test_what_a_sweep_leaves_in_a_run_is_the_runs_own(runs: Plan) -> None:
     directory = RunDirectory(config)
     directory.open()  # though there is no config.json yet
     (path / "progress.json").write_text("{}")
-    directory.lock.close()
-    forced = replace(config, execution=replace(config.execution, force=True))
-    RunDirectory(forced).open()
+    directory.close()
+    clear([config])
+    directory.open()
     assert {p.name for p in path.iterdir()} == {"lock", "log.txt", "config.json"}
     (path / "progress.json").write_text("{}")
     directory.tidy({"rows_sha256": ""})
