@@ -43,16 +43,26 @@ class Share(NamedTuple):
 
 
 def within(config: RunConfig, share: Share) -> RunConfig:
-    """The run with threads and workers of its share, where neither was chosen for it.
-
-    A run that has begun keeps its threads, on which the rounding of sums depends; seeds that join
-    it take as many.
-    """
+    """The run with threads and workers of its share, where neither was chosen for it."""
     execution = config.execution
-    begun = [run for run in config.each_seed() if RunDirectory(run).sessions()]
-    threads = execution.threads or (RunDirectory(begun[0]).threads() if begun else share.cores)
+    threads = execution.threads or threads_of(config, share)
     workers = execution.workers or share.cores
     return replace(config, execution=replace(execution, threads=threads, workers=workers))
+
+
+def threads_of(config: RunConfig, share: Share) -> int:
+    """Learner threads of a run, or of several seeds, for which none were chosen.
+
+    What has begun keeps its threads, on which the rounding of sums depends, and looks them up
+    itself (0): asked for here, they could be refused as too many for this machine. Seeds that join
+    others take as many.
+    """
+    seeds = config.each_seed()
+    begun = [directory for directory in map(RunDirectory, seeds) if directory.sessions()]
+    kept = {directory.threads() for directory in begun}
+    if not kept:
+        return share.cores
+    return kept.pop() if len(kept) == 1 and len(begun) < len(seeds) else 0
 
 
 def folders(config: RunConfig) -> list[Path]:

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from suite.bench import clear
+from suite.checks import check
 from suite.config import RunConfig
 from suite.estimate import Cost, combined, seconds_left, sweep_seconds
 from suite.messages import UserError
@@ -218,6 +219,9 @@ def test_seeds_that_are_done_take_no_part_in_what_goes_on(tmp_path: Path) -> Non
     assert within(started, share).execution.threads == 4
     (folder(runs.runs[2]) / "provenance.json").write_text('[{"threads": 3}]')
     assert within(started, share).execution.threads == 3
+    # Such as have begun differently go on one after the other, each as it began.
+    (folder(runs.runs[1]) / "provenance.json").write_text('[{"threads": 2}]')
+    assert within(started, share).execution.threads == 0
 
 
 @pytest.mark.parametrize("status", [BUSY, 130])
@@ -351,8 +355,11 @@ def test_a_run_keeps_the_threads_that_it_began_with(runs: Plan) -> None:
     config = runs.runs[0]
     fresh = within(config, Share(3)).execution
     assert (fresh.threads, fresh.workers) == (3, 3)
-    (folder(config) / "provenance.json").write_text(json.dumps([{"threads": 1}]))
-    assert within(config, Share(3)).execution.threads == 1
+    (folder(config) / "provenance.json").write_text(json.dumps([{"threads": 999}]))
+    resumed = within(config, Share(3))
+    assert (resumed.execution.threads, resumed.execution.workers) == (0, 3)
+    assert RunDirectory(resumed).threads() == 999
+    check(resumed)  # 999 would be refused: too many for any machine, and nobody has asked for them
     chosen = replace(config, execution=replace(config.execution, threads=2, workers=5))
     assert within(chosen, Share(3)) == chosen
 
