@@ -27,7 +27,16 @@ from suite.runs.state import in_use
 
 DONE, STOPPED, BUSY = 0, Interrupted.status, Busy.status
 """Exit statuses of a run; all others are failures, the negative ones of a signal."""
-MEANINGS = {UserError.status: "refused", Diverged.status: "diverged"}
+LOST = -signal.SIGKILL
+"""What stands for the status of a run whose job or worker ended without one: as if it were killed,
+it is started again."""
+CANCELLED = 128 + signal.SIGTERM
+"""What stands for the status of a run whose job was cancelled: it is not started again."""
+MEANINGS = {
+    UserError.status: "refused",
+    Diverged.status: "diverged",
+    CANCELLED: "its job was cancelled",
+}
 REASON_LINES = 5
 POLL_SECONDS = 0.5
 ROOT = Path(__file__).parents[2]
@@ -154,9 +163,12 @@ def carry_out(
             return status
 
 
-def keep_failure(config: RunConfig, status: int, lines: list[str]) -> None:
-    """Writes failure.json, which stands until the run goes on, for each seed that is not done."""
-    text = json.dumps({"status": status, "reason": meaning(status), "lines": lines})
+def keep_failure(config: RunConfig, status: int, lines: list[str], reason: str = "") -> None:
+    """Writes failure.json, which stands until the run goes on, for each seed that is not done.
+
+    The reason is that of the status where none is given.
+    """
+    text = json.dumps({"status": status, "reason": reason or meaning(status), "lines": lines})
     for folder in folders(config):
         # Where it cannot be written, the run is at least not called done.
         with contextlib.suppress(OSError, UserError):

@@ -14,9 +14,9 @@ from typing import Any
 
 from suite.config import RunConfig
 from suite.estimate import Cost, combined
-from suite.messages import UserError
+from suite.messages import Failure, UserError
 from suite.options import command_line, parse
-from suite.sweeps.child import STOPPED, Share, carry_out, keep_failure
+from suite.sweeps.child import LOST, STOPPED, Share, carry_out, keep_failure
 from suite.sweeps.plan import Plan, together
 
 try:
@@ -26,8 +26,6 @@ except ImportError:
     raise UserError(f"launcher: ray is not installed; {how}") from None
 
 ROOT = Path(__file__).parents[2]
-CRASHED = -9
-"""Status of a run whose worker was lost more often than Ray retries."""
 
 
 class RayLauncher:
@@ -105,9 +103,12 @@ class RayLauncher:
                 status: int = ray.get(reference)
             except ray.exceptions.TaskCancelledError:
                 status = STOPPED
+            except ray.exceptions.RayTaskError as error:  # what the task itself raised
+                status = Failure.status
+                keep_failure(config, status, last_lines(error))
             except ray.exceptions.RayError as error:
-                status = CRASHED
-                keep_failure(config, status, str(error).strip().splitlines()[-3:])
+                status = LOST
+                keep_failure(config, status, last_lines(error), "its worker was lost")
             yield config, status
 
     def stop(self) -> None:
@@ -119,6 +120,11 @@ class RayLauncher:
         """See `Launcher.kill`."""
         for reference in self.tasks:
             ray.cancel(reference, force=True)
+
+
+def last_lines(error: Exception) -> list[str]:
+    """The last lines of what Ray says, in which the cause stands."""
+    return str(error).strip().splitlines()[-3:]
 
 
 def connect() -> None:

@@ -19,7 +19,7 @@ from suite.estimate import Cost, combined
 from suite.interrupt import Interrupt
 from suite.messages import UserError
 from suite.runs.state import state
-from suite.sweeps.child import BUSY, DONE, STOPPED, keep_failure
+from suite.sweeps.child import BUSY, CANCELLED, DONE, STOPPED, keep_failure
 from suite.sweeps.overview import Overview, failures
 from suite.sweeps.plan import Plan, of_seeds, together
 
@@ -32,7 +32,8 @@ QUEUE_SECONDS = 10.0
 REST_SECONDS = 60.0
 """Seconds between two looks at the other runs, which only another sweep can change."""
 LIVES = 3
-"""Times that a run is started which is killed by a signal, such as the out-of-memory killer's."""
+"""Times that a run is started which is killed by a signal, such as the out-of-memory killer's, or
+whose job or worker is lost."""
 
 
 class Launcher(Protocol):
@@ -171,7 +172,7 @@ class Supervisor:
             elif status == DONE and 0 < len(left) < len(config.each_seed()):
                 # A queue still held a run of fewer seeds.
                 self.todo.append(of_seeds(left))
-            elif status != DONE and len(config.each_seed()) > 1:
+            elif status not in (DONE, CANCELLED) and len(config.each_seed()) > 1:
                 # One seed that fails must not stop the others: each goes on by itself.
                 self.todo += left
 

@@ -23,7 +23,7 @@ from suite.runs.lock import Busy, locked
 from suite.runs.progress import Progress
 from suite.runs.state import State, state
 from suite.sweeps import on_this_machine, supervisor
-from suite.sweeps.child import BUSY, Share, keep_failure, meaning, within
+from suite.sweeps.child import BUSY, CANCELLED, Share, keep_failure, meaning, within
 from suite.sweeps.command import check_disk
 from suite.sweeps.on_this_machine import LocalLauncher, Machine, Running, division
 from suite.sweeps.overview import cells, failures, summary
@@ -192,6 +192,18 @@ def test_a_killed_run_has_three_lives(runs: Plan) -> None:
     for config in runs.runs:
         (folder(config) / "result.json").unlink()
     assert supervised(runs, {2: [killed] * 3}) == (1, [0, 1, 2, 2, 2])
+
+
+@pytest.mark.parametrize("batched", ["True", "False"])
+def test_a_run_whose_job_was_cancelled_is_reported_and_not_started_again(
+    batched: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = {"alg": ["mtsac"], "preset": ["smoke"], "tasks": ["reach"], "seed": ["0", "1"]}
+    runs = plan("", {**given, "results": [str(tmp_path)], "batched": [batched]})
+    assert (
+        supervised(runs, {0: [CANCELLED], 1: [CANCELLED]})[1] == [[0], [0, 1]][batched == "False"]
+    )
+    assert f"{runs.runs[0].name()} (its job was cancelled)" in capsys.readouterr().out
 
 
 def test_seeds_that_fail_together_go_on_one_by_one(tmp_path: Path) -> None:
