@@ -50,7 +50,7 @@ class RayLauncher:
         self.tasks: dict[Any, RunConfig] = {}
 
     def capacity(self, plan: Plan) -> int:
-        """Runs that the cluster has room for. Raises UserError where it has none for one."""
+        """Tasks that the cluster has room for. Raises UserError where it has none for one."""
         there = ray.cluster_resources()
         room = [there.get("CPU", 0) // self.cores]
         if any(config.device == "cuda" for config in plan.runs):

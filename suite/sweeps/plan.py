@@ -9,6 +9,7 @@ a value or a list of values; a grid stands for every combination of its lists. F
 from __future__ import annotations
 
 import itertools
+import math
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -92,6 +93,11 @@ def together(runs: Sequence[RunConfig]) -> list[RunConfig]:
         name = replace(run, seed=0).name() if run.execution.batched else run.name()
         started.setdefault(name, []).append(run)
     return [of_seeds(group) for group in started.values()]
+
+
+def runs_at_once(runs: Sequence[RunConfig], processes: int) -> int:
+    """Runs that go on together in so many processes, where seeds may be batched."""
+    return math.ceil(processes * len(runs) / len(together(runs)))
 
 
 def of_seeds(runs: Sequence[RunConfig]) -> RunConfig:
