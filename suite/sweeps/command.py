@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from suite.config import RunConfig
-from suite.estimate import Cost, cost, size, sweep_seconds
+from suite.estimate import Cost, cost, size_of, sweep_seconds
 from suite.messages import UserError
 from suite.runs.state import State, state
 from suite.scale import aligned
@@ -103,7 +103,7 @@ def describe(planned: Plan, costs: Sequence[Cost], states: Sequence[State], at_o
         key=lambda found: order[found[0]],
     ):
         config, expected = group[0]
-        counts = size(config).counts
+        counts = size_of(config).counts
         seeds = ",".join(str(c.seed) for c, _ in sorted(group, key=lambda pair: pair[0].seed))
         steps = config.rounds * config.steps_per_round
         numbers = (f"{counts.actor:,}", f"{counts.critic:,}", f"{steps:,}")
