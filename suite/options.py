@@ -119,10 +119,15 @@ def run_of(given: Given) -> RunConfig:
     """The configuration that options stand for. Raises UserError in one line."""
     suite_values(given)
     unmatched(given, declared)
+    return trainable(given)
+
+
+def trainable(given: Given) -> RunConfig:
+    """The same of options that have been looked at without torch, which this loads."""
     config = unmatched(given)
     if "match" in given:
         check(config, here=False)
-        from suite.sizes import matched  # loads torch
+        from suite.sizes import matched
 
         config = matched(config, str(given["match"]), str(given.get("preset", START["preset"])))
     return config

@@ -39,7 +39,14 @@ MEANINGS = {
 }
 REASON_LINES = 5
 POLL_SECONDS = 0.5
-ROOT = Path(__file__).parents[2]
+
+
+def import_paths() -> list[str]:
+    """Folders in which a run, here or on another machine, finds this package and a user's own
+    modules: as this process does, and in its order.
+    """
+    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    return list(dict.fromkeys([os.getcwd(), *filter(None, given), str(Path(__file__).parents[2])]))
 
 
 class Share(NamedTuple):
@@ -89,9 +96,7 @@ class Child:
             (folder / FAILURE).unlink(missing_ok=True)
         self.folder = folders(config)[0]
         arguments = command_line(within(config, share))
-        environment = dict(os.environ)
-        paths = [environment.get("PYTHONPATH"), str(ROOT)]
-        environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(import_paths())}
         if share.gpu:
             environment["CUDA_VISIBLE_DEVICES"] = share.gpu
         # Else each run compiles with as many processes as the machine has cores.

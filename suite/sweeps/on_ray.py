@@ -9,14 +9,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 from suite.config import RunConfig
 from suite.estimate import Cost, combined
 from suite.messages import Failure, UserError
 from suite.options import command_line, parse
-from suite.sweeps.child import LOST, STOPPED, Share, carry_out, keep_failure
+from suite.sweeps.child import LOST, STOPPED, Share, carry_out, import_paths, keep_failure
 from suite.sweeps.plan import Plan, together
 
 try:
@@ -24,8 +23,6 @@ try:
 except ImportError:
     how = f"{sys.executable} -m pip install -e '.[ray]'"
     raise UserError(f"launcher: ray is not installed; {how}") from None
-
-ROOT = Path(__file__).parents[2]
 
 
 class RayLauncher:
@@ -86,9 +83,8 @@ class RayLauncher:
         }
         if config.device == "cuda":
             needs["num_gpus"] = self.gpus
-        paths = [os.getcwd(), str(ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
         reference = self.task.options(**needs).remote(
-            command_line(config), self.cores, os.getcwd(), [path for path in paths if path]
+            command_line(config), self.cores, os.getcwd(), import_paths()
         )
         self.tasks[reference] = config
 

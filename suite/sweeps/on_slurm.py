@@ -28,6 +28,7 @@ from suite.sweeps.child import (
     Child,
     Share,
     carry_out,
+    import_paths,
     keep_failure,
 )
 from suite.sweeps.plan import Plan, together
@@ -143,8 +144,7 @@ class SlurmLauncher:
 
     def submit(self) -> None:
         """Submits what has been started since the last time, as one array."""
-        paths = [os.getcwd(), str(Path(__file__).parents[2])]
-        paths += [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]
+        paths = import_paths()
         works = [Job(command_line(c), self.cores, paths) for c in self.waiting]
         try:
             with self.executor.batch():

@@ -22,7 +22,7 @@ from algorithms.declared import declared
 from suite.checks import RULES_HERE, ask, check, check_directory
 from suite.config import ExecutionConfig, RunConfig, seeds_of
 from suite.messages import UserError, choose
-from suite.options import Given, field_name, run_of, suite_values, unmatched
+from suite.options import Given, field_name, suite_values, trainable, unmatched
 
 FOLDERS = (Path("results/sweeps"), Path(__file__).parents[2] / "results" / "sweeps")
 """Where sweeps have names: the file name without .toml."""
@@ -69,7 +69,7 @@ def plan(name: str, overrides: Mapping[str, Sequence[str | None]], here: bool = 
         check(unmatched(cell, declared), here)
     found: dict[str, RunConfig] = {}
     for cell in given:
-        config = run_of(cell)
+        config = trainable(cell)
         check(config, here)
         # Two spellings of one run are one run.
         found.setdefault(config.name(), absolute(config))
