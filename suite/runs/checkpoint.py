@@ -11,7 +11,6 @@ Tensors load with `weights_only=True`: no pickled code runs.
 from __future__ import annotations
 
 import io
-import pickle
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -296,12 +295,14 @@ class CheckpointStore:
         try:
             # Mapped, not read: a replay is not in memory twice while a run takes it over.
             return torch.load(path, "cpu", weights_only=True, mmap=True)
-        except (pickle.UnpicklingError, *NOT_A_FILE):
-            # Its bytes are those that were written, but they are not tensors and plain data.
-            raise ValueError(f"{path} cannot be read") from None
+        except NOT_A_FILE as error:
+            raise ValueError(f"{path}: {error.strerror}") from None
         except (OSError, RuntimeError, MemoryError) as error:
             # torch raises RuntimeError where the system does not map the file.
             raise unreadable(path, error) from None
+        except Exception:
+            # Its bytes are those that were written, but they are not tensors and plain data.
+            raise ValueError(f"{path} cannot be read") from None
 
     def weights(self) -> tuple[Path, dict[str, Any]]:
         """The file and the contents of the newest state that is whole.
