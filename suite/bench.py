@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch
@@ -41,6 +42,8 @@ def bench(config: RunConfig) -> int:
         check_together(config)
     if config.execution.force:
         clear(runs)
+        # Once: hours later another process may have finished the run whose turn comes.
+        runs = [replace(run, execution=replace(run.execution, force=False)) for run in runs]
     if together:
         return train_all(runs, interrupt)
     return one_by_one(lambda run: train_all([run], interrupt), runs, interrupt)
@@ -53,11 +56,15 @@ def clear(runs: Sequence[RunConfig]) -> None:
     result for one of this command's.
     """
     directories = [RunDirectory(run) for run in runs]
-    for directory in directories:
-        directory.claim()
-    for directory in directories:
-        directory.clear()
-        directory.lock.close()
+    try:
+        for directory in directories:
+            directory.claim()
+            directory.refuse_to_delete()
+        for directory in directories:
+            directory.clear()
+    finally:
+        for directory in directories:
+            directory.close()
 
 
 def check_fits(config: RunConfig) -> None:
@@ -80,19 +87,24 @@ def check_together(config: RunConfig) -> None:
 def train_all(configs: Sequence[RunConfig], interrupt: Interrupt) -> int:
     """Trains the runs that are not done, together where they stand at the same round."""
     directories = [RunDirectory(config) for config in configs]
-    for directory in directories:
-        directory.open()
-    todo = []
-    for directory in directories:
-        result = directory.result()
-        if result is None:
-            todo.append(directory)
-            continue
-        directory.tidy(result)
-        print(table(result))
-        print(f"this run is done: {directory.path / ROWS} (--force runs it again)")
-    groups = list(standing_together(todo))
-    return one_by_one(lambda group: train_together(*group, interrupt), groups, interrupt)
+    try:
+        for directory in directories:
+            directory.open()
+        todo = []
+        for directory in directories:
+            result = directory.result()
+            if result is None:
+                todo.append(directory)
+                continue
+            directory.tidy(result)
+            print(table(result))
+            print(f"this run is done: {directory.path / ROWS} (--force runs it again)")
+        groups = list(standing_together(todo))
+        return one_by_one(lambda group: train_together(*group, interrupt), groups, interrupt)
+    finally:
+        # Not left to the garbage collector: whoever keeps an error keeps what it passed through.
+        for directory in directories:
+            directory.close()
 
 
 def train_together(at: int | None, group: list[RunDirectory], interrupt: Interrupt) -> int:
@@ -181,8 +193,7 @@ def train(directories: Sequence[RunDirectory], interrupt: Interrupt, at: int | N
         results = [directory.finish(counts, trained.evaluated_by) for directory in directories]
     except Interrupted as stop:
         progress.close()
-        without = ", without --force," if config.execution.force else ""
-        print(f"{stop}; the same command{without} resumes there")
+        print(f"{stop}; the same command, without any --force, resumes there")
         return stop.status
     except Diverged as error:
         line = f"{name}: {error}; {what_is_kept(directories)}"

@@ -15,7 +15,7 @@ from algorithms.declared import declared
 from suite.checks import RULES_HERE, ask, check, check_directory, memory_is_there
 from suite.help import USAGE, bench_help
 from suite.messages import UserError, choose
-from suite.options import HELP, run_of, split, suite_values, unmatched
+from suite.options import HELP, split, suite_values, trainable, unmatched
 from suite.output import kept_going
 from suite.presets import PRESETS
 from suite.process import prepare
@@ -36,7 +36,7 @@ def bench(arguments: Arguments) -> int:
     declaration = unmatched(given, declared)
     check(declaration)
     ask([memory_is_there], declaration.values())
-    config = run_of(given)
+    config = trainable(given)
     check(config)
     from suite.bench import bench
 

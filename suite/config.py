@@ -125,8 +125,8 @@ class ExecutionConfig:
     force: bool = False
     """Delete what an earlier run left in the directory and start again."""
     seeds: str = ""
-    """Further seeds, each a run of its own: how many, counted from the seed, or a list such as
-    0,5,7."""
+    """Further seeds, each a run of its own: how many, counted from the seed, or, without a seed, a
+    list such as 0,5,7."""
     batched: bool = False
     """Train all seeds at once in this process, side by side on shared environment processes,
     instead of one after the other: faster where one seed leaves the device idle. Results equal
@@ -285,7 +285,7 @@ def assembled(algorithm: str, settings: type[Any], values: Mapping[str, Any]) ->
 
 
 def seeds_of(given: str, first: int) -> Sequence[int]:
-    """The seeds that `--seeds` stands for: so many from the first on, or those of a list.
+    """The seeds that `--seeds` stands for: so many from the first on, or those of a list alone.
 
     Raises UserError where they are none.
     """
@@ -302,8 +302,6 @@ def seeds_of(given: str, first: int) -> Sequence[int]:
         seeds: Sequence[int] = range(first, first + count)
     else:
         seeds = [whole("seeds", part) for part in given.split(",")]
-        if first not in (RunConfig.seed, *seeds):
-            raise UserError(f"seeds: {given} leaves out seed {first}; add it, or give no --seed")
     if len(set(seeds)) < len(seeds):
         raise UserError(f"seeds: {given!r} names a seed twice; name each once")
     for seed in (seeds[0], seeds[-1]) if isinstance(seeds, range) else seeds:

@@ -17,7 +17,7 @@ from algorithms.algorithm import ParameterCounts, Problem
 from suite.config import RunConfig
 from suite.memory import env_bytes
 from suite.runs.state import State
-from suite.sizes import CannotCount, without_memory
+from suite.sizes import CannotCount, Size, size
 from suite.training.replay import Extras, Replay
 
 CORE_FLOPS = 100e9
@@ -39,17 +39,6 @@ GPU_BYTES = 1_500_000_000
 """GPU memory of a run without replay and weights: context, kernels, activations."""
 
 
-class Size(NamedTuple):
-    """What an algorithm holds."""
-
-    counts: ParameterCounts
-    extras: Extras
-
-
-SIZES: dict[str, Size] = {}
-"""What has been counted."""
-
-
 class Cost(NamedTuple):
     """What a run takes."""
 
@@ -66,31 +55,25 @@ class Cost(NamedTuple):
     """Its size when it is done, bytes."""
 
 
-def size(config: RunConfig) -> Size:
+def size_of(config: RunConfig) -> Size:
     """Parameter counts and extras of a run's algorithm, counted once for all seeds."""
     horizon = config.task.horizon
     envs, locksteps = config.task.envs_per_task, config.rounds * horizon
     problem = Problem(config.tasks, envs, horizon=horizon, locksteps=locksteps)
-    # By their text: a user's settings need not be hashable.
-    key = repr((config.algorithm, config.settings, problem))
-    if key not in SIZES:
-        built = without_memory(config.algorithm, config.settings, problem)
-        SIZES[key] = Size(built.parameter_counts(), built.extras)
-    return SIZES[key]
+    return size(config.algorithm, config.settings, problem)
 
 
 def cost(config: RunConfig, cores: int) -> Cost:
     """The cost of a run that has this many cores."""
-    counts, extras = size(config)
+    counts, extras = size_of(config)
     cpu = config.device == "cpu"
     weights = 4 * (3 * counts.actor + 4 * counts.critic)
-    rows = min(
-        config.training.buffer_per_task,
-        config.rounds * config.task.horizon * config.task.envs_per_task,
-    )
-    data = Replay.bytes(len(config.tasks), rows, extras) + network_bytes(config, counts) + weights
+    tasks, capacity = len(config.tasks), config.training.buffer_per_task
+    # A host gives memory as the replay fills; a GPU gives all of it at once.
+    rows = min(capacity, collected(config)) if cpu else capacity
+    data = Replay.bytes(tasks, rows, extras) + network_bytes(config, counts) + weights
     # Training and evaluation have envs and worker processes of their own.
-    envs = env_bytes(len(config.tasks), config.task.envs_per_task)
+    envs = env_bytes(tasks, config.task.envs_per_task)
     shared = PROCESS_BYTES + 2 * cores * WORKER_BYTES
     return Cost(
         seconds=START_SECONDS + training_seconds(config, counts, cores),
@@ -103,15 +86,19 @@ def cost(config: RunConfig, cores: int) -> Cost:
     )
 
 
+def collected(config: RunConfig) -> int:
+    """Transitions of each task that a run makes."""
+    return config.rounds * config.task.horizon * config.task.envs_per_task
+
+
 def checkpoint_bytes(config: RunConfig, extras: Extras, counts: ParameterCounts) -> int:
     """Upper estimate of what the checkpoints of a run occupy, in bytes.
 
     The replay once; weights, two moments and targets three times: two checkpoints are kept while
     a third is written.
     """
-    collected = config.rounds * config.task.horizon * config.task.envs_per_task
     state = 3 * 4 * (3 * counts.actor + 4 * counts.critic)
-    rows = min(config.training.buffer_per_task, collected)
+    rows = min(config.training.buffer_per_task, collected(config))
     return int(1.25 * Replay.bytes(len(config.tasks), rows, extras)) + state + 50_000_000
 
 
@@ -131,7 +118,7 @@ def sizes_in_memory(config: RunConfig) -> tuple[int, int]:
     Raises UserError for settings that the algorithm refuses.
     """
     try:
-        counts, extras = size(config)
+        counts, extras = size_of(config)
     except CannotCount:
         return 0, 0
     own = sum(torch.Size(shape).numel() * kind.itemsize for shape, kind in extras.values())
@@ -165,7 +152,7 @@ def training_seconds(config: RunConfig, counts: ParameterCounts, cores: int) -> 
     speed = CORE_FLOPS * cores if c.device == "cpu" else GPU_FLOPS
     update = UPDATE_SECONDS[c.device.partition(":")[0]] + operations / speed
     early, last = (c.evaluated_episodes(final) for final in (False, True))
-    episodes = (c.evaluation.evaluations - 1) * early + last
+    episodes = (min(c.evaluation.evaluations, c.rounds) - 1) * early + last
     steps = locksteps * c.task.envs_per_task * tasks + episodes * tasks * c.task.horizon
     return updates * update + steps * ENV_STEP_SECONDS / cores
 

@@ -80,9 +80,9 @@ def backend() -> str:
 
 def film(folder: Path) -> int:
     """Films one run, each task once; returns the number of tasks."""
-    config = stored_config(folder)
+    config, run = stored_config(folder), stored_name(folder)
     try:
-        done(folder, stored_name(folder))
+        done(folder, run)
     except ValueError as error:
         warn(f"{error}; its weights, which are filmed, are whole or refused")
     torch.set_num_threads(len(os.sched_getaffinity(0)))
@@ -95,7 +95,7 @@ def film(folder: Path) -> int:
         pictures, entry = episode(config, algorithm, index, first[index])
         write_atomically(folder / "film" / f"{name}.webp", webp(pictures))
         entries[name] = entry
-        text = json.dumps({"run": stored_name(folder), "tasks": entries}, indent=1) + "\n"
+        text = json.dumps({"run": run, "tasks": entries}, indent=1) + "\n"
         write_atomically(folder / "film" / "film.json", text.encode())
     return len(entries)
 

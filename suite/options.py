@@ -95,6 +95,12 @@ def suite_values(given: Given) -> dict[str, Any]:
             f"seed: {several!r} is not one number; for several give SEEDS={several} "
             f"(--seeds {several})"
         )
+    listed = given.get("seeds") or ""
+    if "seed" in given and "," in listed:
+        raise UserError(
+            f"seeds: {listed} is a list of all seeds, and seed {given['seed']} is given, too; "
+            "leave out --seed, or say with --seeds how many are counted from it"
+        )
     typed = values_of(given, OF_THE_SUITE, others_wait=True)
     values = START | typed
     check_algorithm(values["alg"])
@@ -113,10 +119,15 @@ def run_of(given: Given) -> RunConfig:
     """The configuration that options stand for. Raises UserError in one line."""
     suite_values(given)
     unmatched(given, declared)
+    return trainable(given)
+
+
+def trainable(given: Given) -> RunConfig:
+    """The same of options that have been looked at without torch, which this loads."""
     config = unmatched(given)
     if "match" in given:
         check(config, here=False)
-        from suite.sizes import matched  # loads torch
+        from suite.sizes import matched
 
         config = matched(config, str(given["match"]), str(given.get("preset", START["preset"])))
     return config
@@ -169,7 +180,9 @@ def values_of(given: Given, types: Mapping[str, Any], others_wait: bool = False)
 
 
 def command_line(config: RunConfig) -> list[str]:
-    """The shortest `bench ...` that `parse` reads back as this configuration."""
+    """The shortest `bench ...` that `parse` reads back as this configuration, or, with a list of
+    seeds, as one of the same runs.
+    """
     candidates = []
     for name in (*PRESETS, *ALGORITHMS, *algorithm_names()):
         try:
@@ -188,6 +201,8 @@ def differences(start: RunConfig, config: RunConfig) -> list[str]:
     for name, value in config.values().items():
         if value == before[name] or name == "tasks":
             continue
+        if name == "seed" and "," in config.execution.seeds:
+            continue  # the list says it
         option = f"--{name.replace('_', '-')}"
         text = written(value)
         if name in DESTRUCTIVE:

@@ -10,7 +10,7 @@ from algorithms.declared import declared
 from suite.checks import check
 from suite.config import RunConfig
 from suite.messages import UserError
-from suite.options import HELP, START, run_of, split, suite_values, unmatched
+from suite.options import HELP, START, split, suite_values, trainable, unmatched
 from suite.targets import NETS, wanted
 from suite.values import read
 
@@ -49,7 +49,7 @@ def command(arguments: Sequence[str]) -> int:
     notes: list[str] = []
     preset = str(given["preset"])
     for name in names:
-        config = run_of({**given, "alg": name})
+        config = trainable({**given, "alg": name})
         # The probe must be as large as the widest layer; no run is started here.
         check(replace(config, evaluation=replace(config.evaluation, probe_size=WIDEST)), here=False)
         for size in sizes:

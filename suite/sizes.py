@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from algorithms import counting
 from algorithms.algorithm import Algorithm, ParameterCounts, Problem
@@ -17,6 +16,7 @@ from suite.config import RunConfig
 from suite.messages import UserError
 from suite.presets import algorithm_of, preset
 from suite.targets import Target, wanted
+from suite.training.replay import Extras
 
 TOLERANCE = 0.01
 """Largest relative difference at which two sizes count as equal."""
@@ -46,10 +46,30 @@ def without_memory(algorithm: str, settings: Settings, problem: Problem) -> Algo
         raise UserError(f"algorithm: {algorithm}: {error}") from None
 
 
-@cache
+class Size(NamedTuple):
+    """What an algorithm holds."""
+
+    counts: ParameterCounts
+    extras: Extras
+    """What it adds to a transition."""
+
+
+SIZES: dict[str, Size] = {}
+"""What has been counted, by the text of what was asked: a user's settings need not be hashable."""
+
+
+def size(algorithm: str, settings: Settings, problem: Problem) -> Size:
+    """Parameter counts and extras of the algorithm with these settings, counted once."""
+    key = repr((algorithm, settings, problem))
+    if key not in SIZES:
+        built = without_memory(algorithm, settings, problem)
+        SIZES[key] = Size(built.parameter_counts(), built.extras)
+    return SIZES[key]
+
+
 def count(algorithm: str, settings: Settings, tasks: tuple[str, ...]) -> ParameterCounts:
     """Trained parameters of the algorithm with these settings."""
-    return without_memory(algorithm, settings, Problem(tasks)).parameter_counts()
+    return size(algorithm, settings, Problem(tasks)).counts
 
 
 def target(text: str, config: RunConfig, preset_name: str) -> Target:

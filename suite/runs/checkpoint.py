@@ -3,8 +3,9 @@
 A checkpoint is a manifest, written last, that names its run and every file it needs with its
 SHA-256. Each file is written under another name, flushed to the disk and renamed, so that a
 manifest never names half a file. The replay is saved in segments, each written once. The files of
-the last two checkpoints are kept; loading takes the newest that is whole. Tensors load with
-`weights_only=True`: no pickled code runs.
+the last two checkpoints are kept; loading takes the newest that is whole. What is gone or has other
+bytes is damaged; what cannot be read at this moment is not, and loading fails without a change.
+Tensors load with `weights_only=True`: no pickled code runs.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from typing import Any, NamedTuple
 import torch
 
 from suite.messages import UserError
-from suite.runs.files import write_atomically
+from suite.runs.files import NOT_A_FILE, unreadable, write_atomically
 from suite.runs.manifest import (
+    ASIDE,
     NAMES,
     PARTS,
     ROWS,
@@ -122,6 +124,8 @@ class CheckpointStore:
         if newest.files != files:
             replace(newest, files=files, segments=(), parts=()).write(self.folder)
         self.delete_but({newest.name, newest.state})
+        for path in own_files(self.folder, ASIDE):
+            path.unlink()
 
     def delete_unneeded(self) -> None:
         """Deletes all files of the run but those of the last two checkpoints."""
@@ -180,7 +184,7 @@ class CheckpointStore:
         """The newest whole checkpoint, or the newest up to round `at`; None where there is none.
 
         Where none is whole, what is left of the newest one whose state is. Raises UserError where
-        there are files that no checkpoint can be made of.
+        there are files that no checkpoint can be made of, or a file cannot be read at this moment.
         """
         foreign = [f"{self.folder / f.name} belongs to {f.run}" for f in self.foreign()]
         candidates = [p for p in self.manifests() if at is None or round_of(p) <= at]
@@ -223,7 +227,7 @@ class CheckpointStore:
         """A checkpoint whose state is whole, without what is damaged; None where that is too much.
 
         Copies of transitions nearby stand in for lost ones, so that the others are drawn about as
-        often as before.
+        often as before. What they take the place of is set aside, not written over.
         """
         bad = manifest.damaged(self.folder)
         whole = [found for found in manifest.segments if found.name not in bad]
@@ -237,6 +241,7 @@ class CheckpointStore:
         files, lost = dict(manifest.files), []
         for name, line in bad.items():
             del files[name]
+            set_aside_once(self.folder / name)
             if name.startswith("../"):
                 lost.append(f"{line}: its rows are lost")
         for found in manifest.segments:
@@ -283,13 +288,21 @@ class CheckpointStore:
         )
 
     def tensors(self, name: str) -> Any:
-        """What a file of tensors holds. Raises ValueError where that cannot be read."""
+        """What a file of tensors holds. Raises ValueError where that is something else, and Failure
+        where it cannot be read at this moment.
+        """
+        path = self.folder / name
         try:
             # Mapped, not read: a replay is not in memory twice while a run takes it over.
-            return torch.load(self.folder / name, "cpu", weights_only=True, mmap=True)
+            return torch.load(path, "cpu", weights_only=True, mmap=True)
+        except NOT_A_FILE as error:
+            raise ValueError(f"{path}: {error.strerror}") from None
+        except (OSError, RuntimeError, MemoryError) as error:
+            # torch raises RuntimeError where the system does not map the file.
+            raise unreadable(path, error) from None
         except Exception:
             # Its bytes are those that were written, but they are not tensors and plain data.
-            raise ValueError(f"{self.folder / name} cannot be read") from None
+            raise ValueError(f"{path} cannot be read") from None
 
     def weights(self) -> tuple[Path, dict[str, Any]]:
         """The file and the contents of the newest state that is whole.
@@ -327,6 +340,15 @@ def serialised(value: Any) -> bytes:
 def rows_of(segment: Tensors) -> int:
     """The rows of a segment, of each task."""
     return next(iter(segment.values())).shape[1]
+
+
+def set_aside_once(path: Path) -> None:
+    """Renames a damaged file, if it is there. One that was set aside before is kept: what is there
+    now has stood in for it.
+    """
+    aside = path.with_name(f"{path.name}.damaged")
+    if path.is_file() and not aside.exists():
+        path.rename(aside)
 
 
 def repeated(segment: Tensors, count: int) -> Tensors:

@@ -26,7 +26,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -35,10 +35,16 @@ from algorithms.algorithm import Algorithm, ParameterCounts
 from suite.config import RunConfig
 from suite.messages import Failure, UserError
 from suite.runs.checkpoint import CheckpointStore
-from suite.runs.files import opened_to_append, set_aside, write_atomically
+from suite.runs.files import (
+    NOT_A_FILE,
+    opened_to_append,
+    set_aside,
+    unreadable,
+    write_atomically,
+)
 from suite.runs.finished import RESULT, ROWS, done, write_result
 from suite.runs.lock import LOCK_SECONDS, Busy, locked
-from suite.runs.manifest import NAMES, PARTS, line_of, own_files
+from suite.runs.manifest import ASIDE, MANIFEST, NAMES, PARTS, line_of, own_files
 from suite.runs.provenance import (
     PACKAGES,
     Session,
@@ -59,8 +65,8 @@ OURS = {
     *FOLDERS,
 }
 INSIDE = {
-    "checkpoints": NAMES,
-    "rows": PARTS,
+    "checkpoints": re.compile(f"{NAMES.pattern}|{ASIDE.pattern}"),
+    "rows": re.compile(f"{PARTS.pattern}|{ASIDE.pattern}"),
     "film": re.compile(r"\.?(.*\.webp|film\.json)(\.tmp)?"),
 }
 """What we call files in the folders of our own."""
@@ -74,21 +80,20 @@ class RunDirectory:
         self.config = config
         self.path = Path(execution.run_dir or Path(execution.results) / config.name())
         self.checkpoints = CheckpointStore(self.path / "checkpoints", config.name())
+        self.lock: TextIO | None = None
 
     def open(self) -> None:
-        """Creates or checks the directory. Raises UserError where it belongs to another run."""
+        """Claims the directory for the run. Raises UserError where it belongs to another run."""
         self.claim()
-        if self.config.execution.force:
-            self.clear()
         self.compare()
         (self.path / FAILURE).unlink(missing_ok=True)
         config = {"run": self.config.name(), **self.config.identity()}
         write_atomically(self.path / CONFIG, (json.dumps(config, indent=1) + "\n").encode())
 
     def claim(self) -> None:
-        """Creates the directory and locks it; nothing that is there is touched.
+        """Creates the directory and locks it until `close`; nothing that is there is touched.
 
-        Raises UserError where it is none of a run's, or `force` would delete what is not.
+        Raises UserError where it is none of a run's, and Busy where another process has the lock.
         """
         try:
             if self.path.exists() and not self.path.is_dir():
@@ -96,15 +101,20 @@ class RunDirectory:
             self.path.mkdir(parents=True, exist_ok=True)
             self.refuse_foreign()
             self.refuse_misplaced()
-            self.lock = opened_to_append(self.path / LOCK)
+            lock = opened_to_append(self.path / LOCK)
         except OSError as error:
             raise UserError(f"run-dir: cannot write to {self.path}: {error.strerror}") from None
-        if not locked(self.lock, LOCK_SECONDS):
+        if not locked(lock, LOCK_SECONDS):
+            lock.close()
             raise Busy(
                 f"run-dir: another process is working on {self.path}; wait for it or stop it"
             )
-        if self.config.execution.force:
-            self.refuse_to_delete()
+        self.lock = lock
+
+    def close(self) -> None:
+        """Gives the directory free for other processes, and for this one."""
+        if self.lock is not None:
+            self.lock.close()
 
     def refuse_foreign(self) -> None:
         """Raises UserError where the directory holds things and is not a run's."""
@@ -138,12 +148,22 @@ class RunDirectory:
             )
 
     def clear(self) -> None:
-        """Deletes what an earlier run left, in a directory that is claimed."""
-        for path in self.path.iterdir():
+        """Deletes what an earlier run left, in a directory that is claimed.
+
+        A kill at any moment leaves a directory that is known as a run's, to be cleared again, and
+        nothing that could be taken for a result. Without its rows neither result nor checkpoint
+        says that a run is done, and without manifests no part of a replay is trained on.
+        """
+        checkpoints, config = self.path / "checkpoints", self.path / CONFIG
+        manifests = [] if checkpoints.is_symlink() else own_files(checkpoints, MANIFEST)
+        first = [self.path / ROWS, self.path / RESULT, *manifests]
+        kept = {*first, config, self.path / LOCK, self.path / LOG}  # the last two are open
+        others = [path for path in self.path.iterdir() if path not in kept]
+        for path in (*first, *others, config):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
-            elif path.name not in (LOCK, LOG):  # both are open
-                path.unlink()
+            else:
+                path.unlink(missing_ok=True)
 
     def compare(self) -> None:
         """Raises UserError where the directory holds a run of another configuration.
@@ -320,7 +340,7 @@ class RunDirectory:
             path.unlink(missing_ok=True)
         self.checkpoints.finish(result["rows_sha256"])
         rows = self.path / "rows"
-        for path in own_files(rows, PARTS):
+        for path in own_files(rows, INSIDE["rows"]):
             path.unlink()
         if rows.is_dir() and not any(rows.iterdir()):
             rows.rmdir()
@@ -391,12 +411,17 @@ def plain_name(path: Path) -> str:
 
 
 def stored_identity(path: Path) -> dict[str, Any] | None:
-    """The identity in a config.json; None where that is missing or does not have its own hash."""
+    """The identity in a config.json; None where that is missing or does not have its own hash.
+
+    Raises Failure where it cannot be read.
+    """
     try:
         stored: dict[str, Any] = json.loads(path.read_bytes())
         name = str(stored.pop("run"))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, *NOT_A_FILE):
         return None
+    except OSError as error:
+        raise unreadable(path, error) from None
     digest = hashlib.sha256(json.dumps(stored, sort_keys=True).encode()).hexdigest()
     return stored if name.endswith(digest[:8]) else None
 

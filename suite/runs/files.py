@@ -63,6 +63,21 @@ def opened_to_append(path: Path) -> TextIO:
     return open(path, "a", opener=opener, encoding="utf-8", errors="backslashreplace")
 
 
+NOT_A_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
+"""Nothing is there, or something else: the file is lost. After any other error it may be whole, and
+a second look, or another machine, may find it so.
+"""
+
+
+def unreadable(path: Path, error: Exception) -> Failure:
+    """What to raise where a file that is there, and may be whole, cannot be read now."""
+    reason = getattr(error, "strerror", None) or str(error).partition("\n")[0].rstrip(".")
+    return Failure(
+        f"{path} cannot be read: {reason}; it is left as it is: give the same command again when "
+        "it can be read"
+    )
+
+
 def sha256(path: Path) -> str:
     """The digest of a file's bytes. Raises OSError where it cannot be read."""
     with path.open("rb") as file:

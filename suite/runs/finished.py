@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from suite.config import RunConfig
-from suite.runs.files import write_atomically
+from suite.runs.files import NOT_A_FILE, unreadable, write_atomically
 from suite.runs.manifest import line_of
 from suite.runs.rows import read_rows
 
@@ -21,7 +21,8 @@ RESULT, ROWS = "result.json", "rows.parquet"
 def done(folder: Path, run: str) -> dict[str, Any] | None:
     """The result of the run of this name in a folder, its rows checked; None where it is not done.
 
-    Raises ValueError, naming the file, where the result or the rows are damaged or another run's.
+    Raises ValueError, naming the file, where the result or the rows are damaged or another run's,
+    and Failure where one cannot be read.
     """
     path = folder / RESULT
     try:
@@ -29,8 +30,10 @@ def done(folder: Path, run: str) -> dict[str, Any] | None:
         whole = seal({k: v for k, v in result.items() if k != "sha256"}) == result["sha256"]
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, *NOT_A_FILE):
         whole = False
+    except OSError as error:
+        raise unreadable(path, error) from None
     if not whole:
         raise ValueError(f"{path} is damaged")
     if result["run"] != run:

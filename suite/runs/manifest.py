@@ -14,12 +14,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from suite.runs.files import sha256, write_atomically
+from suite.runs.files import NOT_A_FILE, sha256, unreadable, write_atomically
 
 NAMES = re.compile(r"\.?(manifest-\d{9}\.(json|damaged)|state-\d{9}\.pt|replay-\d{12}\.pt)(\.tmp)?")
 """Files of checkpoints, whole or half written."""
 PARTS = re.compile(r"\.?\d{9}\.parquet(\.tmp)?")
 """Row files, whole or half written."""
+ASIDE = re.compile(r"(replay-\d{12}\.pt|\d{9}\.parquet)\.damaged")
+"""Segments and row files that a run has gone on without; kept until it is done."""
 MANIFEST = re.compile(r"manifest-\d{9}\.json")
 ROWS = "../rows.parquet"
 """What the manifest of a finished run names beside its last weights."""
@@ -67,21 +69,29 @@ class Manifest:
         write_atomically(folder / self.name, sealed.encode())
 
     def damaged(self, folder: Path) -> dict[str, str]:
-        """The files that are not what was written, each with a line that names it."""
+        """The files that are not what was written, each with a line that names it.
+
+        Raises Failure where one cannot be read, which may be whole.
+        """
         lines = (line_of(folder / name, digest) for name, digest in self.files.items())
         return {name: line for name, line in zip(self.files, lines, strict=True) if line}
 
 
 def line_of(path: Path, digest: str) -> str:
-    """A line that names the file where its bytes do not have the digest, else none."""
+    """A line that names the file where it is lost or its bytes do not have the digest, else none.
+
+    Raises Failure where it cannot be read, and may be whole.
+    """
     try:
         return "" if sha256(path) == digest else f"{path} is damaged"
-    except OSError as error:
+    except NOT_A_FILE as error:
         return f"{path}: {error.strerror}"
+    except OSError as error:
+        raise unreadable(path, error) from None
 
 
 def read(path: Path) -> Manifest | None:
-    """What a manifest says, or None where it is damaged."""
+    """What a manifest says, or None where it is damaged. Raises Failure where it cannot be read."""
     try:
         sealed = json.loads(path.read_bytes())
         text = sealed["text"]
@@ -91,8 +101,10 @@ def read(path: Path) -> Manifest | None:
         segments = tuple(Segment(*segment) for segment in found.pop("segments"))
         parts, lost = tuple(found.pop("parts")), tuple(found.pop("lost"))
         manifest = Manifest(**found, segments=segments, parts=parts, lost=lost)
-    except (ValueError, KeyError, TypeError, AttributeError, OSError):
+    except (ValueError, KeyError, TypeError, AttributeError, *NOT_A_FILE):
         return None
+    except OSError as error:
+        raise unreadable(path, error) from None
     # A copy under another name would be taken for another round.
     return manifest if manifest.name == path.name else None
 

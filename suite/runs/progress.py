@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -39,6 +40,8 @@ class Progress:
     def begin(self, env_step: int) -> None:
         """Starts the clock at a step, which is not 0 for a resumed run."""
         self.began, self.initial, self.env_step = time.monotonic(), env_step, env_step
+        if env_step:  # what was evaluated before stands until the next evaluation
+            self.successes = [number(contents(file), "success") for file in self.files]
         self.write()
         self.bar = tqdm(
             total=self.total,
@@ -108,6 +111,21 @@ class Progress:
         """Leaves the bar as it is."""
         if self.bar is not None:
             self.bar.close()
+
+
+def contents(path: Path) -> dict[str, Any]:
+    """A JSON file's object; empty where it is not there or half written."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def number(found: dict[str, Any], key: str) -> float | None:
+    """A value that is a finite number, or None."""
+    value = found.get(key)
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 def duration(seconds: float) -> str:

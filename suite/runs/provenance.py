@@ -15,21 +15,27 @@ from typing import Any
 import torch
 
 from suite.config import RunConfig
+from suite.runs.files import NOT_A_FILE, unreadable
 
 PACKAGES = ("torch", "metaworld", "mujoco", "gymnasium", "numpy", "scipy", "mtscale")
 Session = dict[str, Any]
 
 
 def read_sessions(path: Path) -> list[Session]:
-    """The sessions that a provenance.json tells of; raises ValueError where it is damaged."""
+    """The sessions that a provenance.json tells of.
+
+    Raises ValueError where it is damaged, and Failure where it cannot be read.
+    """
     if not path.exists():
         return []
     try:
         found = json.loads(path.read_bytes())
         if found and all(isinstance(entry["threads"], int) for entry in found):
             return list(found)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, *NOT_A_FILE):
         pass
+    except OSError as error:
+        raise unreadable(path, error) from None
     raise ValueError(f"{path} is damaged")
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import math
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from suite.config import RunConfig
+from suite.messages import Failure
 from suite.runs.directory import FAILURE, PROGRESS, RunDirectory
 from suite.runs.finished import done
 from suite.runs.lock import locked
+from suite.runs.progress import contents, number
 
 Phase = Literal["done", "running", "failed", "stopped", "waiting"]
 
@@ -40,7 +40,7 @@ def state(config: RunConfig) -> State:
     damaged = ""
     try:
         result = done(folder, config.name())
-    except ValueError as error:
+    except (ValueError, Failure) as error:
         result, damaged = None, str(error)
     if result:
         return State("done", 1.0, result["mean_success"], 0.0, 0)
@@ -72,18 +72,3 @@ def in_use(folder: Path) -> bool:
             return not locked(file)
     except OSError:
         return False
-
-
-def contents(path: Path) -> dict[str, Any]:
-    """A JSON file's object; empty where it is not there or half written."""
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def number(found: dict[str, Any], key: str) -> float | None:
-    """A value that is a finite number, or None."""
-    value = found.get(key)
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None

@@ -27,10 +27,26 @@ from suite.runs.state import in_use
 
 DONE, STOPPED, BUSY = 0, Interrupted.status, Busy.status
 """Exit statuses of a run; all others are failures, the negative ones of a signal."""
-MEANINGS = {UserError.status: "refused", Diverged.status: "diverged"}
+LOST = -signal.SIGKILL
+"""What stands for the status of a run whose job or worker ended without one: as if it were killed,
+it is started again."""
+CANCELLED = 128 + signal.SIGTERM
+"""What stands for the status of a run whose job was cancelled: it is not started again."""
+MEANINGS = {
+    UserError.status: "refused",
+    Diverged.status: "diverged",
+    CANCELLED: "its job was cancelled",
+}
 REASON_LINES = 5
 POLL_SECONDS = 0.5
-ROOT = Path(__file__).parents[2]
+
+
+def import_paths() -> list[str]:
+    """Folders in which a run, here or on another machine, finds this package and a user's own
+    modules: as this process does, and in its order.
+    """
+    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    return list(dict.fromkeys([os.getcwd(), *filter(None, given), str(Path(__file__).parents[2])]))
 
 
 class Share(NamedTuple):
@@ -43,16 +59,26 @@ class Share(NamedTuple):
 
 
 def within(config: RunConfig, share: Share) -> RunConfig:
-    """The run with threads and workers of its share, where neither was chosen for it.
-
-    A run that has begun keeps its threads, on which the rounding of sums depends; seeds that join
-    it take as many.
-    """
+    """The run with threads and workers of its share, where neither was chosen for it."""
     execution = config.execution
-    begun = [run for run in config.each_seed() if RunDirectory(run).sessions()]
-    threads = execution.threads or (RunDirectory(begun[0]).threads() if begun else share.cores)
+    threads = execution.threads or threads_of(config, share)
     workers = execution.workers or share.cores
     return replace(config, execution=replace(execution, threads=threads, workers=workers))
+
+
+def threads_of(config: RunConfig, share: Share) -> int:
+    """Learner threads of a run, or of several seeds, for which none were chosen.
+
+    What has begun keeps its threads, on which the rounding of sums depends, and looks them up
+    itself (0): asked for here, they could be refused as too many for this machine. Seeds that join
+    others take as many.
+    """
+    seeds = config.each_seed()
+    begun = [directory for directory in map(RunDirectory, seeds) if directory.sessions()]
+    kept = {directory.threads() for directory in begun}
+    if not kept:
+        return share.cores
+    return kept.pop() if len(kept) == 1 and len(begun) < len(seeds) else 0
 
 
 def folders(config: RunConfig) -> list[Path]:
@@ -70,9 +96,7 @@ class Child:
             (folder / FAILURE).unlink(missing_ok=True)
         self.folder = folders(config)[0]
         arguments = command_line(within(config, share))
-        environment = dict(os.environ)
-        paths = [environment.get("PYTHONPATH"), str(ROOT)]
-        environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(import_paths())}
         if share.gpu:
             environment["CUDA_VISIBLE_DEVICES"] = share.gpu
         # Else each run compiles with as many processes as the machine has cores.
@@ -144,9 +168,12 @@ def carry_out(
             return status
 
 
-def keep_failure(config: RunConfig, status: int, lines: list[str]) -> None:
-    """Writes failure.json, which stands until the run goes on, for each seed that is not done."""
-    text = json.dumps({"status": status, "reason": meaning(status), "lines": lines})
+def keep_failure(config: RunConfig, status: int, lines: list[str], reason: str = "") -> None:
+    """Writes failure.json, which stands until the run goes on, for each seed that is not done.
+
+    The reason is that of the status where none is given.
+    """
+    text = json.dumps({"status": status, "reason": reason or meaning(status), "lines": lines})
     for folder in folders(config):
         # Where it cannot be written, the run is at least not called done.
         with contextlib.suppress(OSError, UserError):

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import itertools
-import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from suite.config import RunConfig
-from suite.estimate import Cost, cost, size, sweep_seconds
+from suite.estimate import Cost, cost, size_of, sweep_seconds
 from suite.messages import UserError
-from suite.runs.state import state
+from suite.runs.state import State, state
 from suite.scale import aligned
 from suite.sweeps.on_this_machine import LocalLauncher, division, this_machine
 from suite.sweeps.overview import COLUMNS, about, cells, failures, summary
-from suite.sweeps.plan import Plan, together
+from suite.sweeps.plan import Plan, runs_at_once, together
 from suite.sweeps.question import Options, Question
 from suite.sweeps.supervisor import Launcher, Supervisor, there
 
@@ -27,18 +26,22 @@ CLUSTER_CORES, CLUSTER_CORES_GPU = 2, 4
 def sweep(question: Question) -> int:
     """Prints the plan and carries it out; returns the exit status."""
     options, planned = question
-    at_once, cores = division_of(options, planned)
+    processes, cores = division_of(options, planned)
     costs = costs_of(planned, cores)
-    at_once = runs_at_once(planned, at_once)
-    print(describe(planned, costs, at_once))
-    if options.dry_run:
+    chosen = None if options.dry_run else launcher(options, planned, costs, cores)
+    if chosen is not None:
+        processes = chosen.at_once
+    at_once = runs_at_once(planned.runs, processes)
+    states = [state(config) for config in planned.runs]
+    print(describe(planned, costs, states, at_once))
+    if chosen is None:
         return 0
-    check_disk(planned, costs, at_once)
-    return Supervisor(planned, costs, launcher(options, planned, costs, cores)).run()
+    check_disk(planned, costs, states, at_once)
+    return Supervisor(planned, costs, states, chosen).run()
 
 
 def division_of(options: Options, planned: Plan) -> tuple[int, int]:
-    """Runs at once, as far as it is known before the launcher is asked, and cores for each."""
+    """Processes at once, as far as it is known where no launcher is asked, and cores for each."""
     started = together(planned.runs)
     if options.launcher == "local":
         return division(this_machine(with_gpus=False), len(started), options.jobs)
@@ -56,11 +59,6 @@ def costs_of(planned: Plan, cores: int) -> list[Cost]:
     }
     alone = {run.name(): cost(run, cores) for run in planned.runs}
     return [own._replace(seconds=own.seconds * beside[name]) for name, own in alone.items()]
-
-
-def runs_at_once(planned: Plan, processes: int) -> int:
-    """Runs that go on together in so many processes, where seeds may be batched."""
-    return math.ceil(processes * len(planned.runs) / len(together(planned.runs)))
 
 
 def launcher(options: Options, planned: Plan, costs: Sequence[Cost], cores: int) -> Launcher:
@@ -87,11 +85,11 @@ def status(question: Question) -> int:
     triples = zip(planned.runs, states, costs, strict=True)
     rows = [COLUMNS, *(cells(config.name(), s, c) for config, s, c in triples)]
     print("\n".join([*aligned(rows), *failures(planned, states)]))
-    print(summary(planned, states, costs, running or runs_at_once(planned, at_once)))
+    print(summary(planned, states, costs, running or runs_at_once(planned.runs, at_once)))
     return 0
 
 
-def describe(planned: Plan, costs: Sequence[Cost], at_once: int) -> str:
+def describe(planned: Plan, costs: Sequence[Cost], states: Sequence[State], at_once: int) -> str:
     """The plan: a line for each configuration, its seeds together, and the sums."""
     rows = [("configuration", "device", "seeds", "actor", "critics", "env steps", "time a run")]
 
@@ -105,12 +103,11 @@ def describe(planned: Plan, costs: Sequence[Cost], at_once: int) -> str:
         key=lambda found: order[found[0]],
     ):
         config, expected = group[0]
-        counts = size(config).counts
+        counts = size_of(config).counts
         seeds = ",".join(str(c.seed) for c, _ in sorted(group, key=lambda pair: pair[0].seed))
         steps = config.rounds * config.steps_per_round
         numbers = (f"{counts.actor:,}", f"{counts.critic:,}", f"{steps:,}")
         rows.append((name, config.device, seeds, *numbers, about(expected.seconds)))
-    states = [state(config) for config in planned.runs]
     done = sum(s.phase == "done" for s in states)
     kept = sum(c.kept for c in costs)
     peak = kept + sum(sorted((c.disk for c in costs), reverse=True)[:at_once])
@@ -132,7 +129,7 @@ def label(config: RunConfig) -> str:
     return name.replace("-s0-", "-")
 
 
-def check_disk(planned: Plan, costs: Sequence[Cost], at_once: int) -> None:
+def check_disk(planned: Plan, costs: Sequence[Cost], states: Sequence[State], at_once: int) -> None:
     """Raises UserError where the runs that are not done will not fit on the disk together.
 
     One that is too large by itself is left to the supervisor, which starts the others.
@@ -140,9 +137,7 @@ def check_disk(planned: Plan, costs: Sequence[Cost], at_once: int) -> None:
     folder = there(Path(planned.runs[0].execution.results))
     free = shutil.disk_usage(folder).free
     waiting = [
-        expected
-        for config, expected in zip(planned.runs, costs, strict=True)
-        if state(config).phase == "waiting"
+        expected for expected, found in zip(costs, states, strict=True) if found.phase == "waiting"
     ]
     left = [expected for expected in waiting if expected.disk <= free] or waiting
     needed = sum(c.kept for c in left)

@@ -9,14 +9,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 from suite.config import RunConfig
 from suite.estimate import Cost, combined
-from suite.messages import UserError
+from suite.messages import Failure, UserError
 from suite.options import command_line, parse
-from suite.sweeps.child import STOPPED, Share, carry_out, keep_failure
+from suite.sweeps.child import LOST, STOPPED, Share, carry_out, import_paths, keep_failure
 from suite.sweeps.plan import Plan, together
 
 try:
@@ -24,10 +23,6 @@ try:
 except ImportError:
     how = f"{sys.executable} -m pip install -e '.[ray]'"
     raise UserError(f"launcher: ray is not installed; {how}") from None
-
-ROOT = Path(__file__).parents[2]
-CRASHED = -9
-"""Status of a run whose worker was lost more often than Ray retries."""
 
 
 class RayLauncher:
@@ -52,7 +47,7 @@ class RayLauncher:
         self.tasks: dict[Any, RunConfig] = {}
 
     def capacity(self, plan: Plan) -> int:
-        """Runs that the cluster has room for. Raises UserError where it has none for one."""
+        """Tasks that the cluster has room for. Raises UserError where it has none for one."""
         there = ray.cluster_resources()
         room = [there.get("CPU", 0) // self.cores]
         if any(config.device == "cuda" for config in plan.runs):
@@ -88,9 +83,8 @@ class RayLauncher:
         }
         if config.device == "cuda":
             needs["num_gpus"] = self.gpus
-        paths = [os.getcwd(), str(ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
         reference = self.task.options(**needs).remote(
-            command_line(config), self.cores, os.getcwd(), [path for path in paths if path]
+            command_line(config), self.cores, os.getcwd(), import_paths()
         )
         self.tasks[reference] = config
 
@@ -105,9 +99,12 @@ class RayLauncher:
                 status: int = ray.get(reference)
             except ray.exceptions.TaskCancelledError:
                 status = STOPPED
+            except ray.exceptions.RayTaskError as error:  # what the task itself raised
+                status = Failure.status
+                keep_failure(config, status, last_lines(error))
             except ray.exceptions.RayError as error:
-                status = CRASHED
-                keep_failure(config, status, str(error).strip().splitlines()[-3:])
+                status = LOST
+                keep_failure(config, status, last_lines(error), "its worker was lost")
             yield config, status
 
     def stop(self) -> None:
@@ -119,6 +116,11 @@ class RayLauncher:
         """See `Launcher.kill`."""
         for reference in self.tasks:
             ray.cancel(reference, force=True)
+
+
+def last_lines(error: Exception) -> list[str]:
+    """The last lines of what Ray says, in which the cause stands."""
+    return str(error).strip().splitlines()[-3:]
 
 
 def connect() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,9 +19,18 @@ from typing import Any
 
 from suite.config import RunConfig
 from suite.estimate import Cost, combined
-from suite.messages import UserError
+from suite.messages import Failure, UserError
 from suite.options import command_line, parse
-from suite.sweeps.child import STOPPED, Child, Share, carry_out, keep_failure
+from suite.sweeps.child import (
+    CANCELLED,
+    LOST,
+    STOPPED,
+    Child,
+    Share,
+    carry_out,
+    import_paths,
+    keep_failure,
+)
 from suite.sweeps.plan import Plan, together
 
 try:
@@ -35,8 +45,6 @@ DAY = 24 * 60
 LOOK_SECONDS = 5.0
 """Seconds between two looks at the queue."""
 FAREWELL_SECONDS = 600.0
-LOST = -9
-"""Status of a run whose job ended without leaving one."""
 
 
 class Job:
@@ -136,8 +144,7 @@ class SlurmLauncher:
 
     def submit(self) -> None:
         """Submits what has been started since the last time, as one array."""
-        paths = [os.getcwd(), str(Path(__file__).parents[2])]
-        paths += [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]
+        paths = import_paths()
         works = [Job(command_line(c), self.cores, paths) for c in self.waiting]
         try:
             with self.executor.batch():
@@ -167,12 +174,26 @@ class SlurmLauncher:
             yield config, self.status(config, job)
 
     def status(self, config: RunConfig, job: Any) -> int:
-        """The exit status that a job left."""
+        """The exit status that a job left, or what stands for one; then the reason is kept."""
+        number, log, left = job.job_id, f"its log is {job.paths.stderr}", STOPPED
         if job.paths.result_pickle.exists():
             outcome, value = submitit.core.utils.pickle_load(job.paths.result_pickle)
-            if outcome == "success":
-                return int(value)
-        keep_failure(config, LOST, [f"job {job.job_id} ended; its log is {job.paths.stderr}"])
+            if outcome != "success":  # the traceback of what the job itself raised
+                keep_failure(config, Failure.status, [*str(value).strip().splitlines()[-3:], log])
+                return Failure.status
+            left = int(value)
+            if left != STOPPED:
+                return left
+        end = end_of(number) if self.slurm else ""
+        if end == "CANCELLED":
+            again = "the same sweep command submits it again, and the run resumes"
+            keep_failure(config, CANCELLED, [f"job {number} was cancelled; {again}"])
+            return CANCELLED
+        if job.paths.result_pickle.exists():
+            return left
+        how = f" ({end})" if end else ""
+        lines = [f"job {number} ended without an exit status{how}; {log}"]
+        keep_failure(config, LOST, lines, "its job was lost")
         return LOST
 
     def stop(self) -> None:
@@ -191,6 +212,25 @@ def pair(text: str) -> tuple[str, Any]:
     if not equals:
         raise UserError(f"slurm: {text!r} is not KEY=VALUE, such as slurm_partition=gpu")
     return key, int(value) if value.isdigit() else value
+
+
+def end_of(number: str) -> str:
+    """How Slurm says that a job has ended, such as CANCELLED or TIMEOUT; empty where it does not.
+
+    The controller forgets a job in minutes; accounting, where there is some, keeps it.
+    """
+    accounted = ["--noheader", "--allocations", "--parsable2", "--format=State"]
+    for command, state in (
+        (["scontrol", "show", "job", "--oneliner", number], r"JobState=(\w+)"),
+        (["sacct", *accounted, f"--jobs={number}"], r"^(\w+)"),
+    ):
+        try:
+            told = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        except (OSError, subprocess.TimeoutExpired):
+            continue
+        if told.returncode == 0 and (found := re.search(state, told.stdout)):
+            return found[1]
+    return ""
 
 
 def queued() -> set[str]:

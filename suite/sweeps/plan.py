@@ -9,6 +9,7 @@ a value or a list of values; a grid stands for every combination of its lists. F
 from __future__ import annotations
 
 import itertools
+import math
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -21,7 +22,7 @@ from algorithms.declared import declared
 from suite.checks import RULES_HERE, ask, check, check_directory
 from suite.config import ExecutionConfig, RunConfig, seeds_of
 from suite.messages import UserError, choose
-from suite.options import Given, field_name, run_of, suite_values, unmatched
+from suite.options import Given, field_name, suite_values, trainable, unmatched
 
 FOLDERS = (Path("results/sweeps"), Path(__file__).parents[2] / "results" / "sweeps")
 """Where sweeps have names: the file name without .toml."""
@@ -68,7 +69,7 @@ def plan(name: str, overrides: Mapping[str, Sequence[str | None]], here: bool = 
         check(unmatched(cell, declared), here)
     found: dict[str, RunConfig] = {}
     for cell in given:
-        config = run_of(cell)
+        config = trainable(cell)
         check(config, here)
         # Two spellings of one run are one run.
         found.setdefault(config.name(), absolute(config))
@@ -92,6 +93,11 @@ def together(runs: Sequence[RunConfig]) -> list[RunConfig]:
         name = replace(run, seed=0).name() if run.execution.batched else run.name()
         started.setdefault(name, []).append(run)
     return [of_seeds(group) for group in started.values()]
+
+
+def runs_at_once(runs: Sequence[RunConfig], processes: int) -> int:
+    """Runs that go on together in so many processes, where seeds may be batched."""
+    return math.ceil(processes * len(runs) / len(together(runs)))
 
 
 def of_seeds(runs: Sequence[RunConfig]) -> RunConfig:

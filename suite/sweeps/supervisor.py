@@ -18,10 +18,10 @@ from suite.config import RunConfig
 from suite.estimate import Cost, combined
 from suite.interrupt import Interrupt
 from suite.messages import UserError
-from suite.runs.state import state
-from suite.sweeps.child import BUSY, DONE, STOPPED, keep_failure
+from suite.runs.state import State, state
+from suite.sweeps.child import BUSY, CANCELLED, DONE, STOPPED, keep_failure
 from suite.sweeps.overview import Overview, failures
-from suite.sweeps.plan import Plan, of_seeds, together
+from suite.sweeps.plan import Plan, of_seeds, runs_at_once, together
 
 PAUSE = 0.5
 """Seconds between two looks at the launcher."""
@@ -32,14 +32,15 @@ QUEUE_SECONDS = 10.0
 REST_SECONDS = 60.0
 """Seconds between two looks at the other runs, which only another sweep can change."""
 LIVES = 3
-"""Times that a run is started which is killed by a signal, such as the out-of-memory killer's."""
+"""Times that a run is started which is killed by a signal, such as the out-of-memory killer's, or
+whose job or worker is lost."""
 
 
 class Launcher(Protocol):
     """Where runs are carried out."""
 
     at_once: int
-    """Runs that go on together."""
+    """Processes that go on together, each of a run or of batched seeds."""
     detaches: bool
     """Whether runs go on when the sweep is interrupted."""
 
@@ -65,13 +66,14 @@ class Launcher(Protocol):
 class Supervisor:
     """The state of a sweep that is being carried out."""
 
-    def __init__(self, plan: Plan, costs: Sequence[Cost], launcher: Launcher) -> None:
+    def __init__(
+        self, plan: Plan, costs: Sequence[Cost], states: Sequence[State], launcher: Launcher
+    ) -> None:
         self.plan, self.costs, self.launcher = plan, costs, launcher
         self.cost_of = {c.name(): cost for c, cost in zip(plan.runs, costs, strict=True)}
-        self.states = {config.name(): state(config) for config in plan.runs}
-        started = together(plan.runs)
-        self.todo = [c for c in started if self.left(c)]
-        self.at_once = launcher.at_once * len(plan.runs) // len(started)
+        self.states = {c.name(): found for c, found in zip(plan.runs, states, strict=True)}
+        self.todo = [c for c in together(plan.runs) if self.left(c)]
+        self.at_once = runs_at_once(plan.runs, launcher.at_once)
         self.active: dict[str, RunConfig] = {}
         self.starts: Counter[tuple[str, str]] = Counter()
         self.looked: dict[str, float] = {}
@@ -171,7 +173,7 @@ class Supervisor:
             elif status == DONE and 0 < len(left) < len(config.each_seed()):
                 # A queue still held a run of fewer seeds.
                 self.todo.append(of_seeds(left))
-            elif status != DONE and len(config.each_seed()) > 1:
+            elif status not in (DONE, CANCELLED) and len(config.each_seed()) > 1:
                 # One seed that fails must not stop the others: each goes on by itself.
                 self.todo += left
 
@@ -187,7 +189,8 @@ class Supervisor:
 
     def report(self, interrupted: bool) -> int:
         """Prints how it ended; returns the exit status."""
-        states = [state(config) for config in self.plan.runs]
+        known = [(config, self.states[config.name()]) for config in self.plan.runs]
+        states = [found if found.phase == "done" else state(config) for config, found in known]
         for line in failures(self.plan, states):
             print(line)
         done = sum(s.phase == "done" for s in states)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import math
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -58,9 +59,13 @@ class Captured:
         self.calls += 1
         if self.plain or self.calls <= WARM_CALLS:
             return self.function()
-        before = self.snapshot()
+        before = self.copied()
+        if before is None:
+            return self.function()
         expected = {name: value.clone() for name, value in self.function().items()}
-        after = self.snapshot()
+        after = self.copied()
+        if after is None:
+            return expected
         try:
             self.restore(before)
             graph, results = record(self.function, self.generators)
@@ -78,15 +83,27 @@ class Captured:
                 return results
             reason = f"its results differ by {difference:.1g}"
         except (RuntimeError, AttributeError) as error:
-            reason = str(error).strip().partition("\n")[0]
+            reason = first_line(error)
             renew(self.generators)
-        self.plain = True
         self.restore(after)
+        self.give_up(reason)
+        return expected
+
+    def copied(self) -> Any:
+        """A snapshot; None, and recording is given up, where the memory does not suffice for it."""
+        try:
+            return self.snapshot()
+        except torch.OutOfMemoryError as error:
+            self.give_up(first_line(error))
+        return None
+
+    def give_up(self, reason: str) -> None:
+        """Stays plain from here on, and says why."""
+        self.plain = True
         print(
             f"warning: {self.name} runs without a CUDA graph, and slower: {reason}",
             file=sys.stderr,
         )
-        return expected
 
 
 def record(
@@ -138,9 +155,15 @@ def renew(generators: Sequence[torch.Generator]) -> None:
             generator.graphsafe_set_state(torch.Generator(generator.device))
 
 
+def first_line(error: Exception) -> str:
+    """What an error says, in one line."""
+    return str(error).strip().partition("\n")[0]
+
+
 def largest_difference(mine: Any, own: Any, before: Any) -> float:
     """Largest difference of two nested states, relative to each tensor's largest change in `own`
-    since `before`; NaN is no difference. What is no tensor of floats must be equal.
+    since `before`, never NaN. NaN in the same places is no difference, and in others an infinite
+    one. What is no tensor of floats must be equal.
     """
     if isinstance(own, dict):
         parts = [(mine[key], own[key], before[key]) for key in own]
@@ -151,7 +174,10 @@ def largest_difference(mine: Any, own: Any, before: Any) -> float:
     elif not own.is_floating_point():
         return 0.0 if torch.equal(mine, own) else float("inf")
     else:
+        if not torch.equal(mine.isnan(), own.isnan()):
+            return float("inf")
         a, b, c = (x.double().nan_to_num() for x in (mine, own, before))
         difference = float((a - b).abs().max()) if len(own.shape) == 0 or own.numel() else 0.0
-        return difference / max(float((b - c).abs().max()), 1e-12) if difference else 0.0
+        relative = difference / max(float((b - c).abs().max()), 1e-12) if difference else 0.0
+        return relative if math.isfinite(relative) else float("inf")
     return max((largest_difference(*part) for part in parts), default=0.0)

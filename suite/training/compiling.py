@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import shutil
 import sys
 from collections.abc import Sequence
@@ -119,6 +120,11 @@ def compiled_parts(algorithm: Algorithm) -> dict[str, Any]:
     return {name: part for name, part in parts if hasattr(part, "_torchdynamo_orig_callable")}
 
 
+def ours(algorithm: Algorithm) -> bool:
+    """Whether the algorithm's class is of the package `algorithms`, not a stranger's."""
+    return type(algorithm).__module__.partition(".")[0] == "algorithms"
+
+
 def plain(algorithm: Algorithm) -> None:
     """Takes the compiled functions off an algorithm again."""
     for name in compiled_parts(algorithm):
@@ -128,7 +134,9 @@ def plain(algorithm: Algorithm) -> None:
 def compile_and_compare(run: SeedRun, first: Algorithm) -> str | None:
     """Compiles one algorithm; None, or why it cannot stay so. Its state is as before.
 
-    What the first seed has compiled serves the others: it works on the state that it is handed.
+    What the first seed has compiled serves the others where the class is of `algorithms`: it works
+    on the state that it is handed. A stranger's hook may read an attribute that differs by seed, so
+    that each compiles its own; what is the same comes from the compiler's cache.
     """
     algorithm, config = run.algorithm, run.config
     before = copy.deepcopy(algorithm.state_dict())
@@ -155,30 +163,38 @@ def compile_and_compare(run: SeedRun, first: Algorithm) -> str | None:
 
     expected = results()
     try:
-        if algorithm is first:
+        if algorithm is first or not ours(algorithm):
             algorithm.compile()
-        vars(algorithm).update(compiled_parts(first))
+        else:
+            vars(algorithm).update(compiled_parts(first))
         difference = {name: apart(value, expected[name]) for name, value in results().items()}
     except Exception as error:  # whatever stops a compiler, of which the plain lines know nothing
         plain(algorithm)
         algorithm.load_state_dict(before)
         return first_line(error)
     algorithm.load_state_dict(before)
-    worst = max(difference, key=lambda name: difference[name])
-    if difference[worst] <= TOLERANCE:
+    # Not by `max`, which passes over NaN.
+    wrong = {name: size for name, size in difference.items() if not size <= TOLERANCE}
+    if not wrong:
         return None
     plain(algorithm)
-    return f"its {worst} differs by {difference[worst]:.1g}"
+    worst = max(wrong, key=lambda name: (math.isnan(wrong[name]), wrong[name]))
+    return f"its {worst} differs by {wrong[worst]:.1g}"
 
 
 def apart(mine: Tensor, plain_result: Tensor) -> float:
     """Largest difference, relative to the largest entry; of whole numbers and flags, such as packed
     routes, the share that differs: rounding may decide between two that are all but equal.
+
+    NaN where one of the two is not finite and the other not the same.
     """
     if not mine.is_floating_point():
         return float((mine != plain_result).double().mean())
     a, b = mine.double(), plain_result.double()
-    return float((a - b).abs().max() / b.abs().max().clamp(min=1e-12))
+    same = (a == b) | (a.isnan() & b.isnan())
+    largest = b.abs().nan_to_num(0.0, posinf=0.0).max().clamp(min=1e-12)
+    difference = float((a - b).masked_fill(same, 0.0).abs().max() / largest)
+    return difference if math.isfinite(difference) else math.nan
 
 
 def batch_like(run: SeedRun) -> Batch:

@@ -63,13 +63,10 @@ class Replay:
             row += torch.Size(shape).numel() * dtype.itemsize
         return tasks * capacity * row
 
-    def add(self, rows: Tensor, extras: Mapping[str, Tensor]) -> None:
-        """Adds one lockstep of N envs: rows [T, N, 84], extras [T, N, ...]."""
-        self.write(rows, extras)
-        self.count(rows.shape[1])
-
     def write(self, rows: Tensor, extras: Mapping[str, Tensor]) -> None:
-        """The part of `add` that a GPU can record: nothing of it is known to the host alone."""
+        """Adds one lockstep of N envs, rows [T, N, 84] and extras [T, N, ...], which `count` must
+        be told: a GPU can record this, as nothing of it is known to the host alone.
+        """
         new = rows.shape[1]
         kept = min(new, self.capacity)
         places = self.next + torch.arange(new - kept, new, device=rows.device)
@@ -80,7 +77,7 @@ class Replay:
         self.held.copy_((self.held + new).clamp(max=self.capacity))
 
     def count(self, new: int) -> None:
-        """The other part: N more rows have been written."""
+        """N more rows have been written."""
         self.written += new
 
     def window(self, new: int) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ import json
 import shutil
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,12 +20,14 @@ from smoke_runs import Run, call, smoke_arguments
 
 from algorithms import ALGORITHMS
 from algorithms.algorithm import ParameterCounts
-from suite.bench import prepare_torch
+from suite.bench import bench, prepare_torch
 from suite.cli import main
+from suite.config import RunConfig
 from suite.estimate import checkpoint_bytes
 from suite.messages import Diverged, UserError
 from suite.options import parse
 from suite.presets import preset
+from suite.runs.directory import RunDirectory
 from suite.training.replay import WIDTH
 from suite.training.train import Trainer
 
@@ -375,6 +377,28 @@ def test_force_deletes_nothing_where_one_of_the_seeds_is_refused(
     assert main([*arguments, "--force"]) == UserError.status
     assert "nothing is deleted" in capsys.readouterr().err
     assert (tmp_path / done.name / "result.json").exists()
+
+
+def test_force_deletes_before_the_first_seed_and_nothing_of_what_comes_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = parse([*smoke_arguments("mtsac", tmp_path), "--seeds", "0,1", "--force"][1:])
+    later = RunDirectory(config.each_seed()[1])
+
+    def train_all(runs: Sequence[RunConfig], _: Any) -> int:
+        (run,) = runs
+        if run.seed == 0:  # another process begins the other seed meanwhile
+            later.open()
+            (later.path / "rows.parquet").write_bytes(b"theirs")
+            later.close()
+        directory = RunDirectory(run)
+        directory.open()
+        directory.close()
+        return 0
+
+    monkeypatch.setattr("suite.bench.train_all", train_all)
+    assert bench(config) == 0
+    assert (later.path / "rows.parquet").read_bytes() == b"theirs"
 
 
 def test_the_rows_of_a_run_that_diverged_count_it_as_success_0(sick: Run) -> None:

@@ -11,7 +11,7 @@ import torch
 from algorithms.algorithm import ParameterCounts
 from suite.config import RunConfig
 from suite.envs import ACTION_SIZE, OBSERVATION_SIZE
-from suite.estimate import Size, size, sizes_in_memory
+from suite.estimate import Size, size_of, sizes_in_memory
 from suite.memory import ENV_BYTES, TRANSITION_BYTES, check_memory, host_memory
 from suite.messages import UserError
 from suite.presets import preset
@@ -48,7 +48,7 @@ def test_the_tasks_gradients_count_where_they_are_combined(config: RunConfig) ->
         sizes_in_memory(replace(config, settings=s))
         for s in (config.settings, combining, actor_alone)
     )
-    counts = size(config).counts
+    counts = size_of(config).counts
     assert all_networks == plain + 2 * 4 * counts.total
     assert one == plain + 2 * 4 * counts.actor
 
@@ -57,7 +57,7 @@ def test_what_a_method_adds_to_a_transition_is_what_its_replay_holds(
     config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = {"a": ((3,), torch.int64), "b": ((), torch.bool)}
-    monkeypatch.setattr("suite.estimate.size", lambda _: Size(ParameterCounts(1, 2), held))
+    monkeypatch.setattr("suite.estimate.size_of", lambda _: Size(ParameterCounts(1, 2), held))
     extras, _ = sizes_in_memory(config)
     assert TRANSITION_BYTES + extras == Replay.bytes(1, 1, held)
 

@@ -195,7 +195,7 @@ def test_what_an_algorithm_refuses_is_refused_before_it_has_a_directory(
 
 
 OWN = '''
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 import torch
 from torch import nn
 from algorithms.mtsac import MTSAC
@@ -217,6 +217,17 @@ class Own(MTSAC):
         actor.more = nn.Sequential(nn.Linear(self.settings.actor_width, self.settings.extra))
         nn.init.orthogonal_(actor.more[0].weight)
         return actor
+
+
+@dataclass(frozen=True)
+class Listed(MTSACSettings):
+    rates: list[float] = field(default_factory=lambda: [1.0])
+    """What has no hash."""
+    by_task: dict[str, float] = field(default_factory=dict)
+
+
+class Unhashable(MTSAC):
+    Settings = Listed
 
 
 class Fixed(MTSAC):
@@ -248,6 +259,17 @@ def test_a_users_own_algorithm_is_matched_by_the_same_field_names() -> None:
     own = preset("quick", "own_sizes:Own", "MT10")
     wanted = count("own_sizes:Own", own.settings, own.tasks)
     assert abs(count("d2r", back.settings, back.tasks).critic / wanted.critic - 1) < 0.01
+
+
+@pytest.mark.usefixtures("own")
+def test_settings_that_have_no_hash_are_matched_and_counted_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = parse(["--alg", "own_sizes:Unhashable", "--match", "1M"])
+    found = count("own_sizes:Unhashable", config.settings, config.tasks)
+    assert abs(found.total / 1e6 - 1) < 0.01
+    monkeypatch.setattr("suite.sizes.without_memory", None)
+    assert count("own_sizes:Unhashable", config.settings, config.tasks) == found
 
 
 @pytest.mark.usefixtures("own")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import shutil
 from collections.abc import Callable
@@ -258,6 +259,89 @@ def test_what_both_checkpoints_need_and_is_damaged_is_named_and_done_without(
     assert len(loaded.damaged) == 2
     assert "000000001.parquet is damaged: its rows are lost" in loaded.damaged[0]
     assert "3 transitions of each task are lost" in loaded.damaged[1]
+
+
+def test_what_a_run_does_without_is_kept_until_the_run_is_done(tmp_path: Path) -> None:
+    folder = store_with(tmp_path, 3)
+    victims = [folder / "replay-000000000003.pt", tmp_path / "rows" / "000000001.parquet"]
+    for path in victims:
+        flip_a_bit(path)
+    aside = {path.with_name(f"{path.name}.damaged"): path.read_bytes() for path in victims}
+    load(folder)
+    load(folder)  # killed before it has saved: what stood in is no second damage to keep
+    store = CheckpointStore(folder, "mtsac-s0")
+    assert store.load() is not None
+    for round_ in (4, 5, 6, 7, 8):
+        save(store, round_)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.damaged")} == aside
+    store.finish("digest of the rows")
+    assert not list(folder.glob("*.damaged"))
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE])
+@pytest.mark.parametrize("kind", FILES)
+def test_what_cannot_be_read_now_is_not_damaged_and_nothing_is_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, number: int
+) -> None:
+    folder = store_with(tmp_path, 3)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    victims = [newest(folder, FILES[kind])]
+    if kind != "state":  # an older one is needed, too
+        victims.append(min(tmp_path.glob(FILES[kind])))
+    for victim in victims:
+        with monkeypatch.context() as patch:
+            refuse_to_open(victim, OSError(number, os.strerror(number)), patch)
+            with pytest.raises(UserError) as error:
+                CheckpointStore(folder, "mtsac-s0").load()
+        line = str(error.value)
+        assert f"{victim.name} cannot be read: {os.strerror(number)}; " in line
+        assert "again" in line and "\n" not in line
+        after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+        assert after == before
+    assert load(folder).damaged == []
+
+
+def refuse_to_open(victim: Path, error: OSError, patch: pytest.MonkeyPatch) -> None:
+    """As a server does that does not answer for one file."""
+    real = io.open
+
+    def fails(path: Any, *arguments: Any, **named: Any) -> Any:
+        if Path(path).name == victim.name:
+            raise error
+        return real(path, *arguments, **named)
+
+    patch.setattr(io, "open", fails)
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "I/O error"), RuntimeError("unable to mmap")])
+def test_tensors_that_cannot_be_mapped_now_are_not_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    folder = store_with(tmp_path, 3)
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise error
+
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "load", fails)
+        with pytest.raises(UserError, match=r"cannot be read: (I/O error|unable to mmap); "):
+            CheckpointStore(folder, "mtsac-s0").load()
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_checkpoint_that_cannot_be_read_when_another_is_saved_is_not_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = store_with(tmp_path, 2)
+    store = CheckpointStore(folder, "mtsac-s0")
+    assert store.load() is not None
+    victim = folder / "manifest-000000002.json"
+    with monkeypatch.context() as patch:
+        refuse_to_open(victim, OSError(errno.EIO, os.strerror(errno.EIO)), patch)
+        with pytest.raises(UserError, match=r"manifest-000000002\.json cannot be read"):
+            save(store, 3)
+    assert (folder / "state-000000002.pt").exists()
 
 
 def test_a_run_that_has_lost_something_says_so_for_good(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -18,24 +19,28 @@ from typing import Any
 import pytest
 
 from algorithms.algorithm import ParameterCounts
+from suite.bench import clear
 from suite.config import ExecutionConfig, RunConfig, TaskConfig
 from suite.messages import UserError
 from suite.presets import preset
 from suite.runs.directory import RunDirectory, check_space, flatten
+from suite.runs.finished import seal
 from suite.runs.provenance import commit, session, version
 from suite.runs.rows import RowLog
 
 ROOT = Path(__file__).parents[3]
 
 
-def config_in(path: Path, force: bool = False, **changes: Any) -> RunConfig:
+def config_in(path: Path, **changes: Any) -> RunConfig:
     config = preset("smoke", "mtsac", "reach,push")
-    execution = ExecutionConfig(run_dir=str(path), force=force)
-    return replace(config, execution=execution, **changes)
+    return replace(config, execution=ExecutionConfig(run_dir=str(path)), **changes)
 
 
 def opened(path: Path, force: bool = False, **changes: Any) -> RunDirectory:
-    directory = RunDirectory(config_in(path, force, **changes))
+    config = config_in(path, **changes)
+    if force:
+        clear([config])
+    directory = RunDirectory(config)
     directory.open()
     return directory
 
@@ -49,7 +54,7 @@ def started(path: Path) -> None:
     log.whole("success/mean", 40, 0, 0.5)
     directory.checkpoints.save(1, {"round": 1}, {}, 0, 10, directory.part(1, log))
     directory.time({"env_step": 40, "wall_seconds": 1.0, "steps_per_second": 40.0})
-    directory.lock.close()
+    directory.close()
 
 
 def refused(path: Path, force: bool = False, **changes: Any) -> str:
@@ -144,7 +149,7 @@ def test_a_damaged_configuration_is_written_again_where_a_checkpoint_knows_the_r
     path, before = tmp_path / "run" / "config.json", contents(tmp_path / "run")
     path.write_bytes(damage(before["config.json"]))
     assert path.read_bytes() != before["config.json"]
-    opened(tmp_path / "run").lock.close()
+    opened(tmp_path / "run").close()
     assert contents(tmp_path / "run") == before
     assert f"warning: {path} is damaged or gone; it is written again" in capsys.readouterr().err
     path.unlink()
@@ -178,7 +183,7 @@ def test_damaged_provenance_is_kept_and_the_first_session_remembered(
     assert len(sessions) == 2
     assert (tmp_path / "run" / "provenance.json.damaged").read_bytes() == damaged
     assert "provenance.json is damaged; it is kept as" in capsys.readouterr().err
-    directory.lock.close()
+    directory.close()
     assert opened(tmp_path / "run", force=True)
 
 
@@ -192,7 +197,7 @@ def test_a_file_in_the_directorys_place_is_named(tmp_path: Path) -> None:
 def test_a_file_in_the_place_of_a_folder_of_the_run_is_named(
     name: str, link: bool, tmp_path: Path
 ) -> None:
-    opened(tmp_path / "run").lock.close()
+    opened(tmp_path / "run").close()
     path = tmp_path / "run" / name
     if link:
         path.symlink_to(tmp_path / "nowhere")
@@ -284,6 +289,60 @@ def test_force_deletes_what_a_killed_write_left(tmp_path: Path, name: str) -> No
     assert set(contents(tmp_path / "run")) == {"lock", "config.json"}
 
 
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing handles it."""
+
+
+def killed_at(deletion: int, patch: pytest.MonkeyPatch) -> None:
+    """The n-th deletion of a file or a folder does not happen, nor does anything after it."""
+    done = [0]
+
+    def counted(real: Callable[..., None]) -> Callable[..., None]:
+        def deletes(*given: Any, **named: Any) -> None:
+            done[0] += 1
+            if done[0] >= deletion:
+                raise Killed
+            real(*given, **named)
+
+        return deletes
+
+    for name in ("unlink", "rmdir"):
+        patch.setattr(os, name, counted(getattr(os, name)))
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_killed_while_it_deletes_a_run_force_blocks_no_directory_and_leaves_no_result(
+    finished: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started(tmp_path / "run")
+    config = config_in(tmp_path / "run")
+    if finished:
+        (tmp_path / "run" / "rows.parquet").write_bytes(b"rows")
+        digest = hashlib.sha256(b"rows").hexdigest()
+        result = {"run": config.name(), "rows_sha256": digest}
+        sealed = {**result, "sha256": seal(result)}
+        (tmp_path / "run" / "result.json").write_text(json.dumps(sealed))
+        store = RunDirectory(config).checkpoints
+        assert store.load() is not None
+        store.finish(digest)
+        assert RunDirectory(config).result() == sealed
+    files = len(contents(tmp_path / "run"))
+    for deletion in range(2, files):
+        path = tmp_path / str(deletion)
+        shutil.copytree(tmp_path / "run", path)
+        with monkeypatch.context() as patch:
+            killed_at(deletion, patch)
+            with pytest.raises(Killed):
+                clear([config_in(path)])
+        directory = opened(path)
+        with contextlib.suppress(UserError):  # where rows are gone and what sealed them is not
+            assert directory.result() is None
+        directory.close()
+        directory = opened(path, force=True)
+        assert directory.result() is None and set(contents(path)) == {"lock", "config.json"}
+        directory.close()
+
+
 # The lock ------------------------------------------------------------------------------------
 
 
@@ -349,7 +408,7 @@ def test_a_disk_that_fills_up_gives_one_line_and_leaves_earlier_files_intact(
     directory = opened(tmp_path / "run")
     directory.checkpoints.load()
     if step == "config":
-        directory.lock.close()
+        directory.close()
     before = contents(tmp_path / "run")
     calls = {
         "config": lambda: opened(tmp_path / "run"),

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
+import os
 import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 from smoke_runs import Run, call
 
+from suite.messages import Failure
 from suite.options import parse
+from suite.runs.directory import RunDirectory
 from suite.runs.finished import done
 from suite.runs.state import state
 
@@ -127,3 +133,31 @@ def test_rows_that_are_lost_before_the_checkpoints_are_gone_are_made_again(
     assert again.status == 0
     assert "the run is finished again from its last checkpoint" in again.errors
     assert (killed.path / "rows.parquet").read_bytes() == whole
+
+
+@pytest.mark.parametrize("name", ["result.json", "rows.parquet", "config.json", "provenance.json"])
+def test_what_cannot_be_read_now_is_neither_done_nor_begun_again(
+    name: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {p: p.read_bytes() for p in run.path.rglob("*") if p.is_file()}
+    real = io.open
+
+    def fails(path: Any, *arguments: Any, **named: Any) -> Any:
+        if path == run.path / name:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(path, *arguments, **named)
+
+    (run.path / "failure.json").unlink(missing_ok=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(io, "open", fails)
+        if name == "provenance.json":
+            with pytest.raises(Failure, match=r"provenance\.json cannot be read: Input/output"):
+                RunDirectory(parse(run.arguments[1:])).threads()
+        else:
+            again = call(run.arguments, run.path.parent)
+            assert again.status == Failure.status
+            assert again.errors.startswith(f"error: {run.path / name} cannot be read: Input/output")
+            assert again.errors.count("\n") == 1
+        if name in ("result.json", "rows.parquet"):
+            assert state(parse(run.arguments[1:])).phase == "failed"
+    assert {p: p.read_bytes() for p in run.path.rglob("*") if p.is_file()} == before

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from real_sweeps import begin, ended, fields, rows, sessions, wait_for
+from real_sweeps import begin, ended, fields, planned, rows, sessions, wait_for
+
+from suite.runs.state import state
 
 ray = pytest.importorskip("ray", reason="ray is not installed (extra ray)")
 import psutil  # noqa: E402 - Ray brings it along
@@ -25,6 +27,32 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     yield started
     started.shutdown()
     signal.signal(signal.SIGTERM, before)
+
+
+def test_what_a_task_raises_is_a_failure_and_a_lost_worker_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from suite.sweeps.on_ray import RayLauncher
+
+    raised = {
+        "wrong": ray.exceptions.RayTaskError("run", "in run\n", FileNotFoundError("no folder")),
+        "crash": ray.exceptions.WorkerCrashedError(),
+    }
+    monkeypatch.setattr(ray, "wait", lambda references, **_: (references, []))
+
+    def get(reference: str) -> int:
+        error = raised[reference]
+        cause = getattr(error, "as_instanceof_cause", None)
+        raise cause() if cause else error
+
+    monkeypatch.setattr(ray, "get", get)
+    launcher = RayLauncher.__new__(RayLauncher)
+    runs = planned(fields(tmp_path, seed="0,1")).runs
+    launcher.tasks = dict(zip(raised, runs, strict=True))
+    statuses = [status for _, status in launcher.ended()]
+    assert statuses[0] == 1, "not negative, hence not tried again"
+    assert statuses[1] < 0
+    assert [state(run).reason for run in runs] == ["exit status 1", "its worker was lost"]
 
 
 def test_a_run_whose_node_dies_resumes_on_another(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import pickle
 import shutil
 import signal
 import socket
@@ -14,13 +15,17 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from real_sweeps import begin, ended, fields, planned, rows, sessions, wait_for
 
 from suite.runs.state import state
+from suite.sweeps.child import CANCELLED, LOST, STOPPED
 
 pytest.importorskip("submitit", reason="submitit is not installed (extra slurm)")
+
+from suite.sweeps import on_slurm as launcher
 
 DAEMONS = ("munged", "slurmctld", "slurmd")
 CONFIGURATION = """
@@ -203,6 +208,58 @@ def test_a_preempted_job_saves_and_comes_back(slurm: dict[str, str], tmp_path: P
     log = next(tmp_path.glob("*/log.txt")).read_text()
     assert "saved at env step" in log
     assert "resuming at env step" in log
+
+
+def ended_as(
+    left: tuple[str, object] | None, end: str, results: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[int, str, tuple[str, ...]]:
+    """Status, reason and lines of a run whose job left this and, as Slurm says, ended so."""
+    (config,) = planned(fields(results)).runs
+    monkeypatch.setattr(launcher, "end_of", lambda _: end)
+    slurm = launcher.SlurmLauncher.__new__(launcher.SlurmLauncher)
+    slurm.slurm = True
+    pickled = results / "result.pkl"
+    if left is not None:
+        results.mkdir(exist_ok=True)
+        pickled.write_bytes(pickle.dumps(left))
+    paths = SimpleNamespace(result_pickle=pickled, stderr=results / "log")
+    status = slurm.status(config, SimpleNamespace(job_id="12_3", paths=paths))
+    found = state(config)
+    return status, found.reason, found.lines
+
+
+def test_a_cancelled_job_is_no_killed_run_and_says_what_to_type(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for left in (None, ("success", STOPPED)):
+        status, reason, (line,) = ended_as(left, "CANCELLED", tmp_path, monkeypatch)
+        assert (status, reason) == (CANCELLED, "its job was cancelled")
+        assert line.startswith("job 12_3 was cancelled; the same sweep command submits it again")
+
+
+def test_a_job_that_is_lost_is_tried_again_and_one_that_raised_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status, reason, (line,) = ended_as(None, "NODE_FAIL", tmp_path, monkeypatch)
+    assert (status, reason) == (LOST, "its job was lost")
+    assert "ended without an exit status (NODE_FAIL); its log is" in line
+    status, reason, lines = ended_as(("error", "in run\nE: no folder"), "", tmp_path, monkeypatch)
+    assert (status, reason) == (1, "exit status 1")
+    assert lines[1] == "E: no folder"
+    assert ended_as(("success", STOPPED), "", tmp_path, monkeypatch)[0] == STOPPED
+    assert ended_as(("success", 3), "", tmp_path, monkeypatch)[0] == 3
+
+
+def test_slurm_is_asked_how_a_job_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert launcher.end_of("12_3") == ""
+    for name, told in (
+        ("sacct", "CANCELLED by 1000"),
+        ("scontrol", "JobId=15 JobState=TIMEOUT X="),
+    ):
+        (tmp_path / name).write_text(f"#!/bin/sh\necho '{told}'\n")
+        (tmp_path / name).chmod(0o755)
+        assert launcher.end_of("12_3") in told.replace("=", " ").split()
 
 
 def test_the_local_executor_takes_the_place_of_slurm(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 from algorithms import ALGORITHMS
 from suite.cli import main
 from suite.estimate import cost
+from suite.memory import TRANSITION_BYTES
 from suite.presets import preset
 from suite.sizes import count
 from suite.sweeps.plan import FOLDERS, plan
@@ -179,6 +180,26 @@ def test_cost_grows_with_what_it_depends_on() -> None:
     assert now.gpu_memory == 0
     gpu = cost(replace(base, device="cuda"), 2)
     assert gpu.gpu_memory > 0 and gpu.memory < now.memory and gpu.seconds < now.seconds
+
+
+def test_a_run_is_evaluated_no_oftener_than_it_has_rounds() -> None:
+    base = preset("scaling", "mtsac", "MT10")
+    short = replace(base, training=replace(base.training, steps=3 * base.steps_per_round))
+    each, more = (
+        cost(replace(short, evaluation=replace(short.evaluation, evaluations=n)), 2).seconds
+        for n in (3, 3000)
+    )
+    assert each == more
+
+
+def test_a_replay_on_a_gpu_takes_its_whole_capacity_at_once() -> None:
+    base = preset("scaling", "mtsac", "MT10")
+    short = replace(base, training=replace(base.training, steps=3 * base.steps_per_round))
+    larger = replace(short, training=replace(short.training, buffer_per_task=300_000))
+    on_cpu = [cost(config, 2).memory for config in (short, larger)]
+    assert on_cpu[0] == on_cpu[1], "a host gives memory as the replay fills"
+    on_gpu = [cost(replace(config, device="cuda"), 2).gpu_memory for config in (short, larger)]
+    assert on_gpu[1] - on_gpu[0] == 10 * 200_000 * TRANSITION_BYTES
 
 
 # Mistakes and the command line ---------------------------------------------------------------

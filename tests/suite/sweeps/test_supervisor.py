@@ -12,6 +12,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from suite.bench import clear
+from suite.checks import check
 from suite.config import RunConfig
 from suite.estimate import Cost, combined, seconds_left, sweep_seconds
 from suite.messages import UserError
@@ -20,12 +22,13 @@ from suite.runs.finished import seal
 from suite.runs.lock import Busy, locked
 from suite.runs.progress import Progress
 from suite.runs.state import State, state
-from suite.sweeps import on_this_machine, supervisor
-from suite.sweeps.child import BUSY, Share, keep_failure, meaning, within
+from suite.sweeps import command, on_this_machine, supervisor
+from suite.sweeps.child import BUSY, CANCELLED, Share, keep_failure, meaning, within
 from suite.sweeps.command import check_disk
 from suite.sweeps.on_this_machine import LocalLauncher, Machine, Running, division
 from suite.sweeps.overview import cells, failures, summary
 from suite.sweeps.plan import Plan, of_seeds, plan
+from suite.sweeps.question import Options, Question
 from suite.sweeps.supervisor import Supervisor
 
 GB = 10**9
@@ -50,6 +53,10 @@ def finish(config: RunConfig) -> None:
     result = {"run": config.name(), "mean_success": 0.5, "rows_sha256": digest}
     sealed = json.dumps({**result, "sha256": seal(result)})
     (folder(config) / "result.json").write_text(sealed)
+
+
+def states_of(runs: Plan) -> list[State]:
+    return [state(config) for config in runs.runs]
 
 
 class Fake:
@@ -98,7 +105,45 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def supervised(runs: Plan, statuses: dict[int, list[int]]) -> tuple[int, list[int]]:
     fake = Fake(statuses)
-    return Supervisor(runs, [COST] * len(runs.runs), fake).run(), fake.started
+    return Supervisor(runs, [COST] * len(runs.runs), states_of(runs), fake).run(), fake.started
+
+
+@pytest.mark.parametrize(
+    ("batched", "processes", "at_once"),
+    [("False", 3, 3), ("True", 2, 6)],  # 8 runs in 8 processes, or in 3
+)
+def test_the_plan_is_made_for_as_many_at_once_as_the_launcher_has_room_for(
+    batched: str,
+    processes: int,
+    at_once: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    given = {"alg": ["mtsac"], "preset": ["smoke"], "tasks": ["reach"], "seed": ["0", "1", "2"]}
+    axes = {"actor_width": ["7", "8", "9"], "batched": [batched], "results": [str(tmp_path)]}
+    runs = plan("", {**given, **axes})
+    runs = replace(runs, runs=runs.runs[:-1])
+    fake, found, looked = Fake({}), [], []
+    fake.at_once = processes
+
+    def look(config: RunConfig) -> State:
+        looked.append(config)
+        return state(config)
+
+    def carried_out(supervisor: Supervisor) -> int:
+        found.append(supervisor.at_once)
+        return 0
+
+    for module in (command, supervisor):
+        monkeypatch.setattr(module, "state", look)
+    monkeypatch.setattr(command, "launcher", lambda *_: fake)
+    monkeypatch.setattr(command, "check_disk", lambda *given: found.append(given[-1]))
+    monkeypatch.setattr(Supervisor, "run", carried_out)
+    assert command.sweep(Question(Options(launcher="ray"), runs)) == 0
+    assert found == [at_once, at_once]
+    assert f"with {at_once} at once" in capsys.readouterr().out
+    assert len(looked) == len(runs.runs), "each state is read, and its rows hashed, once"
 
 
 def test_runs_are_started_in_order_and_finished_ones_not_at_all(runs: Plan) -> None:
@@ -122,7 +167,7 @@ def test_a_run_that_can_never_fit_is_failed_and_the_others_are_trained(
 ) -> None:
     fake = Fake({})
     fake.unfit = {1}
-    assert Supervisor(runs, [COST] * 3, fake).run() == 1
+    assert Supervisor(runs, [COST] * 3, states_of(runs), fake).run() == 1
     assert fake.started == [0, 2]
     shown = capsys.readouterr().out
     assert f"failed: {runs.runs[1].name()} (refused)\n    memory: too small\n" in shown
@@ -135,8 +180,8 @@ def test_a_run_that_the_disk_has_no_room_for_is_failed_and_the_others_are_traine
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=3 * GB))
     costs = [COST, COST._replace(disk=4 * GB), COST]
     fake = Fake({})
-    check_disk(runs, costs, 1)
-    assert Supervisor(runs, costs, fake).run() == 1
+    check_disk(runs, costs, states_of(runs), 1)
+    assert Supervisor(runs, costs, states_of(runs), fake).run() == 1
     assert fake.started == [0, 2]
     assert "disk: the run needs 4.0 GB, and" in capsys.readouterr().out
 
@@ -150,7 +195,7 @@ def test_seeds_that_do_not_fit_together_are_trained_one_by_one(tmp_path: Path) -
             return "memory: too small" if len(config.each_seed()) > 1 else ""
 
     fake = Small({})
-    assert Supervisor(runs, [COST] * 2, fake).run() == 0
+    assert Supervisor(runs, [COST] * 2, states_of(runs), fake).run() == 0
     assert fake.started == [0, 1]
 
 
@@ -192,6 +237,18 @@ def test_a_killed_run_has_three_lives(runs: Plan) -> None:
     assert supervised(runs, {2: [killed] * 3}) == (1, [0, 1, 2, 2, 2])
 
 
+@pytest.mark.parametrize("batched", ["True", "False"])
+def test_a_run_whose_job_was_cancelled_is_reported_and_not_started_again(
+    batched: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = {"alg": ["mtsac"], "preset": ["smoke"], "tasks": ["reach"], "seed": ["0", "1"]}
+    runs = plan("", {**given, "results": [str(tmp_path)], "batched": [batched]})
+    assert (
+        supervised(runs, {0: [CANCELLED], 1: [CANCELLED]})[1] == [[0], [0, 1]][batched == "False"]
+    )
+    assert f"{runs.runs[0].name()} (its job was cancelled)" in capsys.readouterr().out
+
+
 def test_seeds_that_fail_together_go_on_one_by_one(tmp_path: Path) -> None:
     given = {"alg": ["mtsac"], "preset": ["smoke"], "tasks": ["reach"], "seed": ["0", "1", "2"]}
     runs = plan("", {**given, "results": [str(tmp_path)], "batched": ["True"]})
@@ -217,6 +274,9 @@ def test_seeds_that_are_done_take_no_part_in_what_goes_on(tmp_path: Path) -> Non
     assert within(started, share).execution.threads == 4
     (folder(runs.runs[2]) / "provenance.json").write_text('[{"threads": 3}]')
     assert within(started, share).execution.threads == 3
+    # Such as have begun differently go on one after the other, each as it began.
+    (folder(runs.runs[1]) / "provenance.json").write_text('[{"threads": 2}]')
+    assert within(started, share).execution.threads == 0
 
 
 @pytest.mark.parametrize("status", [BUSY, 130])
@@ -237,7 +297,7 @@ def test_what_another_sweep_trains_is_waited_for(runs: Plan) -> None:
                 lock.close()
 
     fake = Theirs({})
-    assert Supervisor(runs, [COST] * 3, fake).run() == 0
+    assert Supervisor(runs, [COST] * 3, states_of(runs), fake).run() == 0
     assert fake.started == [1, 2]
 
 
@@ -251,7 +311,7 @@ def test_what_another_sweep_leaves_unfinished_is_taken_over(runs: Plan) -> None:
             lock.close()
 
     fake = Theirs({})
-    assert Supervisor(runs, [COST] * 3, fake).run() == 0
+    assert Supervisor(runs, [COST] * 3, states_of(runs), fake).run() == 0
     assert sorted(fake.started) == [0, 1, 2]
     assert fake.started[0] == 1
 
@@ -291,7 +351,7 @@ def test_a_held_lock_is_a_run_that_is_busy(runs: Plan) -> None:
     with pytest.raises(Busy) as refused:
         second.open()
     assert refused.value.status == BUSY == 75
-    first.lock.close()
+    first.close()
     second.open()
 
 
@@ -312,9 +372,9 @@ def test_what_a_sweep_leaves_in_a_run_is_the_runs_own(runs: Plan) -> None:
     directory = RunDirectory(config)
     directory.open()  # though there is no config.json yet
     (path / "progress.json").write_text("{}")
-    directory.lock.close()
-    forced = replace(config, execution=replace(config.execution, force=True))
-    RunDirectory(forced).open()
+    directory.close()
+    clear([config])
+    directory.open()
     assert {p.name for p in path.iterdir()} == {"lock", "log.txt", "config.json"}
     (path / "progress.json").write_text("{}")
     directory.tidy({"rows_sha256": ""})
@@ -350,8 +410,11 @@ def test_a_run_keeps_the_threads_that_it_began_with(runs: Plan) -> None:
     config = runs.runs[0]
     fresh = within(config, Share(3)).execution
     assert (fresh.threads, fresh.workers) == (3, 3)
-    (folder(config) / "provenance.json").write_text(json.dumps([{"threads": 1}]))
-    assert within(config, Share(3)).execution.threads == 1
+    (folder(config) / "provenance.json").write_text(json.dumps([{"threads": 999}]))
+    resumed = within(config, Share(3))
+    assert (resumed.execution.threads, resumed.execution.workers) == (0, 3)
+    assert RunDirectory(resumed).threads() == 999
+    check(resumed)  # 999 would be refused: too many for any machine, and nobody has asked for them
     chosen = replace(config, execution=replace(config.execution, threads=2, workers=5))
     assert within(chosen, Share(3)) == chosen
 

@@ -148,6 +148,42 @@ def test_a_recording_that_fails_is_said_once_and_the_plain_step_goes_on(
     assert "slower: operation not permitted when stream is capturing" in warning
 
 
+@pytest.mark.parametrize("copies", [0, 1])
+def test_where_the_memory_does_not_suffice_for_copies_the_plain_step_goes_on(
+    copies: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Full(Counter):
+        snapshots = 0
+
+        def snapshot(self) -> Any:
+            self.snapshots += 1
+            if self.snapshots > copies:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.\nMore")
+            return super().snapshot()
+
+    graphs = recorder(monkeypatch)
+    full = Full()
+    assert totals(full, 10) == plain_totals(10)
+    assert (graphs, full.snapshots) == ([], copies + 1)
+    warning = capsys.readouterr().err
+    assert warning.count("\n") == 1
+    assert "without a CUDA graph, and slower: CUDA out of memory. Tried" in warning
+
+
+def test_not_a_number_is_different_from_every_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    nan, zero, small = (torch.tensor([x, 1.0]) for x in (float("nan"), 0.0, 1e-9))
+    far = capture.largest_difference
+    assert far(nan, nan, zero) == 0
+    for wrong, own in ((nan, zero), (nan, small), (small, nan)):
+        assert far(wrong, own, torch.zeros(2)) == float("inf")
+        # Wherever it stands.
+        assert far([zero, wrong], [zero, own], [zero, zero]) == float("inf")
+        assert far({"a": wrong, "b": zero}, {"a": own, "b": zero}, {"a": zero, "b": zero}) > 1
+    infinite = torch.tensor([float("inf"), 1.0])
+    assert far(infinite, infinite, zero) == 0
+    assert far(-infinite, infinite, -infinite) == float("inf")
+
+
 def test_nothing_is_collected_while_a_graph_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("CUDAGraph", "current_stream"):
         monkeypatch.setattr(torch.cuda, name, lambda: None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,17 +14,24 @@ import pytest
 import torch
 
 from algorithms.d2r import D2R
+from algorithms.mtsac import MTSAC
 from suite.messages import UserError
 from suite.presets import preset
 from suite.runs.directory import RunDirectory
 from suite.runs.progress import Progress
 from suite.training.build import build
-from suite.training.compiling import FEWEST_UPDATES, compile_learners, mode_of
+from suite.training.compiling import (
+    FEWEST_UPDATES,
+    apart,
+    compile_learners,
+    compiled_parts,
+    mode_of,
+)
 from suite.training.train import Trainer
 
 
 @contextlib.contextmanager
-def small(name: str, folder: Path, envs: int = 1) -> Iterator[Trainer]:
+def small(name: str, folder: Path, envs: int = 1, seeds: int = 1) -> Iterator[Trainer]:
     """A trainer whose episodes are short."""
     config = preset("smoke", name, "reach,push")
     config = replace(
@@ -33,7 +41,8 @@ def small(name: str, folder: Path, envs: int = 1) -> Iterator[Trainer]:
         evaluation=replace(config.evaluation, eval_episodes=1, final_episodes=1),
         execution=replace(config.execution, results=str(folder), workers=1),
     )
-    trainer = build([config], [RunDirectory(config)], Progress("", 10**9))
+    configs = [replace(config, seed=seed) for seed in range(seeds)]
+    trainer = build(configs, [RunDirectory(own) for own in configs], Progress("", 10**9))
     try:
         yield trainer
     finally:
@@ -74,6 +83,59 @@ def test_what_goes_to_the_replay_is_compared_too(
     with small("d2r", tmp_path) as trainer:
         assert compile_learners(trainer, "compiled") == "eager"
     assert "its route differs" in capsys.readouterr().err
+
+
+def test_a_compiled_step_that_gives_nan_is_not_accepted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    learn = MTSAC.learn
+
+    def compile_wrongly(algorithm: MTSAC) -> None:
+        def wrong(*given: Any) -> Any:
+            metrics = learn(algorithm, *given)
+            return {**metrics, "critic_loss": metrics["critic_loss"] * float("nan")}
+
+        wrong._torchdynamo_orig_callable = algorithm.learn  # type: ignore[attr-defined]
+        algorithm.learn = wrong  # type: ignore[method-assign]
+
+    monkeypatch.setattr(MTSAC, "compile", compile_wrongly)
+    with small("mtsac", tmp_path) as trainer:
+        assert compile_learners(trainer, "compiled") == "eager"
+    assert "its critic_loss differs by nan" in capsys.readouterr().err
+
+
+def test_not_a_number_is_as_it_should_be_only_where_the_plain_lines_give_it() -> None:
+    nan, two = torch.tensor([float("nan"), 2.0]), torch.tensor([1.0, 2.0])
+    assert apart(nan, nan.clone()) == 0
+    assert apart(nan, torch.tensor([float("nan"), 4.0])) == 0.5
+    infinite = torch.tensor([float("inf"), 2.0])
+    assert apart(infinite, infinite.clone()) == 0
+    for mine, plain in ((nan, two), (two, nan), (infinite, two), (two, infinite)):
+        assert math.isnan(apart(mine, plain))
+
+
+class Shifted(MTSAC):
+    """Rewards are moved by a Python number that differs by seed, and too little to be noticed."""
+
+    def rewards(self, state: Any, batch: Any) -> Any:
+        return super().rewards(state, batch) + 1e-4 * self.problem.seed
+
+
+@pytest.mark.parametrize(("name", "shared"), [("mtsac", True), (f"{__name__}:Shifted", False)])
+def test_seeds_of_a_strangers_method_do_not_share_what_is_compiled(
+    name: str, shared: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compiled(function: Any, **_: Any) -> Any:
+        wrapped = functools.partial(function)
+        wrapped._torchdynamo_orig_callable = function  # type: ignore[attr-defined]
+        return wrapped
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    with small(name, tmp_path, seeds=2) as trainer:
+        assert compile_learners(trainer, "compiled") == "compiled"
+        first, second = (compiled_parts(run.algorithm) for run in trainer.runs)
+        assert first.keys() == second.keys() == {"learn", "decide"}
+        assert (first == second) == shared
 
 
 @pytest.mark.parametrize("envs", [2, 3])

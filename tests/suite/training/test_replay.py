@@ -41,7 +41,8 @@ def fill(target: Replay, steps: int, envs: int = 1, first: int = 0) -> None:
         rows = lockstep(target.tasks, envs, number)
         route = torch.full((target.tasks, envs, 3), number % 256, dtype=torch.uint8)
         extras = {"route": route, "score": rows[..., REWARD].double()}
-        target.add(rows, extras)
+        target.write(rows, extras)
+        target.count(rows.shape[1])
 
 
 def same(a: Replay, b: Replay) -> bool:

@@ -21,7 +21,7 @@ from suite.bench import standing_together
 from suite.cli import main
 from suite.options import command_line, parse
 from suite.runs.directory import RunDirectory
-from suite.sweeps.plan import together
+from suite.sweeps.plan import of_seeds, together
 
 SCRIPT = Path(__file__).parents[1] / "run_and_die.py"
 
@@ -137,6 +137,10 @@ def test_runs_that_began_with_other_threads_stay_apart(tmp_path: Path) -> None:
         ({"seeds": "1,1"}, "seeds: '1,1' names a seed twice; name each once"),
         ({"seeds": "99999999999"}, "seeds: 99999999999 are too many, more than 10,000"),
         ({"seeds": "a"}, "seeds: 'a' is not a whole number"),
+        *(
+            ({"seeds": "0,7", "seed": seed}, f"seeds: 0,7 is a list of all seeds, and seed {seed}")
+            for seed in ("0", "3", "7")
+        ),
         ({"seeds": "-1,2"}, "seed: -1 is out of range; give 0 to"),
         ({"seeds": "2", "run_dir": "x"}, "run-dir: several seeds have a directory each"),
         ({"seeds": "2", "batched": "True", "track": "wandb"}, "track: wandb"),
@@ -180,3 +184,6 @@ def test_a_sweep_starts_batched_seeds_as_one(tmp_path: Path) -> None:
     # What a launcher hands to a process comes back as the same runs.
     (_, *line) = command_line(started[0])
     assert parse(line).each_seed() == started[0].each_seed()
+    later = of_seeds([run for run in runs if run.algorithm == "mega" and run.seed])
+    assert [run.seed for run in later.each_seed()] == [1, 3]
+    assert parse(command_line(later)[1:]).each_seed() == later.each_seed()

@@ -451,7 +451,7 @@ def test_a_restored_trainer_stands_where_the_saved_one_stood(make: Make) -> None
     for _ in range(2):
         first.train_round()
     first.save()
-    first.runs[0].directory.lock.close()
+    first.runs[0].directory.close()
     second = make(4)
     assert second.restore() == []
     assert (second.round, second.runs[0].updates, second.env_step) == (
