@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 
 import pandas as pd
 
@@ -26,17 +27,20 @@ PLASTICITY = {
 def pooled(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows of plasticity that are pooled over layers, with their network and measure."""
     names = [str(name) for name in frame["metric"].unique()]
-    parts = {
-        n: n.split("/") for n in names if n.startswith("plasticity/") and n.endswith("/pooled")
-    }
+    parts = {n: n.split("/") for n in names if re.fullmatch(r"plasticity/[^/]+/[^/]+/pooled", n)}
     rows = frame[frame["metric"].isin(list(parts))]
     of = [parts[metric] for metric in rows["metric"]]
     return rows.assign(network=[p[1] for p in of], measure=[p[2] for p in of])
 
 
 def at_the_end(rows: pd.DataFrame) -> pd.DataFrame:
-    """Of such rows those at the last step that all runs of a label have, without NaN."""
-    return at_last_shared(rows).dropna(subset="value")
+    """Of such rows those at the last step that all runs of a label have, without NaN; one for each
+    seed, the mean of its runs.
+    """
+    last = at_last_shared(rows).dropna(subset="value")
+    seed = ["label", "metric", "seed"]
+    means = last.groupby(seed, observed=True)["value"].transform("mean")
+    return last.assign(value=means).drop_duplicates(seed)
 
 
 def plasticity(frame: pd.DataFrame) -> Table | None:

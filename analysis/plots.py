@@ -30,7 +30,7 @@ from analysis.figures import (
 )
 from analysis.figures.captions import caption
 from analysis.figures.style import Drawn, Look, Unsupported, as_drawn, looks, named, theme
-from analysis.file_names import file_names, task_set_name
+from analysis.file_names import TASKS, file_names, task_set_name
 from analysis.frame import runs
 from analysis.messages import AnalysisError, choose
 from analysis.protocol import NAMES, display, protocols, scored_tasks, text
@@ -219,6 +219,12 @@ def slug(value: str, column: str) -> str:
     return {"horizon": f"h{value}", "version_metaworld": f"metaworld{value}"}.get(column, value)
 
 
+def shown_set(task_set: str) -> str:
+    """A task set for readers: its name, its few tasks, or how many they are."""
+    tasks = task_set.split(",")
+    return str(display("task_set", task_set)) if len(tasks) < TASKS else f"{len(tasks)} tasks"
+
+
 def in_words(rows: pd.DataFrame, key: Key, telling: Sequence[str]) -> str:
     """A benchmark in a title: its tasks and goals, and what else tells it from others that are
     drawn along with it.
@@ -228,7 +234,7 @@ def in_words(rows: pd.DataFrame, key: Key, telling: Sequence[str]) -> str:
         # Tasks that were scored stand in for an unknown task set only where they tell it apart.
         value["task_set"] = text(runs(rows)["task_set"].iloc[0])
     parts = [
-        str(display("task_set", value["task_set"])),
+        shown_set(value["task_set"]),
         value["goals"] and f"{value['goals']} goals",
     ]
     parts += [

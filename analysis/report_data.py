@@ -125,7 +125,7 @@ def configuration_row(one: Configuration, look: Look, table: pd.DataFrame) -> di
             number(own[f"{part}_parameters"].iloc[0]) for part in ("actor", "critic", "total")
         ],
         "steps": sorted({int(step) for step in scores.steps}),
-        "tasks": dict(zip(scores.tasks, rounded(scores.values.mean(0)), strict=True))
+        "tasks": dict(zip(scores.tasks, rounded(scores.sample.mean(0)), strict=True))
         if scores.per_task
         else {},
     }
@@ -168,7 +168,7 @@ def task_curves(rows: pd.DataFrame, tasks: list[str]) -> dict[str, Any]:
 def thinned(found: Curves) -> Curves:
     """A curve at evenly chosen steps of its own, the last one among them."""
     keep = np.unique(np.linspace(0, len(found.steps) - 1, POINTS).round().astype(int))
-    return Curves(found.label, found.steps[keep], found.values[:, keep], found.runs, found.seeds)
+    return Curves(found.label, found.steps[keep], found.values[:, keep], found.seeds)
 
 
 def a_run(

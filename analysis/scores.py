@@ -6,6 +6,7 @@ Runs of one label are a sample, one agent each; rows of different labels are nev
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -46,11 +47,7 @@ class Scores:
         """[seeds, tasks]: what statistics are of; runs of one seed are not independent, and count
         as one, their mean.
         """
-        alone = {seed: index for index, seed in enumerate(dict.fromkeys(self.seeds))}
-        if len(alone) == len(self.seeds):
-            return self.values
-        of = np.array([alone[seed] for seed in self.seeds])
-        return np.array([self.values[of == index].mean(axis=0) for index in range(len(alone))])
+        return by_seed(self.values, self.seeds)
 
     @property
     def task_mean(self) -> Array:
@@ -67,9 +64,17 @@ class Curves:
     steps: npt.NDArray[np.int64]
     """[S]: env steps over all tasks."""
     values: Array
-    """[runs, S]."""
-    runs: tuple[str, ...]
+    """[seeds, S]: of each seed its run, or the mean of its runs."""
     seeds: tuple[int, ...]
+
+
+def by_seed(values: Array, seeds: Sequence[int]) -> Array:
+    """Values [runs, ...] with the runs of each seed as one, their mean: [seeds, ...]."""
+    alone = list(dict.fromkeys(seeds))
+    if len(alone) == len(seeds):
+        return values
+    of = np.array(seeds)
+    return np.array([values[of == seed].mean(axis=0) for seed in alone])
 
 
 def success_matrix(
@@ -172,11 +177,10 @@ def curves(
             steps, heights = interpolated(steps, heights)
         if not len(steps):
             continue
-        names = tuple(str(run) for run in table.index)
-        seeds = rows.drop_duplicates("run").set_index("run")["seed"]
-        found[str(label)] = Curves(
-            str(label), steps, heights, names, tuple(int(seeds[name]) for name in names)
-        )
+        of = rows.drop_duplicates("run").set_index("run")["seed"]
+        seeds = [int(of[run]) for run in table.index]
+        alone = tuple(dict.fromkeys(seeds))
+        found[str(label)] = Curves(str(label), steps, by_seed(heights, seeds), alone)
     return found
 
 

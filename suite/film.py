@@ -28,7 +28,7 @@ from suite.config import RunConfig
 from suite.envs import OBSERVATION_SIZE
 from suite.envs.meta_world import make_env, reset_to_goal, reset_to_random_goal
 from suite.envs.tasks import Goal
-from suite.messages import UserError
+from suite.messages import Failure, UserError
 from suite.randomness import stream
 from suite.runs.directory import warn
 from suite.runs.files import write_atomically
@@ -83,7 +83,7 @@ def film(folder: Path) -> int:
     config, run = stored_config(folder), stored_name(folder)
     try:
         done(folder, run)
-    except ValueError as error:
+    except (ValueError, Failure) as error:
         warn(f"{error}; its weights, which are filmed, are whole or refused")
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     algorithm = trained(config, folder)

@@ -60,7 +60,8 @@ SIZES: dict[str, Size] = {}
 
 def size(algorithm: str, settings: Settings, problem: Problem) -> Size:
     """Parameter counts and extras of the algorithm with these settings, counted once."""
-    key = repr((algorithm, settings, problem))
+    # All fields, also those that a user's settings leave out of their text.
+    key = repr((algorithm, type(settings), vars(settings), problem))
     if key not in SIZES:
         built = without_memory(algorithm, settings, problem)
         SIZES[key] = Size(built.parameter_counts(), built.extras)

@@ -163,7 +163,7 @@ def heat_map(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn:
     if not found:
         raise Unsupported("needs success of single tasks")
     names = in_order(found, looks)
-    table = pd.DataFrame({k: dict(zip(found[k].tasks, found[k].values.mean(0), strict=True))
+    table = pd.DataFrame({k: dict(zip(found[k].tasks, found[k].sample.mean(0), strict=True))
                           for k in names})  # fmt: skip
     shown = [looks[name].name for name in names]
     tilts = max(map(len, shown)) > 8

@@ -88,7 +88,7 @@ def by_configuration(
     rows: pd.DataFrame, metrics: Mapping[str, str], looks: Mapping[str, Look]
 ) -> Figure:
     """A line for each configuration: the mean over its tasks."""
-    means = rows.groupby(["label", "metric", "run", "env_step"], observed=True)["value"].mean()
+    means = rows.groupby(["label", "metric", "seed", "env_step"], observed=True)["value"].mean()
     figure, axes = panels(len(metrics), len(metrics), PAGE if len(metrics) > 1 else COLUMN, 2.5)
     for panel, (metric, title) in zip(axes, metrics.items(), strict=True):
         own = means.xs(metric, level="metric")
@@ -96,7 +96,7 @@ def by_configuration(
             table = own[label].unstack("env_step").dropna(axis=1)
             draw_curve(
                 panel,
-                Curves(label, table.columns.to_numpy(), table.to_numpy(), tuple(table.index), ()),
+                Curves(label, table.columns.to_numpy(), table.to_numpy(), tuple(table.index)),
                 looks[label],
             )
         panel.set_ylabel(title)

@@ -168,7 +168,7 @@ def lines(axes: Axes, part: pd.DataFrame, x: str, line: str, styles: Mapping[Any
 
 
 def final_plasticity(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row per run, network and measure: its pooled value at the last step of all seeds."""
+    """One row per seed, network and measure: its pooled value at the last step of all."""
     last = at_the_end(pooled(frame))
     last = last[last["network"].isin(list(NETWORKS)) & last["measure"].isin(list(MEASURES))]
     if last.empty:

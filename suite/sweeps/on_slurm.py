@@ -178,18 +178,19 @@ class SlurmLauncher:
         number, log, left = job.job_id, f"its log is {job.paths.stderr}", STOPPED
         if job.paths.result_pickle.exists():
             outcome, value = submitit.core.utils.pickle_load(job.paths.result_pickle)
-            if outcome != "success":  # the traceback of what the job itself raised
+            # A job that has saved and was not allowed to requeue is lost, and the sweep submits it.
+            if outcome != "success" and "scontrol" not in str(value):  # what the job itself raised
                 keep_failure(config, Failure.status, [*str(value).strip().splitlines()[-3:], log])
                 return Failure.status
-            left = int(value)
-            if left != STOPPED:
+            left = int(value) if outcome == "success" else LOST
+            if left not in (STOPPED, LOST):
                 return left
         end = end_of(number) if self.slurm else ""
         if end == "CANCELLED":
             again = "the same sweep command submits it again, and the run resumes"
             keep_failure(config, CANCELLED, [f"job {number} was cancelled; {again}"])
             return CANCELLED
-        if job.paths.result_pickle.exists():
+        if left == STOPPED and job.paths.result_pickle.exists():
             return left
         how = f" ({end})" if end else ""
         lines = [f"job {number} ended without an exit status{how}; {log}"]

@@ -114,6 +114,7 @@ def test_runs_of_one_seed_are_named(
     assert "- mtsac: several runs of seed 3" in caption("", "", frame)
     scores = success_matrix(frame)["mtsac"]
     assert len(scores.values) == 2
+    assert curves(frame)["mtsac"].seeds == (3,)
     np.testing.assert_array_equal(scores.sample, scores.values.mean(axis=0, keepdims=True))
 
 

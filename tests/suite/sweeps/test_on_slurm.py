@@ -246,6 +246,8 @@ def test_a_job_that_is_lost_is_tried_again_and_one_that_raised_is_not(
     status, reason, lines = ended_as(("error", "in run\nE: no folder"), "", tmp_path, monkeypatch)
     assert (status, reason) == (1, "exit status 1")
     assert lines[1] == "E: no folder"
+    requeue = "CalledProcessError: Command '['scontrol', 'requeue', '7']' returned 1"
+    assert ended_as(("error", requeue), "", tmp_path, monkeypatch)[:2] == (LOST, "its job was lost")
     assert ended_as(("success", STOPPED), "", tmp_path, monkeypatch)[0] == STOPPED
     assert ended_as(("success", 3), "", tmp_path, monkeypatch)[0] == 3
 
