@@ -45,8 +45,12 @@ def bench(config: RunConfig) -> int:
         # Once: hours later another process may have finished the run whose turn comes.
         runs = [replace(run, execution=replace(run.execution, force=False)) for run in runs]
     if together:
-        return train_all(runs, interrupt)
-    return one_by_one(lambda run: train_all([run], interrupt), runs, interrupt)
+        status = train_all(runs, interrupt)
+    else:
+        status = one_by_one(lambda run: train_all([run], interrupt), runs, interrupt)
+    if config.execution.force and status == Interrupted.status:
+        print("give it without --force, which would delete what is saved")
+    return status
 
 
 def clear(runs: Sequence[RunConfig]) -> None:
@@ -129,7 +133,7 @@ def one_by_one(
     diverged = 0
     for index, part in enumerate(parts):
         if interrupt.requested:
-            print("stopped; the same command, without any --force, goes on with the other seeds")
+            print("stopped; the same command goes on with the other seeds")
             return Interrupted.status
         try:
             status = train_one(part)
@@ -193,7 +197,7 @@ def train(directories: Sequence[RunDirectory], interrupt: Interrupt, at: int | N
         results = [directory.finish(counts, trained.evaluated_by) for directory in directories]
     except Interrupted as stop:
         progress.close()
-        print(f"{stop}; the same command, without any --force, resumes there")
+        print(f"{stop}; the same command resumes there")
         return stop.status
     except Diverged as error:
         line = f"{name}: {error}; {what_is_kept(directories)}"

@@ -357,10 +357,12 @@ def test_a_stop_in_the_last_round_of_a_seed_is_not_forgotten_by_the_next(
     arguments = [*smoke_arguments("mtsac", tmp_path), "--evaluations", "1", "--seeds", "0,1"]
     monkeypatch.setattr(Trainer, "evaluate", stopped)
     assert main(arguments) == 130
-    assert "goes on with the other seeds" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "goes on with the other seeds" in said and "--force" not in said
     assert [path.parent.name.split("-s")[1][0] for path in tmp_path.glob("*/result.json")] == ["0"]
     # Of seed 0's old result nothing is left where this command is stopped before its turn.
     assert main([*arguments[:-1], "1,0", "--force"]) == 130
+    assert "give it without --force" in capsys.readouterr().out
     assert [path.parent.name.split("-s")[1][0] for path in tmp_path.glob("*/result.json")] == ["1"]
 
 
