@@ -21,10 +21,16 @@ NONE = "none"
 """None, where a type allows it."""
 
 
+KINDS: dict[type[Any], dict[str, Any]] = {}
+"""What `kinds` has found; a sweep of hundreds of runs asks thousands of times."""
+
+
 def kinds(owner: type[Any]) -> dict[str, Any]:
     """The type, with its range, of every field of a dataclass."""
-    hints = get_type_hints(owner, include_extras=True)
-    return {f.name: hints[f.name] for f in fields(owner)}
+    if owner not in KINDS:
+        hints = get_type_hints(owner, include_extras=True)
+        KINDS[owner] = {f.name: hints[f.name] for f in fields(owner)}
+    return KINDS[owner]
 
 
 def read(name: str, kind: Any, text: str | None) -> Any:
