@@ -23,8 +23,8 @@ FIGURES = {
     "matched": ["study-1"],
     "learning_curves": ["study-1"],
     "heat_map": ["study-1"],
-    "scaling": ["study-1", "study-2"],
-    "scaling_apart": ["study-1/mtsac-*", "study-2"],
+    "scaling": ["study-1", "study-1-further", "study-2"],
+    "scaling_apart": ["study-1/mtsac-*", "study-1-further", "study-2"],
     "plasticity_by_tasks": ["study-1", "study-3"],
 }
 """The folders that each released figure is drawn from."""
@@ -59,7 +59,7 @@ def study_1() -> dict[str, Table]:
 @pytest.fixture(scope="module")
 def success() -> dict[str, Estimate]:
     """IQM over seeds of each configuration of Studies 1 and 2."""
-    found = success_matrix(rows("study-1", "study-2"))
+    found = success_matrix(rows("study-1*", "study-2"))
     return {label: estimate(iqm_of_runs, scores.values) for label, scores in found.items()}
 
 
@@ -102,11 +102,21 @@ def test_each_seed_on_the_page_is_its_runs() -> None:
         assert line + ", ".join(f"{x:.2f}" for x in scores.task_mean) in PAGE
 
 
-@pytest.mark.parametrize("label", ["mtsac width=69/74", "mtsac width=69/163", "mtsac width=163/74"])
-def test_study_2_is_told_as_it_is(label: str, success: dict[str, Estimate]) -> None:
-    one = success[label]
+@pytest.mark.parametrize("widths", ["69/74", "69/163", "163/74", "355/341"])
+def test_other_sizes_are_told_as_they_are(widths: str, success: dict[str, Estimate]) -> None:
+    one = success[f"mtsac width={widths}"]
     told = f"{one.value:.3f} [{one.low:.3f}, {one.high:.3f}]"
     assert told in " ".join(README.split()) and told in " ".join(PAGE.split())
+
+
+def test_the_other_family_is_told_as_it_is() -> None:
+    frame = rows("study-1/mtsac-*", "study-1-further")
+    found = tables(frame, published().iloc[:0], against="mtsac width=163", planned=6)[0]
+    assert found.name == "against_control" and "\n".join(lines(found)) in PAGE
+    less = markdown(found).splitlines()[-len(found.notes) - 2].split("|")[5].strip()
+    assert f"{less} higher than with one time" in " ".join(README.split())
+    (difference,) = re.findall(r"for a difference of means of ([\d.]+) in", " ".join(found.notes))
+    assert f"a difference of means of {difference} would have been seen" in " ".join(PAGE.split())
 
 
 @pytest.mark.parametrize("name", FIGURES)
