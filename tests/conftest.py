@@ -22,8 +22,8 @@ WriteRun = Callable[..., Path]
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores, up to four: tests of Slurm and Ray mostly wait."""
-    return min(4, len(os.sched_getaffinity(0)) + 1)
+    """Two more than there are cores, up to four: tests of Slurm, Ray and sweeps mostly wait."""
+    return min(4, len(os.sched_getaffinity(0)) + 2)
 
 
 SETTINGS = {"actor_width": 128, "critic_width": 128, "discount": 0.99}
