@@ -1,4 +1,4 @@
-"""Every figure that the rows support, as PNG and PDF with a caption file, from the rows alone.
+"""Every figure that the rows support, as PNG and PDF with a caption file, from the rows.
 
 Rows of different benchmarks (task set, goals, reward, horizon, Meta-World) are never drawn into one
 figure, but where the number of tasks is the axis. A figure that the rows do not support is left out

@@ -13,6 +13,7 @@ import pytest
 
 from analysis.figures.captions import caption
 from analysis.parquet_rows import configuration
+from analysis.plasticity_table import at_the_end, pooled
 from analysis.rows import RowsError, load, runs
 from analysis.scores import curves, success_matrix
 from suite.runs.rows import RowLog, consolidate
@@ -115,6 +116,14 @@ def test_runs_of_one_seed_are_named(
     scores = success_matrix(frame)["mtsac"]
     assert len(scores.values) == 2
     assert curves(frame)["mtsac"].seeds == (3,)
+
+
+def test_plasticity_of_runs_of_one_seed_counts_once() -> None:
+    metric = "plasticity/actor/srank/pooled"
+    columns = ["label", "run", "seed", "metric", "task", "env_step", "value"]
+    rows = [("a", f"r{i}", seed, metric, "", 100, float(i)) for i, seed in enumerate([0, 0, 1])]
+    found = at_the_end(pooled(pd.DataFrame(rows, columns=columns)))
+    assert found[["seed", "value"]].to_numpy().tolist() == [[0, 0.5], [1, 2.0]]
     np.testing.assert_array_equal(scores.sample, scores.values.mean(axis=0, keepdims=True))
 
 
