@@ -116,6 +116,7 @@ def test_runs_of_one_seed_are_named(
     scores = success_matrix(frame)["mtsac"]
     assert len(scores.values) == 2
     assert curves(frame)["mtsac"].seeds == (3,)
+    np.testing.assert_array_equal(scores.sample, scores.values.mean(axis=0, keepdims=True))
 
 
 def test_plasticity_of_runs_of_one_seed_counts_once() -> None:
@@ -124,7 +125,6 @@ def test_plasticity_of_runs_of_one_seed_counts_once() -> None:
     rows = [("a", f"r{i}", seed, metric, "", 100, float(i)) for i, seed in enumerate([0, 0, 1])]
     found = at_the_end(pooled(pd.DataFrame(rows, columns=columns)))
     assert found[["seed", "value"]].to_numpy().tolist() == [[0, 0.5], [1, 2.0]]
-    np.testing.assert_array_equal(scores.sample, scores.values.mean(axis=0, keepdims=True))
 
 
 @pytest.mark.parametrize("kind", ["text", "cut", "empty", "columns", "partial"])
