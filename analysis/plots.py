@@ -24,6 +24,7 @@ from analysis.figures import (
     curves,
     evolution,
     extensions,
+    matched,
     plasticity,
     scaling,
     trigger,
@@ -44,7 +45,7 @@ FIGURES: dict[str, Draw] = {
     "aggregates": comparison.aggregates,
     "scaling": scaling.scaling,
     "scaling_apart": scaling.scaling_apart,
-    "matched": scaling.matched,
+    "matched": matched.matched,
     "profiles": comparison.profiles,
     "improvement": comparison.improvement,
     "heat_map": comparison.heat_map,
@@ -117,7 +118,7 @@ def draw_all(
     made: list[Path] = []
     left_out: list[tuple[str, str]] = []
     for name, draw, rows, where, words in wanted(
-        frame, only, partial(scaling.matched, planned=planned, control=control)
+        frame, only, partial(matched.matched, planned=planned, control=control)
     ):
         title = f"{name}-{where}" if where else name
         try:

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from analysis.figures.scaling import controls
+from analysis.figures.matched import controls
 from analysis.figures.style import (
     COLUMN,
     PAGE,

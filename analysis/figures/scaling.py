@@ -1,15 +1,13 @@
-"""Success against size: all parameters, actor and critic apart, and matched parameter counts."""
+"""Success against size: of all parameters, and of actor and critic apart."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.comparisons import FEW_SEEDS, Comparison, compare_all, corrected_for
 from analysis.figures.error_bars import bars
 from analysis.figures.selection import final_scores
 from analysis.figures.style import (
@@ -25,24 +23,17 @@ from analysis.figures.style import (
     lighter,
     panels,
     share_axis,
-    share_limits,
     size_axis,
 )
 from analysis.frame import runs
-from analysis.power import could_be_seen
-from analysis.protocol import comparable
 from analysis.statistics import estimate, iqm_of_runs
 
-MATCH = 0.1
-"""Largest relative difference of parameter counts that passes for matched."""
 ONE_SIZE = 0.02
 """Largest relative difference of parameter counts at which points are drawn side by side."""
 APART = 0.04
 """Share of their size by which these stand apart."""
 TOGETHER = 1.25
 """Largest ratio of two networks' widths at which they count as scaled together."""
-PLAIN = "mtsac"
-"""The algorithm that others are compared with at their size."""
 
 
 def sizes(frame: pd.DataFrame) -> pd.DataFrame:
@@ -224,127 +215,6 @@ def growing(table: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     """
     both = table[together(table) & table["family"].isin(rows["family"])]
     return both[both["family"].map(both["family"].value_counts()) > 1]
-
-
-def matched(
-    frame: pd.DataFrame, looks: Mapping[str, Look], planned: int = 0, control: str = ""
-) -> Drawn:
-    """Each method beside the plain MT-SAC whose parameters are nearest to its own; `planned` as in
-    `compare_all`, of the MT-SAC with the label `control`, or of each without one.
-
-    Raises Unsupported where no two are to be compared, AnalysisError where more are than planned.
-    """
-    found = final_scores(frame)
-    table = sizes(frame)
-    by_label = {str(row["label"]): as_row(row) for row in table.to_dict("records")}
-    groups: dict[str, list[str]] = {}
-    for label, plain in controls(frame, looks).items():
-        if found[label].tasks == found[plain].tasks:
-            groups.setdefault(plain, []).append(label)
-    if not groups:
-        raise Unsupported(
-            f"needs an mtsac run within {MATCH:.0%} of the parameters of another algorithm, of its "
-            "protocol"
-        )
-    count = len(groups) + sum(map(len, groups.values()))
-    figure, (axes,) = panels(1, 1, COLUMN if count < 5 else PAGE, 0.6 + 0.21 * count)
-    ticks, right, beside, numbers, seen, y = [], [], [], [], [], 0
-    for plain, labels in groups.items():
-        row = by_label[plain]
-        axes.fill_betweenx(
-            [y - 0.3, y + len(labels) + 0.3],
-            *np.nan_to_num([row["success"].low, row["success"].high], nan=0),
-            color=looks[plain].colour, alpha=0.12, linewidth=0,
-        )  # fmt: skip
-        pairs = {label: found[label].sample for label in (plain, *labels)}
-        of_plan = planned if control in ("", plain) else 0
-        result = {c.b: c for c in compare_all(pairs, against=plain, planned=of_plan)}
-        size = row["total_parameters"]
-        worst = max(abs(by_label[label]["total_parameters"] / size - 1) for label in labels)
-        beside.append(f"{looks[plain].name} has {size:,.0f} parameters, the others {worst:.1%}")
-        numbers.append(corrected_for(result.values(), of_plan))
-        of = f"Beside {looks[plain].name}: " if len(groups) > 1 else ""
-        own = could_be_seen(pairs, result.values(), of_plan)
-        seen += [of + sentence for sentence in own]
-        for label in (plain, *labels):
-            row, look = by_label[label], looks[label]
-            axes.errorbar(
-                row["success"].value, y, xerr=bars([row["success"]]), fmt=look.marker,
-                color=look.colour, capsize=2,
-            )  # fmt: skip
-            ticks.append((y, name_and_size(row, looks)))
-            if label in result:
-                right.append((y, verdict(result[label])))
-            y += 1
-    axes.set_yticks([at for at, _ in ticks], [name for _, name in ticks])
-    axes.grid(axis="y", visible=False)
-    axes.set(ylim=(count - 0.5, -0.5), xlabel="final mean success")
-    axes.set_xlim(*share_limits(axes.dataLim.x1))
-    for at, words in right:
-        axes.text(1.02, at, words, va="center", transform=axes.get_yaxis_transform())
-    text = (
-        "Methods, each with its own settings, against plain MT-SAC of nearly as many parameters: "
-        "final success averaged over tasks, IQM over seeds, bars and band: intervals. At the right "
-        f"the difference of IQMs from MT-SAC and, with {FEW_SEEDS} seeds or more each, p of a "
-        f"permutation test of whole runs, corrected for {'; '.join(numbers)} (Holm). "
-        f"{'; '.join(beside)} more or less at the most. {' '.join(seen)}"
-    )
-    return Drawn(figure, text, [label for plain, own in groups.items() for label in (plain, *own)])
-
-
-def name_and_size(row: Mapping[str, Any], looks: Mapping[str, Look]) -> str:
-    """A configuration and its parameters, as an axis has them."""
-    return f"{looks[row['label']].name}, {row['total_parameters'] / 1e6:.2f}M"
-
-
-def verdict(found: Comparison) -> str:
-    """The difference of a method from its control, and how likely chance is to make one so large:
-    `found` is the control's less the method's.
-    """
-    fewest = min(found.seeds)
-    if fewest < FEW_SEEDS:
-        p = f"{fewest} seeds" if fewest > 1 else "one seed"
-    else:
-        p = "p < 0.001" if found.p_value < 0.001 else f"p = {found.p_value:.3f}"
-    difference = f"{-found.difference.value:+.2f}".replace("-", "−")
-    return f"{difference}, {p}"
-
-
-def controls(frame: pd.DataFrame, looks: Mapping[str, Look]) -> dict[str, str]:
-    """By label of a method the plain MT-SAC nearest in parameters of those that it may be compared
-    with, if within MATCH.
-
-    Plain are those of a protocol that differ from the defaults in the fewest settings, and from one
-    another in sizes alone; with other settings MT-SAC is a method, too.
-    """
-    table = runs(frame).drop_duplicates("label").astype({"label": str, "algorithm": str})
-    table = table[table["label"].isin(list(looks))].dropna(subset=["total_parameters"])
-    family = table["label"].map(lambda label: looks[label].family)
-    alike, found = comparable(frame), dict[str, str]()
-    own = table["algorithm"] == PLAIN
-    plainest: dict[Hashable, str] = {}
-    for label, name in zip(table["label"][own], family[own], strict=True):
-        best = plainest.setdefault(alike[label], name)
-        plainest[alike[label]] = min(best, name, key=lambda text: (len(text.split()), text))
-    best_of = table["label"].map(lambda label: plainest.get(alike[label]))
-    plain = table[own & (family == best_of)]
-    if plain.empty:
-        return found
-    for row in table[~table["label"].isin(plain["label"])].to_dict("records"):
-        able = plain[[alike[label] == alike[row["label"]] for label in plain["label"]]]
-        parts = [
-            np.abs(able[f"{part}_parameters"] / row[f"{part}_parameters"] - 1).fillna(0)
-            for part in ("actor", "critic", "total")
-        ]
-        distance = np.max(parts, axis=0)
-        if len(distance) and distance.min() <= MATCH:
-            found[str(row["label"])] = str(able["label"].iloc[int(distance.argmin())])
-    return found
-
-
-def as_row(row: Mapping[Any, Any]) -> dict[str, Any]:
-    """A table's row with names for keys."""
-    return {str(name): value for name, value in row.items()}
 
 
 def line(axes: Axes, rows: pd.DataFrame, x: str, name: str, colour: str, index: int) -> None:

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from analysis import plots
 from analysis.cli import main
-from analysis.figures import comparison, curves, evolution, plasticity, scaling, trigger
+from analysis.figures import comparison, curves, evolution, matched, plasticity, scaling, trigger
 from analysis.figures.captions import INTERVAL, caption
 from analysis.figures.error_bars import bars
 from analysis.figures.style import KNOWN, Look, Unsupported, colours, looks, named
@@ -109,7 +109,7 @@ def test_points_of_scaling_are_the_final_success(mt10: pd.DataFrame) -> None:
 
 
 def test_methods_stand_at_their_success_beside_the_controls(mt10: pd.DataFrame) -> None:
-    figure = scaling.matched(mt10, look(mt10)).figure
+    figure = matched.matched(mt10, look(mt10)).figure
     (axes,) = figure.axes
     points = sorted(tuple(c.lines[0].get_xydata()[0][::-1]) for c in axes.containers)
     names = [text.get_text().rpartition(",")[0] for text in axes.get_yticklabels()]
@@ -135,7 +135,7 @@ def test_scaling_joins_networks_of_one_width_in_order_of_size(mt10: pd.DataFrame
 
 def test_architectures_stand_beside_the_nearest_mt_sac(mt10: pd.DataFrame) -> None:
     width = mt10.drop_duplicates("label").astype({"label": str}).set_index("label")["actor_width"]
-    found = scaling.controls(mt10, look(mt10))
+    found = matched.controls(mt10, look(mt10))
     assert {(label.split()[0], width[plain]) for label, plain in found.items()} == {
         ("d2r", 512),
         ("mega", 512),
@@ -148,7 +148,7 @@ def test_parameters_that_are_not_near_are_not_matched(tmp_path: Path) -> None:
     write(tmp_path, Simulated("d2r", 0, 512, 512))
     frame = load([tmp_path])
     with pytest.raises(Unsupported, match="within 10%"):
-        scaling.matched(frame, look(frame))
+        matched.matched(frame, look(frame))
 
 
 def test_figures_of_controls_are_left_out_or_drawn_without_one(tmp_path: Path) -> None:
@@ -164,8 +164,8 @@ def test_figures_of_controls_are_left_out_or_drawn_without_one(tmp_path: Path) -
 def test_a_plain_network_of_another_protocol_is_no_control(mt10: pd.DataFrame, column: str) -> None:
     other = mt10.astype({column: object})
     other.loc[other["label"] == "d2r", column] = 7 if column != "evaluation" else "sampled"
-    assert "d2r" in scaling.controls(mt10, look(mt10))
-    assert "d2r" not in scaling.controls(other, look(other))
+    assert "d2r" in matched.controls(mt10, look(mt10))
+    assert "d2r" not in matched.controls(other, look(other))
 
 
 def test_one_point_is_never_of_two_task_sets() -> None:
@@ -390,7 +390,7 @@ def of_studies(folder: Path, *numbers: int) -> pd.DataFrame:
 
 def test_study_1_stands_against_one_control(evidence: Path) -> None:
     frame = of_studies(evidence, 1)
-    figure, text, *_ = scaling.matched(frame, look(frame))
+    figure, text, *_ = matched.matched(frame, look(frame))
     (axes,) = figure.axes
     names = [label.get_text() for label in axes.get_yticklabels()]
     assert names[0] == "mtsac, 0.20M", "the control comes first"
@@ -406,7 +406,7 @@ def test_study_1_stands_against_one_control(evidence: Path) -> None:
         assert shown[row].startswith(f"{float(difference[0]):+.2f}".replace("-", "−"))
     assert "corrected for 9 comparisons (Holm)" in text
     with pytest.raises(AnalysisError, match="planned: these rows make 9 comparisons, not 5"):
-        scaling.matched(frame, look(frame), planned=5)
+        matched.matched(frame, look(frame), planned=5)
 
 
 def test_study_5s_networks_are_methods_beside_the_plain_one(evidence: Path) -> None:
@@ -414,9 +414,9 @@ def test_study_5s_networks_are_methods_beside_the_plain_one(evidence: Path) -> N
     names = short_names(algorithms(runs(frame)))
     (d2rs,) = [k for k, name in names.items() if "adam-epsilon=1e-08" in name]
     assert set(names.values()) >= {"mtsac", "mtsac task-weighting=temperature"}
-    _, text, *_ = scaling.matched(frame, look(frame))
+    _, text, *_ = matched.matched(frame, look(frame))
     assert "mtsac has 202,546 parameters" in text
-    assert {*scaling.controls(frame, look(frame)).values()} == {
+    assert {*matched.controls(frame, look(frame)).values()} == {
         next(k for k, name in names.items() if name == "mtsac")
     }
     ((label, (line,)),) = remarks(frame).items()
