@@ -16,8 +16,9 @@ from suite.estimate import checkpoint_bytes, sizes_in_memory
 from suite.interrupt import Interrupt, Interrupted
 from suite.memory import check_memory, host_memory
 from suite.messages import Diverged, UserError
-from suite.runs.directory import PROGRESS, RunDirectory, check_space
+from suite.runs.directory import RunDirectory, check_space
 from suite.runs.finished import ROWS
+from suite.runs.ownership import PROGRESS, clear_directory, refuse_to_delete
 from suite.runs.progress import Progress
 from suite.runs.tracking import TrackedLog, Tracker, check_tracker, open_tracker
 from suite.training.build import build
@@ -63,9 +64,9 @@ def clear(runs: Sequence[RunConfig]) -> None:
     try:
         for directory in directories:
             directory.claim()
-            directory.refuse_to_delete()
+            refuse_to_delete(directory.path)
         for directory in directories:
-            directory.clear()
+            clear_directory(directory.path)
     finally:
         for directory in directories:
             directory.close()

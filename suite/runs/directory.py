@@ -17,10 +17,8 @@ are neither read nor deleted.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -35,16 +33,24 @@ from algorithms.algorithm import Algorithm, ParameterCounts
 from suite.config import RunConfig
 from suite.messages import Failure, UserError
 from suite.runs.checkpoint import CheckpointStore
-from suite.runs.files import (
-    NOT_A_FILE,
-    opened_to_append,
-    set_aside,
-    unreadable,
-    write_atomically,
-)
+from suite.runs.files import opened_to_append, set_aside, write_atomically
 from suite.runs.finished import RESULT, ROWS, done, write_result
+from suite.runs.identity import refuse_other, stored_identity
 from suite.runs.lock import LOCK_SECONDS, Busy, locked
-from suite.runs.manifest import ASIDE, MANIFEST, NAMES, PARTS, line_of, own_files
+from suite.runs.manifest import PARTS, line_of, own_files
+from suite.runs.ownership import (
+    CONFIG,
+    FAILURE,
+    INSIDE,
+    LOCK,
+    OURS,
+    PROGRESS,
+    PROVENANCE,
+    TIMES,
+    plain_name,
+    refuse_foreign,
+    refuse_misplaced,
+)
 from suite.runs.provenance import (
     PACKAGES,
     Session,
@@ -55,21 +61,8 @@ from suite.runs.provenance import (
 )
 from suite.runs.rows import RowLog, consolidate, timing_rows
 
-PROGRESS, LOG, FAILURE, LOCK = "progress.json", "log.txt", "failure.json", "lock"
-CONFIG, PROVENANCE, TIMES = "config.json", "provenance.json", "timing.jsonl"
 DIVERGED = "diverged_at"
 """The column of env steps that only the rows of a run that diverged have."""
-FOLDERS = {"checkpoints", "rows", "tensorboard", "wandb", "film"}
-OURS = {
-    *(CONFIG, PROVENANCE, ROWS, RESULT, PROGRESS, LOG, FAILURE, LOCK, TIMES, "timing.parquet"),
-    *FOLDERS,
-}
-INSIDE = {
-    "checkpoints": re.compile(f"{NAMES.pattern}|{ASIDE.pattern}"),
-    "rows": re.compile(f"{PARTS.pattern}|{ASIDE.pattern}"),
-    "film": re.compile(r"\.?(.*\.webp|film\.json)(\.tmp)?"),
-}
-"""What we call files in the folders of our own."""
 
 
 class RunDirectory:
@@ -99,8 +92,8 @@ class RunDirectory:
             if self.path.exists() and not self.path.is_dir():
                 raise UserError(f"run-dir: {self.path} is a file; name a directory")
             self.path.mkdir(parents=True, exist_ok=True)
-            self.refuse_foreign()
-            self.refuse_misplaced()
+            refuse_foreign(self.path, self.checkpoints)
+            refuse_misplaced(self.path)
             lock = opened_to_append(self.path / LOCK)
         except OSError as error:
             raise UserError(f"run-dir: cannot write to {self.path}: {error.strerror}") from None
@@ -115,55 +108,6 @@ class RunDirectory:
         """Gives the directory free for other processes, and for this one."""
         if self.lock is not None:
             self.lock.close()
-
-    def refuse_foreign(self) -> None:
-        """Raises UserError where the directory holds things and is not a run's."""
-        names = {plain_name(path) for path in self.path.iterdir()} - {LOCK, LOG, FAILURE}
-        if names and CONFIG not in names and not self.checkpoints.readable():
-            raise UserError(f"run-dir: {self.path} is not empty and not a run; name another")
-        lock = self.path / LOCK
-        if not names and lock.exists() and lock.stat().st_size:
-            raise UserError(f"run-dir: {lock} is not a run's lock; name another directory")
-
-    def refuse_misplaced(self) -> None:
-        """Raises UserError for a file in the place of a folder of the run, or the reverse."""
-        for path in self.path.iterdir():
-            if path.name in FOLDERS and not path.is_dir():
-                raise UserError(f"run-dir: {path} is not a folder; move it elsewhere")
-            if path.name in OURS - FOLDERS - {PROVENANCE, RESULT} and path.is_dir():
-                raise UserError(f"run-dir: {path} is a folder; move it elsewhere")
-
-    def refuse_to_delete(self) -> None:
-        """Raises UserError where the directory holds what is not a run's."""
-        foreign = [path for path in self.path.iterdir() if plain_name(path) not in OURS]
-        for name, names in INSIDE.items():
-            folder = self.path / name
-            if folder.is_dir() and not folder.is_symlink():
-                ours = own_files(folder, names)
-                foreign += [path for path in folder.iterdir() if path not in ours]
-        if foreign:
-            raise UserError(
-                f"force: {self.path} also holds {min(foreign).relative_to(self.path)}, which is "
-                "not a run's; nothing is deleted"
-            )
-
-    def clear(self) -> None:
-        """Deletes what an earlier run left, in a directory that is claimed.
-
-        A kill at any moment leaves a directory that is known as a run's, to be cleared again, and
-        nothing that could be taken for a result. Without its rows neither result nor checkpoint
-        says that a run is done, and without manifests no part of a replay is trained on.
-        """
-        checkpoints, config = self.path / "checkpoints", self.path / CONFIG
-        manifests = [] if checkpoints.is_symlink() else own_files(checkpoints, MANIFEST)
-        first = [self.path / ROWS, self.path / RESULT, *manifests]
-        kept = {*first, config, self.path / LOCK, self.path / LOG}  # the last two are open
-        others = [path for path in self.path.iterdir() if path not in kept]
-        for path in (*first, *others, config):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
 
     def compare(self) -> None:
         """Raises UserError where the directory holds a run of another configuration.
@@ -182,17 +126,7 @@ class RunDirectory:
             if path.exists() or self.checkpoints.any():
                 warn(f"{path} is damaged or gone; it is written again, as this command has it")
             return
-        stored, mine = flatten(stored), flatten(json.loads(json.dumps(self.config.identity())))
-        different = [k for k in mine | stored if mine.get(k) != stored.get(k)]
-        if different:
-            key = different[0]
-            count = len(different) - 1
-            more = f" (and {count} other difference{'s' * (count > 1)})" if count else ""
-            raise UserError(
-                f"run-dir: {self.path} holds a run with {key.replace('_', '-')} "
-                f"{stored.get(key)!r}, not {mine.get(key)!r}{more}; name another directory, or "
-                "add --force to delete it"
-            )
+        refuse_other(stored, self.config.identity(), self.path)
 
     def result(self) -> dict[str, Any] | None:
         """What the run ended with, its rows checked; None while it is not done.
@@ -402,36 +336,6 @@ def check_space(folders: Sequence[Path], needed: int) -> None:
             f"has {free / 1e9:.1f} GB free; make room, choose another --results folder or a "
             "smaller --buffer-per-task"
         )
-
-
-def plain_name(path: Path) -> str:
-    """A file's name, also where a killed write left it under its temporary one or it is damaged."""
-    name = re.sub(r"\.damaged(-\d+)?$", "", path.name)
-    return name[1:-4] if name.startswith(".") and name.endswith(".tmp") else name
-
-
-def stored_identity(path: Path) -> dict[str, Any] | None:
-    """The identity in a config.json; None where that is missing or does not have its own hash.
-
-    Raises Failure where it cannot be read.
-    """
-    try:
-        stored: dict[str, Any] = json.loads(path.read_bytes())
-        name = str(stored.pop("run"))
-    except (ValueError, KeyError, TypeError, AttributeError, *NOT_A_FILE):
-        return None
-    except OSError as error:
-        raise unreadable(path, error) from None
-    digest = hashlib.sha256(json.dumps(stored, sort_keys=True).encode()).hexdigest()
-    return stored if name.endswith(digest[:8]) else None
-
-
-def flatten(config: dict[str, Any]) -> dict[str, Any]:
-    """Nested configuration as one level, by field name."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        flat |= flatten(value) if isinstance(value, dict) else {key: value}
-    return flat
 
 
 def warn(line: str) -> None:

@@ -11,7 +11,7 @@ from suite.config import EvaluationConfig, ExecutionConfig, RunConfig, TaskConfi
 from suite.messages import UserError
 from suite.presets import settings_of
 from suite.runs.checkpoint import CheckpointStore
-from suite.runs.directory import stored_identity
+from suite.runs.identity import stored_identity
 
 
 def stored_config(folder: Path) -> RunConfig:

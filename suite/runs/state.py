@@ -7,9 +7,10 @@ from typing import Literal, NamedTuple
 
 from suite.config import RunConfig
 from suite.messages import Failure
-from suite.runs.directory import FAILURE, PROGRESS, RunDirectory
+from suite.runs.directory import RunDirectory
 from suite.runs.finished import done
 from suite.runs.lock import locked
+from suite.runs.ownership import FAILURE, PROGRESS
 from suite.runs.progress import contents, number
 
 Phase = Literal["done", "running", "failed", "stopped", "waiting"]

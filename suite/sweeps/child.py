@@ -19,10 +19,11 @@ from suite.config import RunConfig
 from suite.interrupt import Interrupted
 from suite.messages import Diverged, UserError
 from suite.options import command_line
-from suite.runs.directory import FAILURE, LOG, RunDirectory
+from suite.runs.directory import RunDirectory
 from suite.runs.files import opened_to_append, write_atomically
 from suite.runs.finished import RESULT
 from suite.runs.lock import Busy
+from suite.runs.ownership import FAILURE, LOG
 from suite.runs.state import in_use
 
 DONE, STOPPED, BUSY = 0, Interrupted.status, Busy.status

@@ -13,7 +13,8 @@ from rich.live import Live
 from rich.table import Table
 
 from suite.estimate import Cost, seconds_left, sweep_seconds
-from suite.runs.directory import LOG, RunDirectory
+from suite.runs.directory import RunDirectory
+from suite.runs.ownership import LOG
 from suite.runs.progress import duration
 from suite.runs.state import Phase, State
 from suite.sweeps.plan import Plan

@@ -23,8 +23,9 @@ from suite.bench import clear
 from suite.config import ExecutionConfig, RunConfig, TaskConfig
 from suite.messages import UserError
 from suite.presets import preset
-from suite.runs.directory import RunDirectory, check_space, flatten
+from suite.runs.directory import RunDirectory, check_space
 from suite.runs.finished import seal
+from suite.runs.identity import flatten
 from suite.runs.provenance import commit, session, version
 from suite.runs.rows import RowLog
 
