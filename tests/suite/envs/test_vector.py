@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from suite.envs.meta_world import make_env, reset_to_goal, reset_to_random_goal
 from suite.envs.tasks import Goal
-from suite.envs.vector import SimulationDiverged, SimulationError, VectorEnv
+from suite.envs.vector import VectorEnv
+from suite.envs.worker import SimulationDiverged, SimulationError
 from suite.messages import UserError
 from suite.randomness import stream
 
