@@ -49,12 +49,13 @@ def reproduction(trained: pd.DataFrame, released: pd.DataFrame) -> Table:
         there = [other.score for other in others]
         low, high = predicted(there)
         verdict = "agrees" if low <= run.score <= high else "DIFFERS"
-        rows.append((run.name, run.score, len(there), float(np.mean(there)), low, high, verdict))
         if any(other.by_task == run.by_task for other in same):
+            verdict = "identical"
             notes.append(
                 f"{run.name} has the scores of the released run of its seed on every task: it is a "
-                "copy, or was made where nothing rounds otherwise."
+                "copy, or was made where nothing rounds otherwise. It does not show how seeds vary."
             )
+        rows.append((run.name, run.score, len(there), float(np.mean(there)), low, high, verdict))
     if not rows:
         raise AnalysisError(
             f"reproduced: {few}, and {FEWEST} or more are needed; compare the settings, or name "

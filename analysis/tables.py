@@ -49,6 +49,11 @@ AGGREGATE_NOTES = (
     "The final evaluation counts; the best one is chosen after the fact, and may rest on fewer "
     "episodes.",
 )
+TASK_NOTES = (
+    f"Brackets: {LEVEL:.0%} intervals from resampling whole runs. One without width means that all "
+    "seeds agree, not that the next one would.",
+    "No task is compared: two intervals that do not overlap, among so many, are no finding.",
+)
 
 
 def tables(
@@ -93,7 +98,7 @@ def against_control(
         score = estimate(iqm_of_runs, one.final.sample)
         rows.append((names[one.label], total, len(one.final.sample), score, *cells))
     columns = ("method", "parameters", "seeds", f"success, {HEADLINE}",
-               f"less {names[control]}", "p", f"told apart at {LEVEL:.0%}")  # fmt: skip
+               f"minus {names[control]}", "p", f"told apart at {LEVEL:.0%}")  # fmt: skip
     notes = (
         AGGREGATE_NOTES[0],
         "p: permutation test of whole runs, of the difference of means, corrected for "
@@ -198,7 +203,7 @@ def per_task(found: Study) -> list[Table]:
                 sentence("Success by task, mean over seeds, final evaluation", same),
                 ("task", *(one.label for one in group)),
                 tuple(rows),
-                (f"Seeds: {seeds}.", *differences(group), *remarked(found, group)),
+                (f"Seeds: {seeds}.", *TASK_NOTES, *differences(group), *remarked(found, group)),
             )
         )
     return made

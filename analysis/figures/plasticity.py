@@ -32,6 +32,10 @@ MEASURES = {
 NETWORKS = {"actor": "actor", "critic_0": "critic 1"}
 WIDTHS = {"actor": "actor_width", "critic_0": "critic_width"}
 """The column of each network's width."""
+PROBE = (
+    "Measured on a probe of one size for all task sets: transitions of the run's own tasks, half "
+    "by random actions, half by Meta-World's scripted ones, none by the agent's."
+)
 Style = dict[str, Any]
 """Colour, marker and label, by matplotlib's names."""
 TANH = {"moore": "MOORE's mixture of experts", "ars": "ARS's critics"}
@@ -42,9 +46,9 @@ def plasticity_by_width(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn
     """Dormant fraction and ranks at the end of training against the networks' width."""
     text = (
         "Share of dormant units (τ = 0.1) and ranks of the hidden layers, pooled, at the last "
-        "evaluation on the fixed probe batch, against the network's own width. Mean over seeds, "
-        "bars: intervals. Wider networks have more units to leave dormant and often succeed more: "
-        "dormancy is not loss of performance."
+        f"evaluation, against the network's own width. {PROBE} Mean over seeds, bars: intervals. "
+        "Wider networks have more units to leave dormant and often succeed more: dormancy is not "
+        "loss of performance."
     )
     return grid(frame, looks, text, by_width=True)
 
@@ -53,10 +57,10 @@ def plasticity_by_tasks(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn
     """Dormant fraction and ranks at the end of training against the number of tasks."""
     text = (
         "Share of dormant units (τ = 0.1) and ranks of the hidden layers, pooled, at the last "
-        "evaluation, against the number of tasks; one line per width. The probe batch has one size "
-        "for all task sets and is made of each run's own tasks. A unit is dormant by its mean over "
-        "all of them, so that dormancy and ranks may differ for what the probe holds alone. Mean "
-        "over seeds, bars: intervals. Dormancy is not loss of performance."
+        f"evaluation, against the number of tasks; one line per width. {PROBE} A unit is dormant "
+        "by its mean over all of them, so that dormancy and ranks may differ for what the probe "
+        "holds alone. What else grows with the tasks, data and transitions of a gradient step say, "
+        "is not told apart. Mean over seeds, bars: intervals. Dormancy is not loss of performance."
     )
     return grid(frame, looks, text, by_width=False)
 

@@ -164,15 +164,17 @@ def scaling_apart(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn:
     if all(rows.empty for _, _, rows in found):
         raise Unsupported("needs runs whose actor width varies while the critic's stays, or back")
     figure, axes = panels(2, 2, PAGE, 2.4)
-    colour = colours(list(table["algorithm"]))
+    colour, drawn = colours(list(table["algorithm"])), 0
     for panel, (varied, fixed, rows) in zip(axes, found, strict=True):
+        for _, part in growing(table, rows).groupby("family"):
+            line(panel, part, f"{varied}_parameters", "both networks grow", "0.55", len(DASHES))
         groups = list(rows.groupby(["family", f"{fixed}_width"], sort=True))
         for index, ((name, width), part) in enumerate(groups):
             shade = lighter(colour[part["algorithm"].iloc[0]], 0.55 * index / max(1, len(groups)))
             shown = f"{name}, {fixed} of width {width:.0f}"
-            line(panel, part, f"{varied}_parameters", shown, shade, index)
-        for _, part in growing(table, rows).groupby("family"):
-            line(panel, part, f"{varied}_parameters", "both networks grow", "0.55", len(DASHES))
+            # One legend serves both panels: no two lines of theirs look alike.
+            line(panel, part, f"{varied}_parameters", shown, shade, drawn + index)
+        drawn += len(groups)
         finish(panel, f"parameters of the {'critics' if varied == 'critic' else 'actor'}")
         panel.set_title("critics alone" if varied == "critic" else "actor alone")
         if not groups:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -121,6 +122,29 @@ def test_the_other_family_is_told_as_it_is() -> None:
     assert f"{less} higher than with one time" in " ".join(README.split())
     (difference,) = re.findall(r"for a difference of means of ([\d.]+) in", " ".join(found.notes))
     assert f"a difference of means of {difference} would have been seen" in " ".join(PAGE.split())
+
+
+def test_where_success_differs_and_how_far_mega_grew() -> None:
+    frame = rows("study-1")
+    found = list(success_matrix(frame).values())
+    windows = [index for index, task in enumerate(found[0].tasks) if task.startswith("window")]
+
+    def share(*groups: np.ndarray) -> float:
+        """Of the variance of task means what covaries with the windows' part of them."""
+        every = [np.stack([values[:, windows].sum(1) / 10, values.mean(1)]) for values in groups]
+        together = np.concatenate([own - own.mean(1, keepdims=True) for own in every], 1)
+        (_, both), (_, whole) = together @ together.T
+        return float(both / whole)
+
+    assert len(windows) == 2
+    told = f"{share(np.concatenate([one.values for one in found])):.0%}".replace("%", " %")
+    assert f"these two make {told} of the variance of the thirty runs' means" in " ".join(
+        PAGE.split()
+    )
+    assert share(*(one.values for one in found)) == pytest.approx(0.5, abs=0.03)
+    stages = frame[(frame["metric"] == "stage") & (frame["env_step"] == 500_000)]["value"]
+    assert f"{(stages == 4).sum()} of its {len(stages)} populations" in PAGE
+    assert set(stages) == {3, 4}
 
 
 @pytest.mark.parametrize("name", FIGURES)

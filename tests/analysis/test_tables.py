@@ -362,7 +362,7 @@ def test_against_one_label_fewer_comparisons_are_corrected_for(
     first, *others = records(made)
     assert (first["method"], first["p"], first["seeds"]) == ("mtsac", None, 5)
     for row, pair in zip(others, rows, strict=True):
-        mine, theirs = row["less mtsac"], pair["difference, IQM over seeds"]
+        mine, theirs = row["minus mtsac"], pair["difference, IQM over seeds"]
         assert isinstance(mine, Estimate) and isinstance(theirs, Estimate)
         assert (mine.value, mine.low, mine.high) == (-theirs.value, -theirs.high, -theirs.low)
         assert row["told apart at 95%"] == "yes" and mine.low > 0
@@ -432,6 +432,7 @@ def test_a_run_trained_again_is_held_against_how_seeds_vary(
     shutil.copytree(copied, tmp_path / "again" / copied.name)
     table = reproduction(load([tmp_path / "again"]), load([tmp_path / "released"]))
     assert records(table)[0]["their mean"] == pytest.approx(np.delete(released, 3).mean())
+    assert records(table)[0]["verdict"] == "identical"
     assert "it is a copy" in table.notes[1]
     wide = simulated.write(tmp_path / "wide", simulated.Simulated(seed=0, actor_width=512))
     arguments = ["reproduced", str(wide), "--released", str(tmp_path / "released")]
