@@ -16,8 +16,8 @@ Remarks = dict[str, list[str]]
 
 
 def remarks(frame: pd.DataFrame) -> Remarks:
-    """Which runs ended early or diverged, which are of one seed, of which tasks scores are, and
-    what a label leaves out.
+    """Which runs ended early or diverged, which are of one seed or of several codes, of which tasks
+    scores are, and what a label leaves out.
     """
     found = remarks_on_runs(frame)
     for label, line in left_out_of_labels(runs(frame)):
@@ -29,7 +29,12 @@ def remarks_on_runs(frame: pd.DataFrame) -> Remarks:
     """The same without what labels leave out."""
     found: Remarks = defaultdict(list)
     table = runs(frame)
-    told = (*endings(table).items(), *repeated_seeds(table), *parts_of_task_sets(frame))
+    told = (
+        *endings(table).items(),
+        *repeated_seeds(table),
+        *several_codes(table),
+        *parts_of_task_sets(frame),
+    )
     for label, line in told:
         found[label].append(line)
     return dict(found)
@@ -45,6 +50,15 @@ def repeated_seeds(table: pd.DataFrame) -> Iterator[tuple[str, str]]:
             f"{label}: several runs of seed {seeds}, which are not independent and count as one, "
             "their mean",
         )
+
+
+def several_codes(table: pd.DataFrame) -> Iterator[tuple[str, str]]:
+    """Of one row per run: each label whose runs have other code of a user's method."""
+    if "version_method" not in table:
+        return
+    for label, codes in table.groupby("label", observed=True)["version_method"]:
+        if (count := codes.nunique()) > 1:
+            yield str(label), f"{label}: its runs were made with {count} versions of its code"
 
 
 def parts_of_task_sets(frame: pd.DataFrame) -> Iterator[tuple[str, str]]:

@@ -14,6 +14,7 @@ import multiprocessing
 import os
 import pickle
 import resource
+import sys
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
@@ -112,7 +113,7 @@ class VectorEnv:
         process = context.Process(
             target=serve, args=(child, *shared, mine, reward_version, engine), daemon=True
         )
-        with single_threaded_children():
+        with single_threaded_children(), without_main():
             process.start()
         child.close()
         self.workers.append((parent, process, indices))
@@ -180,6 +181,23 @@ class VectorEnv:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+@contextlib.contextmanager
+def without_main() -> Iterator[None]:
+    """Processes spawned in this context do not run the user's script again, which may train at its
+    top level or import torch; nothing of it is sent to them.
+    """
+    main: Any = sys.modules["__main__"]
+    names = [name for name in ("__spec__", "__file__") if hasattr(main, name)]
+    before = {name: getattr(main, name) for name in names}
+    main.__spec__ = main.__file__ = None
+    try:
+        yield
+    finally:
+        for name in ("__spec__", "__file__"):
+            delattr(main, name)
+        vars(main).update(before)
 
 
 @contextlib.contextmanager

@@ -38,6 +38,7 @@ from suite.runs.finished import RESULT, ROWS, done, write_result
 from suite.runs.identity import refuse_other, stored_identity
 from suite.runs.lock import LOCK_SECONDS, Busy, locked
 from suite.runs.manifest import PARTS, line_of, own_files
+from suite.runs.method_code import refuse_other_code
 from suite.runs.ownership import (
     CONFIG,
     FAILURE,
@@ -79,6 +80,7 @@ class RunDirectory:
         """Claims the directory for the run. Raises UserError where it belongs to another run."""
         self.claim()
         self.compare()
+        self.compare_code()
         (self.path / FAILURE).unlink(missing_ok=True)
         config = {"run": self.config.name(), **self.config.identity()}
         write_atomically(self.path / CONFIG, (json.dumps(config, indent=1) + "\n").encode())
@@ -128,6 +130,10 @@ class RunDirectory:
             return
         refuse_other(stored, self.config.identity(), self.path)
 
+    def compare_code(self) -> None:
+        """Raises UserError where a run was begun with other code of a user's method."""
+        refuse_other_code(self.config.algorithm, self.first_session(), self.path)
+
     def result(self) -> dict[str, Any] | None:
         """What the run ended with, its rows checked; None while it is not done.
 
@@ -167,14 +173,18 @@ class RunDirectory:
         first = self.checkpoints.first_session()
         return found or ([dict(first)] if first else [])
 
+    def first_session(self) -> Session:
+        """The session that began the run; empty before it."""
+        return next(iter(self.sessions()), {})
+
     def threads(self) -> int:
         """The number of learner threads, that of the first session for all of them.
 
         Sums are split by threads, and round accordingly. Raises UserError where another number is
         asked for.
         """
-        sessions, own = self.sessions(), self.config.execution.threads
-        threads: int = sessions[0]["threads"] if sessions else own or len(os.sched_getaffinity(0))
+        own = self.config.execution.threads
+        threads: int = self.first_session().get("threads", own or len(os.sched_getaffinity(0)))
         if own not in (0, threads):
             raise UserError(
                 f"threads: this run began with {threads}, and {own} would round otherwise; leave "
@@ -184,8 +194,8 @@ class RunDirectory:
 
     def learner(self) -> str | None:
         """How the first session carried out gradient steps; None before it."""
-        sessions = self.sessions()
-        return sessions[0].get("rounding", {}).get("learner") if sessions else None
+        rounding: Mapping[str, str] = self.first_session().get("rounding", {})
+        return rounding.get("learner")
 
     def begin_session(
         self, seeds: Sequence[int], learner: str, kernels: str = "torch", env_step: int = 0
@@ -288,6 +298,7 @@ class RunDirectory:
             f"{evaluated_by}, separate envs, success at any step, {c.evaluated_goals} goals, "
             f"{c.evaluated_episodes(final=True)} final episodes a task"
         )
+        method = "+".join(self.first_session().get("method", {}).values())
         return {
             "run": c.name(),
             "config_hash": c.hash(),
@@ -305,6 +316,7 @@ class RunDirectory:
             "evaluation": protocol,
             "device": c.device,
             **{f"version_{name}": self.versions(name) for name in PACKAGES},
+            **({"version_method": method} if method else {}),
         }
 
     def versions(self, package: str) -> str:

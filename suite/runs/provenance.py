@@ -14,8 +14,10 @@ from typing import Any
 
 import torch
 
+from algorithms import load
 from suite.config import RunConfig
 from suite.runs.files import NOT_A_FILE, unreadable
+from suite.runs.method_code import code_of
 
 PACKAGES = ("torch", "metaworld", "mujoco", "gymnasium", "numpy", "scipy", "mtscale")
 Session = dict[str, Any]
@@ -51,6 +53,7 @@ def session(
     gradient step, and `kernels` whose code it has for that.
     """
     versions = {name: version(name) for name in PACKAGES}
+    method = code_of(load(config.algorithm))
     return {
         "env_step": env_step,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -66,6 +69,7 @@ def session(
             # On a CPU each seed is computed as if alone; a GPU's kernels know the others.
             **({"seeds together": len(seeds)} if config.device != "cpu" else {}),
         },
+        **({"method": method} if method else {}),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpus": len(os.sched_getaffinity(0)),

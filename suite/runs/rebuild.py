@@ -11,6 +11,7 @@ from suite.config import EvaluationConfig, ExecutionConfig, RunConfig, TaskConfi
 from suite.messages import UserError
 from suite.presets import settings_of
 from suite.runs.checkpoint import CheckpointStore
+from suite.runs.directory import RunDirectory
 from suite.runs.identity import stored_identity
 
 
@@ -51,8 +52,9 @@ def stored_name(folder: Path) -> str:
 def trained(config: RunConfig, folder: Path) -> Algorithm:
     """The algorithm as the newest whole checkpoint in the directory has it, on the CPU.
 
-    Raises UserError where there is none or it cannot be read.
+    Raises UserError where there is none, it cannot be read or its method's code has changed.
     """
+    RunDirectory(config).compare_code()
     path, state = CheckpointStore(folder / "checkpoints", stored_name(folder)).weights()
     problem = Problem(config.tasks, config.task.envs_per_task, config.seed)
     algorithm = load(config.algorithm)(config.settings, problem)

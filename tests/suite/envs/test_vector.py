@@ -193,12 +193,11 @@ import sys
 from suite.envs.vector import VectorEnv
 from suite.messages import UserError
 
-if __name__ == "__main__":
-    resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[1]), int(sys.argv[2])))
-    try:
-        VectorEnv(["reach-v3"], 4, "v2", "fast", 4).close()
-    except UserError as error:
-        print(f"error: {error}")
+resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[1]), int(sys.argv[2])))
+try:
+    VectorEnv(["reach-v3"], 4, "v2", "fast", 4).close()
+except UserError as error:
+    print(f"error: {error}")
 """
 
 
@@ -243,12 +242,13 @@ def test_a_worker_that_cannot_be_started_ends_those_that_were(
 
 PARENT = """
 import sys
+import torch
 from suite.envs.vector import VectorEnv
 
-if __name__ == "__main__":
-    envs = VectorEnv(["reach-v3", "push-v3"], 1, "v2", "metaworld", 2)
-    print(*(process.pid for _, process, _ in envs.workers), flush=True)
-    sys.stdin.read()
+envs = VectorEnv(["reach-v3", "push-v3"], 1, "v2", "metaworld", 2)
+assert __file__ == sys.argv[0]
+print(*(process.pid for _, process, _ in envs.workers), flush=True)
+sys.stdin.read()
 """
 
 
