@@ -44,6 +44,18 @@ def test_a_legend_of_tasks_names_what_only_other_tasks_have(mt10: pd.DataFrame) 
     assert {text.get_text() for text in legend.get_texts()} == {"d2r", "mega"}
 
 
+def again(frame: pd.DataFrame, label: str) -> pd.DataFrame:
+    """The rows, and a second run of this configuration's seed 0 that has only zeros."""
+    own = frame[(frame["label"] == label) & (frame["seed"] == 0)]
+    both = pd.concat([frame, own.assign(run="again", value=0.0)])
+    return both.astype({"run": "category"})
+
+
+def halved(rows: pd.DataFrame) -> pd.Series:
+    """The values where such a run counts along with that of its seed."""
+    return rows["value"].where(rows["seed"] != 0, rows["value"] / 2)
+
+
 # Comparison ----------------------------------------------------------------------------------
 
 
@@ -55,6 +67,16 @@ def test_a_heat_map_holds_the_final_success_of_each_task(mt10: pd.DataFrame) -> 
     own = last[(last["label"] == "d2r") & (last["task"] == "push-v3")]
     tasks = [text.get_text() for text in figure.axes[0].get_yticklabels()]
     assert cells[tasks.index("push"), columns.index("d2r")] == pytest.approx(own["value"].mean())
+
+
+def test_a_heat_map_takes_runs_of_one_seed_as_one(mt10: pd.DataFrame) -> None:
+    figure = comparison.heat_map(again(mt10[mt10["label"] == "d2r"], "d2r"), look(mt10)).figure
+    cells = np.asarray(figure.axes[0].collections[0].get_array()).ravel()
+    last = mt10[(mt10["metric"] == "success") & (mt10["env_step"] == mt10["env_step"].max())]
+    own = last[last["label"] == "d2r"]
+    tasks = [f"{text.get_text()}-v3" for text in figure.axes[0].get_yticklabels()]
+    means = halved(own).groupby(own["task"], observed=True).mean()
+    assert cells == pytest.approx(means[tasks].to_numpy())
 
 
 def test_aggregates_stand_beside_the_names_of_their_configurations(mt10: pd.DataFrame) -> None:
@@ -228,6 +250,20 @@ def test_modules_over_time_are_means_over_runs(mt10: pd.DataFrame) -> None:
     line = lines(figure)["window-close"]
     stages = own[(own["metric"] == "stage") & (own["task"] == "window-close-v3")]
     assert line.get_ydata() == pytest.approx(stages.groupby("env_step")["value"].mean().to_numpy())
+
+
+@pytest.mark.parametrize(
+    ("label", "metrics"),
+    [("mega decoding=softmax", evolution.MODULES), ("d2r", evolution.ROUTES)],
+)
+def test_curves_of_configurations_take_runs_of_one_seed_as_one(
+    label: str, metrics: dict[str, str], mt10: pd.DataFrame
+) -> None:
+    name, own = next(iter(metrics)), mt10[mt10["label"] == label]
+    figure = evolution.by_configuration(again(own, label), metrics, look(mt10))
+    own = own[own["metric"] == name]
+    expected = halved(own).groupby(own["env_step"]).mean()
+    assert lines(figure)[look(mt10)[label].name].get_ydata() == pytest.approx(expected.to_numpy())
 
 
 def test_a_configuration_without_one_of_the_metrics_is_drawn_in_the_others_panels(

@@ -50,7 +50,7 @@ def test_the_same_rows_make_the_same_bytes(rows: pd.DataFrame, tmp_path: Path) -
 
 
 def test_benchmarks_are_never_drawn_into_one_figure(rows: pd.DataFrame) -> None:
-    parts = plots.benchmarks(rows)
+    parts = {name: part for name, _, part in plots.benchmarks(rows)}
     assert set(parts) == {"MT10-preset", "MT25-preset"}
     assert all(part["task_set"].nunique() == 1 for part in parts.values())
     assert sum(map(len, parts.values())) == len(rows)
@@ -92,38 +92,42 @@ def test_a_benchmark_without_success_costs_its_own_figures_alone(
 # Titles ----------------------------------------------------------------------------------------
 
 
+def headings(frame: pd.DataFrame, folder: Path) -> list[str]:
+    """The titles of its heat maps."""
+    made, _ = plots.draw_all(frame, folder, ["heat_map"], lambda _: None, dpi=40, pdf=False)
+    return [path.with_suffix(".md").read_text().splitlines()[0] for path in made]
+
+
 def test_titles_say_what_tells_benchmarks_apart_and_only_that(
     mt10: pd.DataFrame, tmp_path: Path
 ) -> None:
-    def titles(frame: pd.DataFrame) -> list[str]:
-        made, _ = plots.draw_all(frame, tmp_path, ["heat_map"], lambda _: None, dpi=40, pdf=False)
-        return [path.with_suffix(".md").read_text().splitlines()[0] for path in made]
-
     one = mt10[mt10["label"].isin(TWO)].astype({"reward_version": object})
-    assert titles(one) == ["# Final success, by task (MT10, preset goals)"]
+    assert headings(one, tmp_path) == ["# Final success, by task (MT10, preset goals)"]
     other = one.assign(horizon=one["horizon"].mask(one["label"] == "d2r", 200))
-    assert titles(other) == [
+    assert headings(other, tmp_path) == [
         "# Final success, by task (MT10, preset goals, horizon 200)",
         "# Final success, by task (MT10, preset goals, horizon 500)",
     ]
     other.loc[other["label"] == "d2r", "reward_version"] = ""
-    assert titles(other) == [
+    assert headings(other, tmp_path) == [
         "# Final success, by task (MT10, preset goals, reward unknown, horizon 200)",
         "# Final success, by task (MT10, preset goals, reward v2, horizon 500)",
     ]
 
 
-def test_titles_of_unknown_task_sets_name_their_tasks(mt10: pd.DataFrame, tmp_path: Path) -> None:
-    frame = mt10[mt10["label"].isin(TWO)].astype({"task_set": object})
-    frame = frame[(frame["label"] != "d2r") | (frame["task"].isin(["push-v3", "reach-v3"]))]
+def test_titles_name_tasks_of_unknown_sets_where_these_tell_them_apart(
+    mt10: pd.DataFrame, tmp_path: Path
+) -> None:
+    few = ["door-open-v3", "push-v3", "reach-v3"]
+    frame = mt10[mt10["task"].isin([*few, "pick-place-v3"])].astype({"task_set": object})
     frame["task_set"] = ""
-    frame = frame[frame["task"].isin(["push-v3", "reach-v3", "door-open-v3"])]
-    made, _ = plots.draw_all(frame, tmp_path, ["heat_map"], lambda _: None, dpi=40, pdf=False)
-    titles = {path.with_suffix(".md").read_text().splitlines()[0] for path in made}
-    assert titles == {
-        "# Final success, by task (push, reach, preset goals)",
+    shorter = frame[(frame["label"] == TWO[0]) & frame["task"].isin(few)]
+    both = pd.concat([shorter, frame[frame["label"] == TWO[1]]])
+    assert headings(both, tmp_path) == [
         "# Final success, by task (door-open, push, reach, preset goals)",
-    }
+        "# Final success, by task (4 tasks, preset goals)",
+    ]
+    assert headings(shorter, tmp_path) == ["# Final success, by task (preset goals)"]
 
 
 # The command -----------------------------------------------------------------------------------
