@@ -168,9 +168,7 @@ def wanted(
 ) -> Iterator[tuple[str, Draw, pd.DataFrame, str, str]]:
     """Each figure to draw: its name, function, rows, benchmark as part of a file's name, title."""
     figures = FIGURES | {"matched": matched}
-    solved = labels_by_benchmark(frame)
-    for (where, rows), key in zip(benchmarks(frame).items(), solved, strict=True):
-        words = in_words(rows, key, differing(solved))
+    for where, words, rows in benchmarks(frame):
         for name, draw in figures.items():
             if not only or name in only:
                 yield name, draw, rows, where, TITLES[name] + (f" ({words})" if words else "")
@@ -179,19 +177,14 @@ def wanted(
             yield name, draw, frame, "", TITLES[name]
 
 
-def benchmarks(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The rows of each benchmark by a name for files: task set and goals, and more where needed."""
+def benchmarks(frame: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Each benchmark by a name for files, and in words for a title, and its rows."""
     groups = labels_by_benchmark(frame)
-    telling = {"task_set", "goals", *differing(groups)}
-    wanted = []
-    for key in groups:
-        values = zip(key, BENCHMARK, strict=True)
-        parts = [slug(value, column) for value, column in values if value and column in telling]
-        wanted.append(("-".join(parts), repr(key)))
-    return {
-        name: frame[frame["label"].isin(labels)]
-        for name, labels in zip(file_names(wanted), groups.values(), strict=True)
-    }
+    telling = differing(groups)
+    names = file_names([(as_slug(key, telling), repr(key)) for key in groups])
+    for name, (key, labels) in zip(names, groups.items(), strict=True):
+        rows = frame[frame["label"].isin(labels)]
+        yield name, in_words(rows, key, telling), rows
 
 
 def labels_by_benchmark(frame: pd.DataFrame) -> dict[Key, list[str]]:
@@ -211,6 +204,13 @@ def differing(keys: Iterable[Key]) -> list[str]:
     """The columns of `BENCHMARK` in which benchmarks with these values differ."""
     columns = zip(BENCHMARK, zip(*keys, strict=True), strict=True)
     return [column for column, values in columns if len(set(values)) > 1]
+
+
+def as_slug(key: Key, telling: Sequence[str]) -> str:
+    """A benchmark for files: task set and goals, and what else tells it from the others."""
+    shown = {"task_set", "goals", *telling}
+    values = zip(key, BENCHMARK, strict=True)
+    return "-".join(slug(value, column) for value, column in values if value and column in shown)
 
 
 def slug(value: str, column: str) -> str:

@@ -38,7 +38,7 @@ def payload(frame: pd.DataFrame, title: str, against: str = "", planned: int = 0
     notes: list[str] = []
     look = looks(frame)
     names = short_names(algorithms(runs(frame)))
-    parts = [(name, rows, study(rows)) for name, rows in benchmarks(frame).items()]
+    parts = [(name, rows, study(rows)) for name, _, rows in benchmarks(frame)]
     scored = [one for _, _, found in parts for one in found.configurations]
     control = label_of(against, names, scored)
     shown = [benchmark(name, rows, found, look, control, planned) for name, rows, found in parts]

@@ -7,7 +7,7 @@ memory. A width is searched for, so counts must grow with it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
 from algorithms import counting
@@ -60,8 +60,8 @@ SIZES: dict[str, Size] = {}
 
 def size(algorithm: str, settings: Settings, problem: Problem) -> Size:
     """Parameter counts and extras of the algorithm with these settings, counted once."""
-    # All fields, also those that a user's settings leave out of their text.
-    key = repr((algorithm, type(settings), vars(settings), problem))
+    # All fields, also those that a user's settings leave out of their text or keep in slots.
+    key = repr((algorithm, type(settings), asdict(settings), problem))
     if key not in SIZES:
         built = without_memory(algorithm, settings, problem)
         SIZES[key] = Size(built.parameter_counts(), built.extras)

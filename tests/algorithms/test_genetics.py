@@ -1,4 +1,4 @@
-"""Genotypes, decoding and evolution: closed forms and invariants of arXiv 2502.13569."""
+"""Populations and how they breed: closed forms and invariants of arXiv 2502.13569."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from evolutions import evolution, play
 from numpy.typing import NDArray
 
 from algorithms.genetics import (
@@ -18,25 +17,8 @@ from algorithms.genetics import (
     Population,
     decode,
     genotype_length,
-    segment_weights,
 )
 from algorithms.mega import MEGASettings
-
-
-def evolution(tasks: int = 2, envs: int = 4, seed: int = 0, **fields: Any) -> Evolution:
-    """Every env runs one individual, so that each round of episodes is a generation."""
-    defaults: dict[str, Any] = {"population": 4, "episodes_per_individual": 1, "modules": 6}
-    settings = MEGASettings(**defaults | fields)
-    return Evolution(settings, settings.modules, tasks, envs, seed)
-
-
-def play(e: Evolution, returns: Any, successes: Any = 0.0) -> bool:
-    """One round of episodes; numbers are broadcast to [T, N]."""
-    shape = (len(e.populations), e.envs_per_task)
-    return e.end_episodes(
-        np.broadcast_to(np.asarray(returns, float), shape),
-        np.broadcast_to(np.asarray(successes, float), shape),
-    )
 
 
 def genotypes(population: Population) -> list[list[int]]:
@@ -49,68 +31,6 @@ def scored(fitness: list[float], length: int = 12, first_birth: int = 1) -> list
         Individual(np.eye(length, dtype=np.uint8)[i], first_birth + i, deque([f], maxlen=1))
         for i, f in enumerate(fitness)
     ]
-
-
-# Decoding ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("gene_bits", [1, 2, 4, 8])
-@pytest.mark.parametrize("stage", [1, 2, 3, 16])
-def test_genotype_length_is_half_pw_n_n_plus_1(gene_bits: int, stage: int) -> None:
-    assert genotype_length(stage, gene_bits) == gene_bits * sum(range(1, stage + 1))
-    e = evolution(gene_bits=gene_bits, first_stage=stage, modules=16)
-    lengths = {len(i.bits) for p in e.populations for i in p.individuals}
-    assert lengths == {gene_bits * stage * (stage + 1) / 2}
-
-
-def test_halfsoftmax_numerators_of_two_bit_genes_are_the_papers() -> None:
-    weights = segment_weights(np.arange(4), "halfsoftmax")
-    numerators = weights / weights[0] * 0.01
-    assert numerators == pytest.approx([0.01, 1.728, 6.399, 19.096], abs=5e-4)
-
-
-@pytest.mark.parametrize(("decoding", "least"), [("halfsoftmax", 0.0005), ("softmax", 0.047)])
-def test_least_weight_of_two_inputs(decoding: str, least: float) -> None:
-    weights = segment_weights(np.array([0, 3]), decoding)
-    assert weights[0] == pytest.approx(least, rel=0.06)
-    assert weights.sum() == pytest.approx(1, abs=1e-15)
-
-
-def test_softmax_decoding_is_the_softmax() -> None:
-    genes = np.array([3, 0, 1, 1])
-    expected = np.exp(genes) / np.exp(genes).sum()
-    assert segment_weights(genes, "softmax") == pytest.approx(expected)
-
-
-def test_decoding_by_hand_with_the_most_significant_bit_first() -> None:
-    # Genes: segment 1 is [1], segment 2 is [2, 1]; a head row at depth 4 leaves rows 2, 3 empty.
-    bits = np.array([0, 1, 1, 0, 0, 1], np.uint8)
-    table = decode(bits, 2, depth=4)
-    two, one = np.exp(2) - 0.99, np.exp(1) - 0.99
-    expected = np.zeros((4, 4))
-    expected[0, 0] = 1
-    expected[3, :2] = [two / (two + one), one / (two + one)]
-    assert table == pytest.approx(expected)
-
-
-@settings(deadline=None, max_examples=80)
-@given(st.data())
-def test_decoded_tables_are_mixtures(data: st.DataObject) -> None:
-    gene_bits, stage = data.draw(st.integers(1, 8)), data.draw(st.integers(1, 7))
-    depth = stage + data.draw(st.integers(0, 3))
-    decoding = data.draw(st.sampled_from(["halfsoftmax", "softmax"]))
-    length = gene_bits * stage * (stage + 1) // 2
-    bits = np.array(data.draw(st.lists(st.integers(0, 1), min_size=length, max_size=length)))
-    table = decode(bits.astype(np.uint8), gene_bits, depth, decoding)
-    assert table.shape == (depth, depth)
-    assert np.all(table >= 0)
-    assert np.array_equal(table, np.tril(table))
-    fed = [*range(stage - 1), depth - 1]
-    assert table[fed].sum(1) == pytest.approx(np.ones(stage))
-    assert not np.delete(table, fed, 0).any(), "modules above the stage read nothing"
-    assert not table[-1, stage:].any(), "and the head does not read them"
-    assert table[0, 0] == 1 or stage == 1
-    assert stage > 1 or table[-1, 0] == 1, "segment 1 has one source"
 
 
 # Individuals and populations -------------------------------------------------------------------
@@ -362,117 +282,6 @@ def test_two_tasks_populations_differ_at_birth_and_after_evolution() -> None:
         assert genotypes(e.populations[0]) != genotypes(e.populations[1])
 
 
-# Growth --------------------------------------------------------------------------------------
-
-
-def stages_over(
-    e: Evolution, generations: int, returns: Any, successes: Any = 0.0
-) -> list[list[int]]:
-    """Stages [generation][task]; `returns` may be a function of the generation, from 1."""
-    history = []
-    for generation in range(1, generations + 1):
-        value = returns(generation) if callable(returns) else returns
-        play(e, value, successes)
-        history.append([p.stage for p in e.populations])
-    return history
-
-
-@pytest.mark.parametrize("mastered", [True, False])
-@pytest.mark.parametrize("improves", [True, False])
-def test_a_task_grows_exactly_where_it_neither_succeeds_nor_improves(
-    mastered: bool, improves: bool
-) -> None:
-    e = evolution(window=4)
-    slope = 1.0 if improves else 0.0
-    history = stages_over(e, 4, lambda g: 100 + slope * g, 0.9 if mastered else 0.5)
-    grows = not mastered and not improves
-    assert history == [[3, 3]] * 3 + [[4, 4] if grows else [3, 3]]
-
-
-def test_tasks_grow_apart() -> None:
-    e = evolution(tasks=3, window=4)
-    stages_over(e, 4, lambda g: np.array([[5.0], [5.0], [5.0 * g]]), [[0.0], [1.0], [0.0]])
-    assert [p.stage for p in e.populations] == [4, 3, 3]
-
-
-@pytest.mark.parametrize(
-    ("start", "end", "grows"),
-    [
-        (100.0, 101.9, True),
-        (100.0, 102.0, False),  # 2 % is not below 2 %
-        (100.0, 50.0, True),  # worse is no improvement
-        (-100.0, -98.0, False),  # relative to the size, whatever the sign
-        (-100.0, -98.1, True),
-        (0.0, 0.0, True),  # a flat zero stagnates although 0 < 2 % of 0 is false
-        (0.0, 1.0, False),
-    ],
-)
-def test_improvement_is_measured_from_the_first_generation_to_the_last_of_a_window(
-    start: float, end: float, grows: bool
-) -> None:
-    e = evolution(window=3, improvement_threshold=0.02)
-    history = stages_over(e, 3, lambda g: start if g < 3 else end)
-    assert history[-1] == ([4, 4] if grows else [3, 3])
-
-
-@pytest.mark.parametrize(("row", "grows"), [([1, 1, 1, 0], False), ([1, 1, 0, 0], True)])
-def test_success_at_the_threshold_counts_as_mastered(row: list[int], grows: bool) -> None:
-    e = evolution(window=3, success_threshold=0.75)
-    assert stages_over(e, 3, 10.0, row)[-1] == ([4, 4] if grows else [3, 3])
-
-
-def test_success_is_that_of_the_whole_window_and_of_no_other() -> None:
-    e = evolution(tasks=1, window=3)
-    for generation in range(1, 7):
-        # The first window succeeds, the second does not: an average over both would pass.
-        play(e, 10.0, 1.0 if generation <= 3 else 0.7)
-    assert e.populations[0].stage == 4
-
-
-def test_improvement_in_an_earlier_window_does_not_count() -> None:
-    e = evolution(tasks=1, window=3)
-    history = stages_over(e, 6, lambda g: 100.0 * min(g, 3))
-    assert [row[0] for row in history] == [3, 3, 3, 3, 3, 4]
-
-
-def test_growth_is_followed_by_a_window_of_cool_down_and_ends_at_the_last_module() -> None:
-    e = evolution(tasks=1, window=3, modules=5)
-    history = [row[0] for row in stages_over(e, 24, 10.0)]
-    grown_at = [g for g in range(2, 25) if history[g - 1] > history[g - 2]]
-    assert grown_at == [3, 9]
-    assert history[-1] == 5
-
-
-@pytest.mark.parametrize("gene_bits", [2, 4])
-def test_growth_by_extension_keeps_every_segment(gene_bits: int) -> None:
-    e = evolution(window=1, growth="extend", gene_bits=gene_bits, tasks=1)
-    before = [i.bits.copy() for i in e.populations[0].individuals]
-    tables = [decode(b, gene_bits, 3) for b in before]
-    play(e, 5.0)
-    population = e.populations[0]
-    assert population.stage == 4
-    for individual, bits, table in zip(population.individuals, before, tables, strict=True):
-        assert len(individual.bits) == genotype_length(4, gene_bits)
-        assert np.array_equal(individual.bits[: len(bits)], bits)
-        # The old head's mixture is now what the new module reads.
-        assert np.array_equal(decode(individual.bits, gene_bits, 4)[:3, :3], table)
-        assert individual.fitness == -np.inf
-
-
-def test_growth_by_reinitialisation_draws_new_genotypes() -> None:
-    e = evolution(window=1, growth="reinitialise", tasks=1, gene_bits=4)
-    before = [i.bits.copy() for i in e.populations[0].individuals]
-    play(e, 5.0)
-    population = e.populations[0]
-    assert population.stage == 4
-    assert all(len(i.bits) == genotype_length(4, 4) for i in population.individuals)
-    kept = [
-        np.mean(i.bits[: len(b)] == b) for i, b in zip(population.individuals, before, strict=True)
-    ]
-    assert 0.3 < np.mean(kept) < 0.7, "coin flips agree with anything half of the time"
-    assert all(i.fitness == -np.inf for i in population.individuals)
-
-
 # Saving --------------------------------------------------------------------------------------
 
 
@@ -506,17 +315,10 @@ def test_a_newborn_evolution_with_its_infinities_can_be_saved() -> None:
 def test_the_seed_decides_everything() -> None:
     first, same, other = evolution(seed=1), evolution(seed=1), evolution(seed=2)
     for e in (first, same, other):
-        stages_over(e, 8, lambda g: np.arange(8.0).reshape(2, 4) % (g + 1))
+        for generation in range(1, 9):
+            play(e, np.arange(8.0).reshape(2, 4) % (generation + 1))
     assert first.state_dict() == same.state_dict()
     assert first.state_dict() != other.state_dict()
-
-
-def test_the_least_significant_bit_may_come_first() -> None:
-    bits = np.array([1, 0, 1, 0, 1, 1], np.uint8)
-    first, last = (decode(bits, 2, 2, "softmax", order) for order in ("msb_first", "lsb_first"))
-    swapped = decode(bits.reshape(-1, 2)[:, ::-1].reshape(-1).copy(), 2, 2, "softmax", "lsb_first")
-    np.testing.assert_array_equal(first, swapped)
-    assert not np.array_equal(first, last)
 
 
 def test_drawn_at_random_a_generation_ends_when_all_have_been_judged() -> None:
@@ -569,17 +371,3 @@ def test_uniform_parents_are_drawn_alike() -> None:
         counts[how] = np.bincount(drawn) / 3000
     np.testing.assert_allclose(counts["rank"], [1 / 2, 1 / 3, 1 / 6], atol=0.03)
     np.testing.assert_allclose(counts["uniform"], [1 / 3] * 3, atol=0.03)
-
-
-@pytest.mark.parametrize("windows", [0, 1, 2])
-def test_a_grown_task_rests_for_as_many_windows_as_configured(windows: int) -> None:
-    settings = MEGASettings(
-        population=2, episodes_per_individual=1, window=2, cooldown_windows=windows
-    )
-    evolution = Evolution(settings, 16, 1, 1, seed=0)
-    stages = []
-    for _ in range(2 * 2 * 6):
-        evolution.end_episodes(np.ones((1, 1)), np.zeros((1, 1)))
-        stages.append(evolution.populations[0].stage)
-    grown = [i for i in range(1, len(stages)) if stages[i] > stages[i - 1]]
-    assert set(np.diff(grown)) == {4 * (windows + 1)}

@@ -10,18 +10,15 @@ import pytest
 from matplotlib.figure import Figure
 
 from analysis.figures import extensions, trigger
-from analysis.figures.style import Look, Unsupported, looks, named
+from analysis.figures.style import Unsupported
 from analysis.rows import load
+from tests.analysis.drawn import look
 from tests.analysis.simulated import Simulated, questions, write
 
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     return load([questions(tmp_path_factory.mktemp("questions"))])
-
-
-def look(frame: pd.DataFrame) -> dict[str, Look]:
-    return named(looks(frame), frame)
 
 
 def points(figure: Figure, panel: int) -> list[tuple[Any, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -10,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -102,14 +104,26 @@ def test_weights_that_a_gpu_has_trained_are_filmed(
     assert torch.equal(found["actor"], own["tensors"]["actor"])
 
 
-def test_rows_that_are_not_whole_are_told_beside_a_film(
-    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("reason", ["is damaged", "cannot be read: Input/output error"])
+def test_rows_that_are_not_whole_are_told_in_one_line_beside_a_film(
+    reason: str, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (run / "rows.parquet").write_bytes(b"")
+    rows, real = run / "rows.parquet", io.open
+
+    def fails(path: Any, *arguments: Any, **named: Any) -> Any:
+        if path == rows:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(path, *arguments, **named)
+
+    if reason == "is damaged":
+        rows.write_bytes(b"")
+    else:
+        monkeypatch.setattr(io, "open", fails)
     picture = np.zeros((8, 8, 3), np.uint8)
     monkeypatch.setattr(film, "episode", lambda *_: ([picture], {"success": False}))
     assert film.film(run) == 2
-    assert f"warning: {run / 'rows.parquet'} is damaged" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert said.startswith(f"warning: {rows} {reason}") and said.count("\n") == 1
 
 
 def test_a_directory_that_is_no_run_s_is_refused_before_any_work(

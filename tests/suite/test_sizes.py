@@ -203,9 +203,9 @@ from algorithms.mtsac import MTSACSettings
 from algorithms.sac import SACSettings
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Wide(MTSACSettings):
-    extra: int = 5
+    extra: int = field(default=5, repr=False)
     """Units more."""
 
 
@@ -270,6 +270,13 @@ def test_settings_that_have_no_hash_are_matched_and_counted_once(
     assert abs(found.total / 1e6 - 1) < 0.01
     monkeypatch.setattr("suite.sizes.without_memory", None)
     assert count("own_sizes:Unhashable", config.settings, config.tasks) == found
+
+
+@pytest.mark.usefixtures("own")
+def test_what_settings_leave_out_of_their_text_counts() -> None:
+    settings = [replace(load("own_sizes:Own").Settings(), extra=units) for units in (5, 50)]
+    few, many = (count("own_sizes:Own", own, task_names("MT10")).actor for own in settings)
+    assert many - few == 45 * (settings[0].actor_width + 1)
 
 
 @pytest.mark.usefixtures("own")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import json
@@ -17,57 +16,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from run_directories import config_in, contents, opened, refused, started
 
 from algorithms.algorithm import ParameterCounts
-from suite.bench import clear
-from suite.config import ExecutionConfig, RunConfig, TaskConfig
+from suite.config import ExecutionConfig, TaskConfig
 from suite.messages import UserError
-from suite.presets import preset
 from suite.runs.directory import RunDirectory, check_space
-from suite.runs.finished import seal
 from suite.runs.identity import flatten
-from suite.runs.provenance import commit, session, version
+from suite.runs.provenance import version
 from suite.runs.rows import RowLog
 
 ROOT = Path(__file__).parents[3]
-
-
-def config_in(path: Path, **changes: Any) -> RunConfig:
-    config = preset("smoke", "mtsac", "reach,push")
-    return replace(config, execution=ExecutionConfig(run_dir=str(path)), **changes)
-
-
-def opened(path: Path, force: bool = False, **changes: Any) -> RunDirectory:
-    config = config_in(path, **changes)
-    if force:
-        clear([config])
-    directory = RunDirectory(config)
-    directory.open()
-    return directory
-
-
-def started(path: Path) -> None:
-    """What a run leaves that was killed at its work; its lock is free again."""
-    directory = opened(path)
-    directory.begin_session([0], "eager")
-    (path / "rows").mkdir()
-    log = RowLog(directory.config.tasks)
-    log.whole("success/mean", 40, 0, 0.5)
-    directory.checkpoints.save(1, {"round": 1}, {}, 0, 10, directory.part(1, log))
-    directory.time({"env_step": 40, "wall_seconds": 1.0, "steps_per_second": 40.0})
-    directory.close()
-
-
-def refused(path: Path, force: bool = False, **changes: Any) -> str:
-    with pytest.raises(UserError) as error:
-        opened(path, force, **changes)
-    message = str(error.value)
-    assert "\n" not in message
-    return message
-
-
-def contents(path: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(path)): p.read_bytes() for p in path.rglob("*") if p.is_file()}
 
 
 def test_a_run_gets_a_directory_of_its_name_with_its_resolved_configuration(
@@ -232,121 +191,6 @@ def test_a_place_that_cannot_be_written_is_named(
     assert "Permission denied" in refused(tmp_path / "run")
 
 
-# --force -------------------------------------------------------------------------------------
-
-
-def test_force_deletes_an_earlier_run(tmp_path: Path) -> None:
-    started(tmp_path / "run")
-    opened(tmp_path / "run", force=True, seed=5)
-    assert set(contents(tmp_path / "run")) == {"lock", "config.json"}
-    assert json.loads((tmp_path / "run" / "config.json").read_text())["seed"] == 5
-
-
-def test_force_refuses_where_there_is_anything_that_is_not_a_runs(tmp_path: Path) -> None:
-    started(tmp_path / "run")
-    (tmp_path / "run" / "notes.txt").write_text("mine")
-    before = contents(tmp_path / "run")
-    message = refused(tmp_path / "run", force=True)
-    assert "notes.txt" in message
-    assert contents(tmp_path / "run") == before
-
-
-def test_force_refuses_a_directory_that_never_was_a_run_though_its_names_look_like_one(
-    tmp_path: Path,
-) -> None:
-    weights = tmp_path / "project" / "checkpoints" / "model.pt"
-    weights.parent.mkdir(parents=True)
-    weights.write_bytes(b"a month of training")
-    refused(tmp_path / "project", force=True)
-    assert weights.read_bytes() == b"a month of training"
-
-
-@pytest.mark.parametrize("name", ["checkpoints/best.pt", "rows/mine/a", "film/cut.mp4"])
-def test_force_deletes_nothing_of_the_users_in_the_folders_of_a_run(
-    name: str, tmp_path: Path
-) -> None:
-    started(tmp_path / "run")
-    (tmp_path / "run" / name).parent.mkdir(exist_ok=True)
-    (tmp_path / "run" / name).write_text("mine")
-    before = contents(tmp_path / "run")
-    assert "which is not a run's" in refused(tmp_path / "run", force=True)
-    assert contents(tmp_path / "run") == before
-
-
-def test_force_deletes_a_link_and_not_what_it_points_to(tmp_path: Path) -> None:
-    started(tmp_path / "run")
-    (tmp_path / "run" / "checkpoints").rename(tmp_path / "elsewhere")
-    (tmp_path / "run" / "checkpoints").symlink_to(tmp_path / "elsewhere")
-    opened(tmp_path / "run", force=True)
-    assert not (tmp_path / "run" / "checkpoints").exists()
-    assert any((tmp_path / "elsewhere").iterdir())
-
-
-@pytest.mark.parametrize("name", [".rows.parquet.tmp", ".config.json.tmp"])
-def test_force_deletes_what_a_killed_write_left(tmp_path: Path, name: str) -> None:
-    started(tmp_path / "run")
-    (tmp_path / "run" / name).write_bytes(b"half")
-    opened(tmp_path / "run", force=True)
-    assert set(contents(tmp_path / "run")) == {"lock", "config.json"}
-
-
-class Killed(BaseException):
-    """Stands for SIGKILL: nothing handles it."""
-
-
-def killed_at(deletion: int, patch: pytest.MonkeyPatch) -> None:
-    """The n-th deletion of a file or a folder does not happen, nor does anything after it."""
-    done = [0]
-
-    def counted(real: Callable[..., None]) -> Callable[..., None]:
-        def deletes(*given: Any, **named: Any) -> None:
-            done[0] += 1
-            if done[0] >= deletion:
-                raise Killed
-            real(*given, **named)
-
-        return deletes
-
-    for name in ("unlink", "rmdir"):
-        patch.setattr(os, name, counted(getattr(os, name)))
-
-
-@pytest.mark.parametrize("finished", [True, False])
-def test_killed_while_it_deletes_a_run_force_blocks_no_directory_and_leaves_no_result(
-    finished: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    started(tmp_path / "run")
-    config = config_in(tmp_path / "run")
-    if finished:
-        (tmp_path / "run" / "rows.parquet").write_bytes(b"rows")
-        digest = hashlib.sha256(b"rows").hexdigest()
-        result = {"run": config.name(), "rows_sha256": digest}
-        sealed = {**result, "sha256": seal(result)}
-        (tmp_path / "run" / "result.json").write_text(json.dumps(sealed))
-        store = RunDirectory(config).checkpoints
-        assert store.load() is not None
-        store.finish(digest)
-        assert RunDirectory(config).result() == sealed
-    files = len(contents(tmp_path / "run"))
-    for deletion in range(2, files):
-        path = tmp_path / str(deletion)
-        shutil.copytree(tmp_path / "run", path)
-        with monkeypatch.context() as patch:
-            killed_at(deletion, patch)
-            with pytest.raises(Killed):
-                clear([config_in(path)])
-        directory = opened(path)
-        sealed_alone = not (path / "rows.parquet").exists() and (
-            (path / "result.json").exists() or any((path / "checkpoints").glob("*.json"))
-        )
-        with contextlib.suppress(UserError) if sealed_alone else contextlib.nullcontext():
-            assert directory.result() is None
-        directory.close()
-        directory = opened(path, force=True)
-        assert directory.result() is None and set(contents(path)) == {"lock", "config.json"}
-        directory.close()
-
-
 # The lock ------------------------------------------------------------------------------------
 
 
@@ -355,7 +199,7 @@ def test_a_second_process_is_refused_until_the_first_ends(tmp_path: Path) -> Non
 import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
-from test_directory import opened
+from run_directories import opened
 directory = opened(Path({str(tmp_path / "run")!r}))
 print("locked", flush=True)
 sys.stdin.read()
@@ -384,7 +228,7 @@ def test_a_run_keeps_the_threads_that_it_began_with(tmp_path: Path) -> None:
         other.threads()
 
 
-# Space, rows and provenance ------------------------------------------------------------------
+# Space and rows ------------------------------------------------------------------------------
 
 
 def test_too_little_space_is_said_before_any_work(
@@ -494,76 +338,6 @@ def test_fixed_goals_are_evaluated_once_and_the_columns_say_so(tmp_path: Path) -
     assert "fixed goals, 1 final episodes" in protocol
     sampled = RunDirectory(config).columns(ParameterCounts(1, 2), "sampled actions")["evaluation"]
     assert sampled == protocol.replace("deterministic policy", "sampled actions")
-
-
-@pytest.mark.parametrize(("script", "expected"), [("echo 12.3", "12.3"), ("exit 1", "none")])
-def test_a_run_that_resumes_with_another_compiler_says_so(
-    script: str,
-    expected: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    (tmp_path / "gcc").write_text(f"#!/bin/sh\n{script}\n")
-    (tmp_path / "gcc").chmod(0o755)
-    with monkeypatch.context() as before:
-        before.setattr("suite.runs.provenance.compiler_version", lambda: "9.9")
-        started(tmp_path / "run")
-    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    opened(tmp_path / "run").begin_session([0], "eager")
-    assert f"began with gcc 9.9, now {expected}" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("learner", "seeds", "kernels", "expected"),
-    [
-        ("compiled", [0], "torch", "began with learner eager, now compiled"),
-        ("eager", [0], "C", "began with kernels torch, now C"),
-        ("eager", [0], "torch", ""),
-        # On a CPU each of them ends with the rows of a run of its own.
-        ("eager", [0, 1], "torch", ""),
-    ],
-)
-def test_a_run_that_would_round_otherwise_says_so_before_it_goes_on(
-    learner: str,
-    seeds: list[int],
-    kernels: str,
-    expected: str,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    started(tmp_path / "run")
-    opened(tmp_path / "run").begin_session(seeds, learner, kernels)
-    shown = capsys.readouterr().err
-    assert expected in shown and shown.count("\n") == bool(expected)
-
-
-def test_rows_name_the_versions_of_all_sessions(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    started(tmp_path / "run")
-    first, directory = version("mtscale"), opened(tmp_path / "run")
-    monkeypatch.setattr("suite.runs.provenance.version", lambda package: f"{package} 9")
-    for _ in range(2):
-        directory.begin_session([0], "eager")
-    columns = directory.columns(ParameterCounts(1, 2))
-    assert columns["version_mtscale"] == f"{first}, then mtscale 9"
-
-
-def test_every_session_adds_its_versions_and_machine(tmp_path: Path) -> None:
-    started(tmp_path / "run")
-    directory = opened(tmp_path / "run")
-    directory.begin_session([0], "eager", env_step=40)
-    sessions = json.loads((tmp_path / "run" / "provenance.json").read_text())
-    assert [own["env_step"] for own in sessions] == [0, 40]
-    assert sessions[0]["rounding"]["metaworld"] == version("metaworld")
-    assert sessions[0].keys() == session(directory.config, 1, [0], "eager").keys()
-    assert sessions[1]["cpus"] >= 1
-
-
-def test_the_suites_version_names_the_commit_where_there_is_one() -> None:
-    assert version("mtscale").endswith(commit())
-    assert version("no-such-package") == "unknown"
 
 
 def test_flatten_gives_every_field_of_every_part_one_level() -> None:
