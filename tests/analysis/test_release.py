@@ -45,6 +45,18 @@ NAMES = {
 }
 """How the page calls the configurations of Studies 1 and 2."""
 
+SEVEN = "mtsac adam-epsilon=1e-08 task-weighting=temperature"
+WEIGHTED = "mtsac task-weighting=temperature"
+STUDY_5 = {
+    "MT-SAC": ("mtsac", ""),
+    "MT-SAC, trained as D2R and MEGA are": (SEVEN, ""),
+    "D2R": ("d2r", SEVEN),
+    "MEGA": ("mega", SEVEN),
+    "MT-SAC, trained as Soft Modules are": (WEIGHTED, ""),
+    "Soft Modules": ("softmodules", WEIGHTED),
+}
+"""The lines of the page's table: a configuration, and the MT-SAC that is trained as it is."""
+
 
 def rows(*folders: str) -> pd.DataFrame:
     return load([path for folder in folders for path in sorted(RELEASE.glob(folder))])
@@ -145,6 +157,22 @@ def test_where_success_differs_and_how_far_mega_grew() -> None:
     stages = frame[(frame["metric"] == "stage") & (frame["env_step"] == 500_000)]["value"]
     assert f"{(stages == 4).sum()} of its {len(stages)} populations" in PAGE
     assert set(stages) == {3, 4}
+
+
+def test_study_5_is_told_as_it_is() -> None:
+    frame = rows(*(f"study-1/{name}-*" for name in ("mtsac", "d2r", "mega", "softm*")), "study-5")
+
+    def beside(control: str) -> dict[str, list[str]]:
+        """By label: success, and how it differs from that of a control."""
+        found = tables(frame, published().iloc[:0], against=control)[0]
+        cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines(found)]
+        return {row[0]: row[3:5] for row in cells}
+
+    plain = beside("mtsac")
+    for name, (label, control) in STUDY_5.items():
+        trained_alike = beside(control)[label][1] if control else ""
+        line = " | ".join([name, *plain[label], trained_alike])
+        assert f"| {line} |\n" in PAGE, line
 
 
 @pytest.mark.parametrize("name", FIGURES)
