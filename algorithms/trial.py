@@ -27,6 +27,16 @@ WIDTHS = {"actor_width": 24, "critic_width": 24}
 STEPS = 4
 
 
+class Broken(Exception):
+    """A point of the contract has failed; says what to change."""
+
+
+def demand(holds: bool | Tensor, change: str) -> None:
+    """Raises `Broken` unless it holds."""
+    if not holds:
+        raise Broken(change)
+
+
 @dataclass
 class Trial:
     """A method, as every point builds it anew."""
