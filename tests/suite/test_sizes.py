@@ -234,6 +234,11 @@ class Fixed(MTSAC):
     Settings = SACSettings
 
 
+class Unbuildable(MTSAC):
+    def build_actor(self):
+        return self.actor
+
+
 class Reader(MTSAC):
     def build_actor(self):
         if torch.ones(3).sum().item() > 2:
@@ -277,6 +282,7 @@ def test_settings_that_have_no_hash_are_matched_and_counted_once(
     ("name", "expected"),
     [
         ("own_sizes:Fixed", "own_sizes:Fixed has no setting actor_width"),
+        ("own_sizes:Unbuildable", "it cannot be built .AttributeError: .*'actor'.$"),
         ("own_sizes:Reader", "must not read the values of tensors"),
     ],
 )
