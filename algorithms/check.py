@@ -6,15 +6,13 @@ trained, measured, resumed to the bit and matched in size.
 
 from __future__ import annotations
 
-import inspect
-import traceback
-from collections.abc import Callable, Collection
-from pathlib import Path
-from typing import NamedTuple
+import warnings
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, NamedTuple
 
 from algorithms import points_of_class, points_of_run
-from algorithms.algorithm import Algorithm
-from algorithms.trial import Broken, Trial
+from algorithms.algorithm import Algorithm, Problem
+from algorithms.trial import Broken, Trial, told
 
 
 class Point(NamedTuple):
@@ -24,16 +22,22 @@ class Point(NamedTuple):
     passed: bool | None
     """None where it could not be tried, for another point has failed."""
     change: str = ""
-    """What to change."""
+    """What to change; where it has passed, a note of what may be meant otherwise."""
 
 
-FIRST: dict[str, Callable[[Trial], None]] = {
+Try = Callable[[Trial], str | None]
+"""Tries a point; raises where it fails, and may return a note."""
+
+
+FIRST: dict[str, Try] = {
     "settings are a frozen dataclass with defaults": points_of_class.settings_are_frozen,
     "builds": points_of_class.builds,
+    "networks fit": points_of_class.networks_fit,
 }
 """Without these nothing else can be tried."""
 REPEATS = "one seed repeats"
-POINTS: dict[str, Callable[[Trial], None]] = {
+POINTS: dict[str, Try] = {
+    "names are known hooks": points_of_class.names_are_hooks,
     "presets name known fields": points_of_class.presets_fit,
     "counts without memory": points_of_class.counts_without_memory,
     "acts within bounds": points_of_run.acts,
@@ -41,6 +45,7 @@ POINTS: dict[str, Callable[[Trial], None]] = {
     "explores by chance": points_of_run.explores,
     "learns a step": points_of_run.learns,
     "learns one task": points_of_run.one_task_suffices,
+    "all parameters are trained": points_of_class.all_is_trained,
     "networks are measured": points_of_run.is_measured,
     "reports by task": points_of_run.reports_by_task,
     "state is plain data": points_of_run.state_is_plain,
@@ -49,43 +54,64 @@ POINTS: dict[str, Callable[[Trial], None]] = {
     "another seed differs": points_of_run.the_seed_decides,
     REPEATS: points_of_run.repeats,
 }
-IF_REPEATED: dict[str, Callable[[Trial], None]] = {
+IF_REPEATED: dict[str, Try] = {
     "no global generator": points_of_run.no_global_generator,
     "looking changes nothing": points_of_run.looking_changes_nothing,
     "goes on to the bit": points_of_run.goes_on,
 }
 """Two runs are compared here, which means something where one seed gives one run."""
+FUNDAMENTAL: tuple[Try, ...] = (
+    points_of_class.settings_are_frozen,
+    points_of_class.networks_fit,
+    points_of_run.can_train,
+)
+"""What is tried before a run: whatever else a method breaks, a run of it goes on."""
 
 
-def check(kind: type[Algorithm], run_fields: Collection[str] | None = None) -> list[Point]:
+def check(
+    kind: type[Algorithm],
+    run_fields: Collection[str] | None = None,
+    preset_names: Collection[str] | None = None,
+) -> list[Point]:
     """Every point of the contract, for a method.
 
-    `run_fields` are the fields of a run that presets may set beside the method's own; None does
-    not ask.
+    `run_fields` are the fields of a run that presets may set beside the method's own, and
+    `preset_names` the presets that there are; None does not ask.
     """
-    trial = Trial(kind, run_fields)
+    trial = Trial(kind, run_fields, preset_names)
     tried: list[Point] = []
-    for points, needed in ((FIRST, None), (POINTS, "builds"), (IF_REPEATED, REPEATS)):
+    for points, needed in ((FIRST, None), (POINTS, [*FIRST][-1]), (IF_REPEATED, REPEATS)):
         for name, point in points.items():
             able = all(p.passed for p in tried if needed is None or p.name == needed)
             tried.append(tested(name, point, trial) if able else Point(name, None))
-    return tried
+    return [told_once(point, tried) for point in tried]
 
 
-def tested(name: str, point: Callable[[Trial], None], trial: Trial) -> Point:
+def told_once(point: Point, tried: Sequence[Point]) -> Point:
+    """The point, which refers to the first one that fails with the same words."""
+    first = next(p for p in tried if (p.passed, p.change) == (point.passed, point.change))
+    if point.passed is not False or first.name == point.name:
+        return point
+    return point._replace(change=f"as {first.name!r} says")
+
+
+def fault_of_run(kind: type[Algorithm], settings: Any, problem: Problem) -> str:
+    """What keeps a run with these settings from training at all, or nothing."""
+    trial = Trial(kind, run=(settings, problem))
+    with warnings.catch_warnings():  # the run itself gives them
+        warnings.simplefilter("ignore")
+        for point in FUNDAMENTAL:
+            if change := tested("", point, trial).change:
+                return change
+    return ""
+
+
+def tested(name: str, point: Try, trial: Trial) -> Point:
     """The point, tried."""
     try:
-        point(trial)
+        note = point(trial)
     except Broken as broken:
         return Point(name, False, str(broken))
-    except Exception as error:  # whatever a user's method raises
-        reason = str(error).strip().partition("\n")[0]
-        return Point(name, False, f"{type(error).__name__}: {reason}{place_of(error, trial.kind)}")
-    return Point(name, True)
-
-
-def place_of(error: Exception, kind: type[Algorithm]) -> str:
-    """Where in the method's own file it happened, if it did."""
-    own = inspect.getsourcefile(kind)
-    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == own]
-    return f" ({Path(own).name}:{lines[-1]})" if own and lines else ""
+    except (Exception, SystemExit) as error:  # whatever a user's method raises
+        return Point(name, False, told(error, trial.kind))
+    return Point(name, True, note or "")

@@ -6,6 +6,7 @@ import copy
 import io
 from collections.abc import Mapping
 from dataclasses import fields
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -53,22 +54,28 @@ def acts(trial: Trial) -> None:
             with alike(0):
                 decision = algorithm.act(scale * made_up(T, N, 39, seed=0), explore)
             actions = decision.actions
+            check_actions(actions, T)
             shape = f"{tuple(actions.shape)} {actions.dtype}"
-            demand(actions.shape == (T, N, 4), f"act returns {shape} for [T, N, 4] float32")
             demand(actions.dtype == torch.float32, f"act returns {shape}: make it float32")
             demand(not actions.requires_grad, "act must not record gradients: use torch.no_grad()")
             demand(actions.isfinite().all(), "actions are not finite for observations of 100")
             demand(actions.abs().max() <= 1, "actions leave [−1, 1]: squash or clamp them")
             if explore:
-                check_extras(algorithm, decision.extras)
+                check_extras(algorithm, decision.extras, T)
 
 
-def check_extras(algorithm: Algorithm, extras: Mapping[str, Tensor]) -> None:
+def check_actions(actions: Tensor, tasks: int) -> None:
+    """One for every env."""
+    shape = f"{tuple(actions.shape)} {actions.dtype}"
+    demand(actions.shape == (tasks, N, 4), f"act returns {shape} for [T, N, 4] float32")
+
+
+def check_extras(algorithm: Algorithm, extras: Mapping[str, Tensor], tasks: int) -> None:
     """What the replay is to carry is what was declared."""
     names = sorted(extras.keys() ^ algorithm.extras.keys())
     demand(not names, f"extras: {names[:1]} is declared and not returned, or the reverse")
     for name, (shape, dtype) in algorithm.extras.items():
-        found, value = (T, N, *shape), extras[name]
+        found, value = (tasks, N, *shape), extras[name]
         fits = value.shape == found and value.dtype == dtype
         demand(fits, f"extras: {name} is {tuple(value.shape)} {value.dtype}, not as declared")
 
@@ -117,9 +124,8 @@ def learns(trial: Trial) -> None:
         metrics = algorithm.update(batch)
         after = looked(algorithm, batch)
     demand(bool(metrics), "update returns no metric: return at least the critics' loss")
+    check_metrics(metrics, T)
     for name, value in metrics.items():
-        shape = tuple(value.shape)
-        demand(shape in ((), (T,)), f"update: the metric {name} is {shape}; give [T] or a scalar")
         demand(value.isfinite().all(), f"update: the metric {name} is not finite")
         demand(not value.requires_grad, f"update: detach the metric {name}")
     demand(differs(before, state_of(algorithm)) is not None, "update changes nothing in state_dict")
@@ -131,6 +137,28 @@ def learns(trial: Trial) -> None:
         more = algorithm.update(transitions(algorithm, 1))
     first, second = ([(k, tuple(v.shape)) for k, v in found.items()] for found in (metrics, more))
     demand(first == second, "update must return the same metrics, in shape and order, every time")
+
+
+def check_metrics(metrics: Mapping[str, Any], tasks: int) -> None:
+    """Each can be a row of every task, or one of all."""
+    for name, value in metrics.items():
+        tensor = isinstance(value, Tensor)
+        demand(tensor, f"update: the metric {name} is a {type(value).__name__}; give a tensor")
+        shape = tuple(value.shape)
+        fits = shape in ((), (tasks,))
+        demand(fits, f"update: the metric {name} is {shape}; give [T] or a scalar")
+
+
+def can_train(trial: Trial) -> None:
+    """Without these no run goes on: it acts and learns, and what comes of that can be stored."""
+    algorithm, tasks = trial.build(), len(trial.problem().tasks)
+    with alike(0):
+        for explore in (True, False):
+            decision = algorithm.act(made_up(tasks, N, 39, seed=0), explore)
+            check_actions(decision.actions, tasks)
+            if explore:
+                check_extras(algorithm, decision.extras, tasks)
+        check_metrics(algorithm.update(transitions(algorithm, 0, tasks)), tasks)
 
 
 def one_task_suffices(trial: Trial) -> None:
