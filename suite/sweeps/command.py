@@ -11,6 +11,7 @@ from pathlib import Path
 from suite.config import RunConfig
 from suite.estimate import Cost, cost, size_of, sweep_seconds
 from suite.messages import UserError
+from suite.rehearsal import rehearse
 from suite.runs.state import State, state
 from suite.scale import aligned
 from suite.sweeps.on_this_machine import LocalLauncher, division, this_machine
@@ -26,6 +27,7 @@ CLUSTER_CORES, CLUSTER_CORES_GPU = 2, 4
 def sweep(question: Question) -> int:
     """Prints the plan and carries it out; returns the exit status."""
     options, planned = question
+    rehearse(planned.runs)
     processes, cores = division_of(options, planned)
     costs = costs_of(planned, cores)
     chosen = None if options.dry_run else launcher(options, planned, costs, cores)
