@@ -6,35 +6,13 @@ trained, measured, resumed to the bit and matched in size.
 
 from __future__ import annotations
 
-import copy
-import inspect
-import io
-import traceback
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import MISSING, fields, is_dataclass
-from pathlib import Path
-from typing import NamedTuple
+import warnings
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, NamedTuple
 
-import torch
-from torch import Tensor
-
-from algorithms.algorithm import Algorithm, Batch
-from algorithms.counting import without_memory
-from algorithms.trial import (
-    STEPS,
-    B,
-    N,
-    T,
-    Trial,
-    alike,
-    differs,
-    global_states,
-    lived,
-    made_up,
-    outcomes,
-    state_of,
-    transitions,
-)
+from algorithms import points_of_class, points_of_run
+from algorithms.algorithm import Algorithm, Problem
+from algorithms.trial import Broken, Trial, told
 
 
 class Point(NamedTuple):
@@ -44,403 +22,96 @@ class Point(NamedTuple):
     passed: bool | None
     """None where it could not be tried, for another point has failed."""
     change: str = ""
-    """What to change."""
+    """What to change; where it has passed, a note of what may be meant otherwise."""
 
 
-class Broken(Exception):
-    """A point has failed; says what to change."""
+Try = Callable[[Trial], str | None]
+"""Tries a point; raises where it fails, and may return a note."""
 
 
-def demand(holds: bool | Tensor, change: str) -> None:
-    """Raises `Broken` unless it holds."""
-    if not holds:
-        raise Broken(change)
-
-
-def words(where: str | None) -> str:
-    """A path, to be read."""
-    return (where or "").strip("/").replace("/", ".") or "everything"
-
-
-def looked(algorithm: Algorithm, batch: Batch) -> dict[str, Mapping[str, Tensor]]:
-    """The weights of each network in a probe; none where it cannot be measured, which is a point of
-    its own.
-    """
-    try:
-        return {name: probe.weights for name, probe in algorithm.probe(batch, 0).items()}
-    except ValueError:
-        return {}
-
-
-# The points --------------------------------------------------------------------------------------
-
-
-def settings_are_frozen(trial: Trial) -> None:
-    """`Settings` is a frozen dataclass whose fields all have defaults."""
-    own = trial.kind.Settings
-    frozen = is_dataclass(own) and own.__dataclass_params__.frozen  # type: ignore[attr-defined]
-    demand(frozen, "write @dataclass(frozen=True) above the class of the settings")
-    bare = [f.name for f in fields(own) if f.default is MISSING and f.default_factory is MISSING]
-    demand(not bare, f"give the field {bare[0] if bare else ''} a default")
-
-
-def presets_fit(trial: Trial) -> None:
-    """What presets set for the class is a field, and a value that the settings take."""
-    own = {f.name for f in fields(trial.kind.Settings)}
-    for name, preset in vars(trial.kind).get("presets", {}).items():
-        for field in preset:
-            known = trial.run_fields is None or field in own or field in trial.run_fields
-            demand(known, f"presets[{name!r}] sets {field}, which is no field")
-        for tasks in (10, 50):
-            values = {k: v(tasks) if callable(v) else v for k, v in preset.items() if k in own}
-            try:
-                trial.kind.Settings(**values)
-            except ValueError as error:
-                raise Broken(f"presets[{name!r}]: {error}") from None
-
-
-def builds(trial: Trial) -> None:
-    """It can be built, twice."""
-    trial.build()
-    trial.build()
-
-
-def counts_without_memory(trial: Trial) -> None:
-    """Sizes are known without memory, and are those of what is built."""
-    try:
-        counted = without_memory(trial.kind, trial.settings(), trial.problem())
-    except ValueError as error:
-        raise Broken(str(error)) from None
-    built = trial.build().parameter_counts()
-    same = counted.parameter_counts() == built
-    demand(same, "parameter_counts must not depend on the device of the weights")
-    demand(min(built) > 0, f"parameter_counts says {tuple(built)}: count what is trained")
-
-
-def acts(trial: Trial) -> None:
-    """Actions are [T, N, A] float32 in [−1, 1], with the extras that are declared."""
-    algorithm = trial.build()
-    for scale in (1.0, 100.0):
-        for explore in (True, False):
-            with alike(0):
-                decision = algorithm.act(scale * made_up(T, N, 39, seed=0), explore)
-            actions = decision.actions
-            shape = f"{tuple(actions.shape)} {actions.dtype}"
-            demand(actions.shape == (T, N, 4), f"act returns {shape} for [T, N, 4] float32")
-            demand(actions.dtype == torch.float32, f"act returns {shape}: make it float32")
-            demand(not actions.requires_grad, "act must not record gradients: use torch.no_grad()")
-            demand(actions.isfinite().all(), "actions are not finite for observations of 100")
-            demand(actions.abs().max() <= 1, "actions leave [−1, 1]: squash or clamp them")
-            if explore:
-                check_extras(algorithm, decision.extras)
-
-
-def check_extras(algorithm: Algorithm, extras: Mapping[str, Tensor]) -> None:
-    """What the replay is to carry is what was declared."""
-    names = sorted(extras.keys() ^ algorithm.extras.keys())
-    demand(not names, f"extras: {names[:1]} is declared and not returned, or the reverse")
-    for name, (shape, dtype) in algorithm.extras.items():
-        found, value = (T, N, *shape), extras[name]
-        fits = value.shape == found and value.dtype == dtype
-        demand(fits, f"extras: {name} is {tuple(value.shape)} {value.dtype}, not as declared")
-
-
-def evaluates_alike(trial: Trial) -> None:
-    """Acting for evaluation is the same each time, or sampled where that is asked for; and changes
-    nothing.
-    """
-    algorithm, x = trial.build(), made_up(T, N, 39, seed=1)
-    before = state_of(algorithm)
-    first = algorithm.act(x, explore=False).actions.clone()
-    where = differs(before, state_of(algorithm))
-    demand(where is None, f"act(explore=False) changes {words(where)}")
-    algorithm.act(x, explore=True)
-    again = algorithm.act(x, explore=False).actions
-    demand(torch.equal(first, again), "act(explore=False) must not draw: return the policy's mode")
-    if "evaluated_actions" in {f.name for f in fields(trial.kind.Settings)}:
-        sampled = trial.build(evaluated_actions="sample")
-        first, again = (sampled.act(x, explore=False).actions.clone() for _ in range(2))
-        demand(
-            (first != again).flatten(1).any(1).all(),
-            "evaluated_actions sample is not carried out: `decide` returns the mode where it is "
-            "given no noise alone",
-        )
-
-
-def explores(trial: Trial) -> None:
-    """Exploring is by chance, for every task."""
-    algorithm, x = trial.build(), made_up(T, N, 39, seed=1)
-    with alike(0):
-        first, second = (algorithm.act(x, explore=True).actions.clone() for _ in range(2))
-    moved = (first != second).flatten(1).any(1)
-    demand(moved.all(), "act(explore=True) gives the same actions twice: sample them")
-
-
-def learns(trial: Trial) -> None:
-    """A gradient step changes actor and critics; its metrics are finite, [T] or scalar, the same
-    ones every time.
-    """
-    algorithm = trial.build()
-    before = state_of(algorithm)
-    with alike(0):
-        batch = transitions(algorithm, 0)
-        kept = copy.deepcopy([*batch[:5], dict(batch.extras)])
-        weights = copy.deepcopy(looked(algorithm, batch))
-        metrics = algorithm.update(batch)
-        after = looked(algorithm, batch)
-    demand(bool(metrics), "update returns no metric: return at least the critics' loss")
-    for name, value in metrics.items():
-        shape = tuple(value.shape)
-        demand(shape in ((), (T,)), f"update: the metric {name} is {shape}; give [T] or a scalar")
-        demand(value.isfinite().all(), f"update: the metric {name} is not finite")
-        demand(not value.requires_grad, f"update: detach the metric {name}")
-    demand(differs(before, state_of(algorithm)) is not None, "update changes nothing in state_dict")
-    still = [name for name in weights if differs(weights[name], after[name]) is None]
-    demand(not still, f"update does not change the weights of {', '.join(still)}")
-    same = differs(kept, [*batch[:5], dict(batch.extras)]) is None
-    demand(same, "update writes into the batch, which the replay may own: copy it")
-    with alike(1):
-        more = algorithm.update(transitions(algorithm, 1))
-    first, second = ([(k, tuple(v.shape)) for k, v in found.items()] for found in (metrics, more))
-    demand(first == second, "update must return the same metrics, in shape and order, every time")
-
-
-def one_task_suffices(trial: Trial) -> None:
-    """One task in one env can be trained."""
-    algorithm = trial.build(tasks=1, envs=1)
-    with alike(0):
-        metrics = algorithm.update(transitions(algorithm, 0, 1, 1))
-        algorithm.end_episodes(outcomes(0, 1, 1))
-    finite = all(value.isfinite().all() for value in metrics.values())
-    demand(finite, "metrics of a single task are not finite")
-
-
-def is_measured(trial: Trial) -> None:
-    """Every network's hidden units, weights and gradients can be measured, and all are counted."""
-    algorithm = trial.build()
-    with alike(0):
-        batch = transitions(algorithm, 0)
-        for extras in (batch.extras, {}):
-            try:
-                probes = algorithm.probe(batch._replace(extras=extras), 0)
-            except ValueError as error:
-                raise Broken(str(error)) from None
-    demand("actor" in probes and len(probes) > 1, f"probe shows {', '.join(probes)} alone")
-    for name, probe in probes.items():
-        demand(len(probe.activations) > 0, f"probe: no hidden units of {name}")
-        for layer, units in probe.activations.items():
-            shape = tuple(units.shape)
-            flat = len(shape) == 2 and shape[0] == T * B
-            demand(flat, f"probe: units of {name} {layer} are {shape}; give [T·B, units]")
-            demand(units.isfinite().all(), f"probe: units of {name} {layer} are not finite")
-        where = differs(
-            {k: tuple(w.shape) for k, w in probe.weights.items()},
-            {k: tuple(g.shape) for k, g in probe.gradients.items()},
-        )
-        demand(where is None, f"probe: {name} has weights and gradients of another {words(where)}")
-        found = any(g.any() for g in probe.gradients.values())
-        demand(found, f"probe: all gradients of {name} are zero")
-    sizes = {name: sum(w.numel() for w in p.weights.values()) for name, p in probes.items()}
-    counts, actor = algorithm.parameter_counts(), sizes.pop("actor")
-    # What the two share counts once, as either's.
-    shared = sum(size for name, size in sizes.items() if not name.startswith("critic"))
-    fits = counts.actor in (actor, actor + shared)
-    demand(fits, f"parameter_counts: the actor has {actor:,}, not {counts.actor:,}")
-    critics, seen = counts.critic + counts.actor - actor, sum(sizes.values())
-    enough = critics >= seen
-    demand(enough, f"parameter_counts: critics have {seen:,} and more, not {critics:,}")
-
-
-def looking_changes_nothing(trial: Trial) -> None:
-    """A run that is probed, reported on and saved is the run that is not."""
-    plain, watched = trial.build(), trial.build()
-    seen = lived(plain, range(2 * STEPS))
-    again = lived(watched, range(STEPS))
-    before = state_of(watched)
-    with alike(0):
-        batch = transitions(trial.build(), 0)
-        looked(watched, batch)
-        where = differs(before, state_of(watched))
-        demand(where is None, f"probe changes {words(where)}")
-        watched.report(batch._replace(extras={}))
-        where = differs(before, state_of(watched))
-        demand(where is None, f"report changes {words(where)}")
-    again += lived(watched, range(STEPS, 2 * STEPS))
-    demand(differs(seen, again) is None, "probe, report or state_dict changes what comes after")
-
-
-def reports_by_task(trial: Trial) -> None:
-    """A report has one number per task."""
-    algorithm = trial.build()
-    lived(algorithm, range(STEPS))
-    with alike(0):
-        found = algorithm.report(transitions(algorithm, 0)._replace(extras={}))
-    for name, values in found.items():
-        fits = len(values) == T and all(isinstance(v, float) for v in values)
-        demand(fits, f"report: {name} is {values!r}; give a float for each task, or NaN")
-
-
-def state_is_plain(trial: Trial) -> None:
-    """A state is read from its file without running code."""
-    algorithm, file = trial.build(), io.BytesIO()
-    lived(algorithm, range(1))
-    state = algorithm.state_dict()
-    try:
-        torch.save(state, file)
-        file.seek(0)
-        torch.load(file, weights_only=True)
-    except Exception as error:  # pickle and torch raise what they like
-        reason = str(error).strip().partition("\n")[0]
-        raise Broken(
-            "state_dict holds more than tensors, numbers, strings, lists and dicts: "
-            f"{type(error).__name__}: {reason}"
-        ) from None
-
-
-def goes_on(trial: Trial) -> None:
-    """What is saved, loaded into a new object and trained on is the run that never stopped."""
-    original = trial.build()
-    lived(original, range(STEPS))
-    restored = trial.build()
-    restored.load_state_dict(state_of(original))
-    restored.due_updates = original.due_updates  # that has a point of its own
-    where = differs(state_of(restored), state_of(original))
-    demand(where is None, f"load_state_dict does not bring back {words(where)}")
-    steps = range(STEPS, 2 * STEPS)
-    where = differs(lived(restored, steps), lived(original, steps))
-    where = where or differs(state_of(restored), state_of(original))
-    demand(
-        where is None,
-        "a run that goes on from a saved state is not the run that never stopped "
-        f"({words(where)} differs): a generator, a running mean or an attribute is missing "
-        "in state_dict",
-    )
-
-
-def due_updates_survive(trial: Trial) -> None:
-    """Updates that are due after the episodes' end are still due after loading."""
-    algorithm = trial.build()
-    for step in range(2 * STEPS):
-        lived(algorithm, range(step, step + 1))
-        if algorithm.due_updates:
-            restored = trial.build()
-            restored.load_state_dict(state_of(algorithm))
-            kept = restored.due_updates == algorithm.due_updates
-            demand(kept, "put due_updates into state_dict, and set it in load_state_dict")
-
-
-def loaded_state_is_a_copy(trial: Trial) -> None:
-    """Two methods that were loaded from one state do not share its memory."""
-    original, restored = trial.build(), trial.build(seed=1)
-    lived(original, range(1))
-    restored.load_state_dict(original.state_dict())
-    before = state_of(original)
-    lived(restored, range(1, 3))
-    where = differs(before, state_of(original))
-    demand(where is None, f"load_state_dict keeps what it is given ({words(where)}): copy it")
-
-
-def no_global_generator(trial: Trial) -> None:
-    """Global generators of torch, NumPy and Python are neither moved nor read."""
-    seen = []
-    for seed in (1, 2):
-        with alike(seed):
-            before = global_states()
-            algorithm = trial.kind(trial.settings(), trial.problem())
-            seen.append(lived(algorithm, range(STEPS), isolated=False))
-            looked(algorithm, transitions(algorithm, 0))
-            algorithm.load_state_dict(state_of(algorithm))
-            moved = differs(before, global_states())
-            which = ("torch", "numpy", "numpy", "random")
-            demand(
-                moved is None,
-                f"the global generator of {which[int((moved or '/0').split('/')[1])]} is moved: "
-                "draw from a generator of `generators`",
-            )
-    demand(differs(*seen) is None, "a global generator is read: draw from one of `generators`")
-
-
-def repeats(trial: Trial) -> None:
-    """The same seed gives the same run."""
-    first, second = (lived(trial.build(), range(STEPS)) for _ in range(2))
-    where = differs(first, second)
-    demand(where is None, f"two runs of one seed differ in {words(where)}: seed every generator")
-
-
-def the_seed_decides(trial: Trial) -> None:
-    """Another seed starts with other weights and explores otherwise."""
-    one, other = trial.build(seed=0), trial.build(seed=1)
-    x = made_up(T, N, 39, seed=0)
-    mode = [a.act(x, explore=False).actions.clone() for a in (one, other)]
-    demand(not torch.equal(*mode), "another seed starts with the same policy: use problem.seed")
-    with alike(0):
-        mine, others = (
-            a.act(x, explore=True).actions - m for a, m in zip((one, other), mode, strict=True)
-        )
-    # A policy may start with next to no noise.
-    alike_drawn = torch.allclose(mine, others, rtol=1e-2, atol=1e-5)
-    demand(not alike_drawn, "another seed explores alike: use problem.seed")
-
-
-FIRST: dict[str, Callable[[Trial], None]] = {
-    "settings are a frozen dataclass with defaults": settings_are_frozen,
-    "builds": builds,
+FIRST: dict[str, Try] = {
+    "settings are a frozen dataclass with defaults": points_of_class.settings_are_frozen,
+    "builds": points_of_class.builds,
+    "networks fit": points_of_class.networks_fit,
 }
 """Without these nothing else can be tried."""
 REPEATS = "one seed repeats"
-POINTS: dict[str, Callable[[Trial], None]] = {
-    "presets name known fields": presets_fit,
-    "counts without memory": counts_without_memory,
-    "acts within bounds": acts,
-    "evaluates without chance": evaluates_alike,
-    "explores by chance": explores,
-    "learns a step": learns,
-    "learns one task": one_task_suffices,
-    "networks are measured": is_measured,
-    "reports by task": reports_by_task,
-    "state is plain data": state_is_plain,
-    "loads a copy": loaded_state_is_a_copy,
-    "due updates are saved": due_updates_survive,
-    "another seed differs": the_seed_decides,
-    REPEATS: repeats,
+POINTS: dict[str, Try] = {
+    "names are known hooks": points_of_class.names_are_hooks,
+    "presets name known fields": points_of_class.presets_fit,
+    "counts without memory": points_of_class.counts_without_memory,
+    "acts within bounds": points_of_run.acts,
+    "evaluates without chance": points_of_run.evaluates_alike,
+    "explores by chance": points_of_run.explores,
+    "learns a step": points_of_run.learns,
+    "learns one task": points_of_run.one_task_suffices,
+    "all parameters are trained": points_of_class.all_is_trained,
+    "networks are measured": points_of_run.is_measured,
+    "reports by task": points_of_run.reports_by_task,
+    "state is plain data": points_of_run.state_is_plain,
+    "loads a copy": points_of_run.loaded_state_is_a_copy,
+    "due updates are saved": points_of_run.due_updates_survive,
+    "another seed differs": points_of_run.the_seed_decides,
+    REPEATS: points_of_run.repeats,
 }
-IF_REPEATED: dict[str, Callable[[Trial], None]] = {
-    "no global generator": no_global_generator,
-    "looking changes nothing": looking_changes_nothing,
-    "goes on to the bit": goes_on,
+IF_REPEATED: dict[str, Try] = {
+    "no global generator": points_of_run.no_global_generator,
+    "looking changes nothing": points_of_run.looking_changes_nothing,
+    "goes on to the bit": points_of_run.goes_on,
 }
 """Two runs are compared here, which means something where one seed gives one run."""
+FUNDAMENTAL: tuple[Try, ...] = (
+    points_of_class.settings_are_frozen,
+    points_of_class.networks_fit,
+    points_of_run.can_train,
+)
+"""What is tried before a run: whatever else a method breaks, a run of it goes on."""
 
 
-def check(kind: type[Algorithm], run_fields: Collection[str] | None = None) -> list[Point]:
+def check(
+    kind: type[Algorithm],
+    run_fields: Collection[str] | None = None,
+    preset_names: Collection[str] | None = None,
+) -> list[Point]:
     """Every point of the contract, for a method.
 
-    `run_fields` are the fields of a run that presets may set beside the method's own; None does
-    not ask.
+    `run_fields` are the fields of a run that presets may set beside the method's own, and
+    `preset_names` the presets that there are; None does not ask.
     """
-    trial = Trial(kind, run_fields)
+    trial = Trial(kind, run_fields, preset_names)
     tried: list[Point] = []
-    for points, needed in ((FIRST, None), (POINTS, "builds"), (IF_REPEATED, REPEATS)):
+    for points, needed in ((FIRST, None), (POINTS, [*FIRST][-1]), (IF_REPEATED, REPEATS)):
         for name, point in points.items():
             able = all(p.passed for p in tried if needed is None or p.name == needed)
             tried.append(tested(name, point, trial) if able else Point(name, None))
-    return tried
+    return [told_once(point, tried) for point in tried]
 
 
-def tested(name: str, point: Callable[[Trial], None], trial: Trial) -> Point:
+def told_once(point: Point, tried: Sequence[Point]) -> Point:
+    """The point, which refers to the first one that fails with the same words."""
+    first = next(p for p in tried if (p.passed, p.change) == (point.passed, point.change))
+    if point.passed is not False or first.name == point.name:
+        return point
+    return point._replace(change=f"as {first.name!r} says")
+
+
+def fault_of_run(kind: type[Algorithm], settings: Any, problem: Problem) -> str:
+    """What keeps a run with these settings from training at all, or nothing."""
+    trial = Trial(kind, run=(settings, problem))
+    with warnings.catch_warnings():  # the run itself gives them
+        warnings.simplefilter("ignore")
+        for point in FUNDAMENTAL:
+            if change := tested("", point, trial).change:
+                return change
+    return ""
+
+
+def tested(name: str, point: Try, trial: Trial) -> Point:
     """The point, tried."""
     try:
-        point(trial)
+        note = point(trial)
     except Broken as broken:
         return Point(name, False, str(broken))
-    except Exception as error:  # whatever a user's method raises
-        reason = str(error).strip().partition("\n")[0]
-        return Point(name, False, f"{type(error).__name__}: {reason}{place_of(error, trial.kind)}")
-    return Point(name, True)
-
-
-def place_of(error: Exception, kind: type[Algorithm]) -> str:
-    """Where in the method's own file it happened, if it did."""
-    own = inspect.getsourcefile(kind)
-    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == own]
-    return f" ({Path(own).name}:{lines[-1]})" if own and lines else ""
+    except (Exception, SystemExit) as error:  # whatever a user's method raises
+        return Point(name, False, told(error, trial.kind))
+    return Point(name, True, note or "")

@@ -41,14 +41,18 @@ class StayOnMeta(TorchFunctionMode):
 def without_memory(kind: type[Algorithm], settings: Any, problem: Problem) -> Algorithm:
     """The algorithm with weights that have shapes only, to be counted.
 
-    Raises Uncountable where it reads the values of tensors as it is built, and whatever ValueError
-    it refuses its settings with.
+    Raises Uncountable where it cannot be built so, as where it reads the values of tensors, and
+    whatever ValueError it refuses its settings with.
     """
     try:
         with torch.device("meta"), StayOnMeta():
             return kind(settings, problem)
-    except (RuntimeError, NotImplementedError, TypeError) as error:
+    except ValueError:
+        raise
+    except Exception as error:  # whatever a user's method raises
         reason = str(error).strip().partition("\n")[0]
+        if "meta" not in reason:  # torch's word for tensors without data
+            raise Uncountable(f"it cannot be built ({type(error).__name__}: {reason})") from error
         raise Uncountable(
             f"it cannot be counted without memory ({reason}); its constructor must not read the "
             "values of tensors"

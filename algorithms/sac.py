@@ -29,7 +29,7 @@ from algorithms.algorithm import (
     Problem,
 )
 from algorithms.combine import combined, drawn, start_gradnorm
-from algorithms.parts.adam import Adam, State
+from algorithms.parts.adam import Adam, State, check_optimisers
 from algorithms.parts.gaussian import tanh_gaussian
 from algorithms.parts.network import Network, Weights
 from algorithms.parts.randomness import drawing, generator, seed_of
@@ -81,6 +81,7 @@ class MultiTaskSAC(Algorithm):
         with drawing(problem.seed, "structure"):
             self.networks = self.build_networks()
         self.optimisers = self.build_optimisers()
+        check_optimisers(self.optimisers, (*self.networks, "log_temperature"))
         self.state: State = self.initial_state("init")
         """All tensors that learning changes, by name; subclasses add their own."""
         self.generators: dict[str, torch.Generator] = {

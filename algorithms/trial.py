@@ -7,10 +7,13 @@ that it does has a point of its own.
 from __future__ import annotations
 
 import copy
+import inspect
 import random
+import traceback
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,16 +30,41 @@ WIDTHS = {"actor_width": 24, "critic_width": 24}
 STEPS = 4
 
 
+class Broken(Exception):
+    """A point of the contract has failed; says what to change."""
+
+
+def demand(holds: bool | Tensor, change: str) -> None:
+    """Raises `Broken` unless it holds."""
+    if not holds:
+        raise Broken(change)
+
+
+def told(error: BaseException, kind: type[Algorithm]) -> str:
+    """What was raised, and where in the method's own file, if it was there."""
+    reason = str(error).strip().partition("\n")[0].rstrip(".")
+    own = inspect.getsourcefile(kind)
+    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == own]
+    place = f" ({Path(own).name}:{lines[-1]})" if own and lines else ""
+    return f"{type(error).__name__}: {reason}{place}"
+
+
 @dataclass
 class Trial:
     """A method, as every point builds it anew."""
 
     kind: type[Algorithm]
-    run_fields: Collection[str] | None
+    run_fields: Collection[str] | None = None
     """Fields of a run that presets may set beside the method's own; None does not ask."""
+    preset_names: Collection[str] | None = None
+    """Presets that there are; None does not ask."""
+    run: tuple[Any, Problem] | None = None
+    """Settings and problem of a run, to be tried instead of small ones."""
 
     def settings(self) -> Any:
         """The method's own small ones: its `smoke` preset, and narrow networks."""
+        if self.run is not None:
+            return self.run[0]
         known = {f.name for f in fields(self.kind.Settings)}
         small = {k: v for k, v in presets_of(self.kind, "smoke").items() if k in known}
         values = {k: v(T) if callable(v) else v for k, v in small.items()}
@@ -46,6 +74,8 @@ class Trial:
 
     def problem(self, seed: int = 0, tasks: int = T, envs: int = N) -> Problem:
         """A tiny one."""
+        if self.run is not None:
+            return self.run[1]
         names = tuple(f"task-{i}" for i in range(tasks))
         # So short that what happens a few times in a run happens within the steps that are tried.
         return Problem(names, envs, seed, horizon=H, locksteps=4 * STEPS * H)

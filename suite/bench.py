@@ -16,6 +16,7 @@ from suite.estimate import checkpoint_bytes, sizes_in_memory
 from suite.interrupt import Interrupt, Interrupted
 from suite.memory import check_memory, host_memory
 from suite.messages import Diverged, UserError
+from suite.rehearsal import rehearse
 from suite.runs.directory import RunDirectory, check_space
 from suite.runs.finished import ROWS
 from suite.runs.ownership import PROGRESS, clear_directory, refuse_to_delete
@@ -38,6 +39,7 @@ def bench(config: RunConfig) -> int:
     check_tracker(config.execution.track)
     runs, interrupt = config.each_seed(), Interrupt()
     check_fits(config)
+    rehearse([config])
     together = config.execution.batched and len(runs) > 1
     if together:
         check_together(config)

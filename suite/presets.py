@@ -7,10 +7,11 @@ protocol that it was published with, stand in its own file, as `presets`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from algorithms import ALGORITHMS, algorithm_names, load, path_of, presets_of
+from algorithms.settings_class import fault_of
 from suite.config import PARTS, RunConfig, assembled
 from suite.envs.tasks import task_names
 from suite.messages import UserError, choose
@@ -88,6 +89,11 @@ OPEN = {
     f.name for name in ("task", "training", "evaluation") for f in fields(PARTS[name])
 } - {"tasks"}  # fmt: skip
 """The suite's fields that an algorithm's presets may set."""
+
+
+def preset_names() -> list[str]:
+    """What an algorithm's `presets` may set values for."""
+    return [*PRESETS, EVERY_PAPER, *algorithm_names()]
 
 
 def check_name(name: str) -> None:
@@ -173,6 +179,11 @@ def algorithm_of(name: str, find: Find = load) -> type[Algorithm]:
     check_algorithm(name)
     try:
         found = find(name)
+    except SystemExit as error:
+        raise UserError(
+            f"algorithm: {name!r} cannot be loaded: its module ends the process (SystemExit "
+            f"{error.code}); call sys.exit under if __name__ == '__main__' alone"
+        ) from None
     except Exception as error:  # whatever a user's module raises while it is imported
         kind = "" if isinstance(error, ImportError | AttributeError | TypeError) else (
             f"{type(error).__name__}: "
@@ -180,11 +191,8 @@ def algorithm_of(name: str, find: Find = load) -> type[Algorithm]:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         where = not_found(name, error)
         raise UserError(f"algorithm: {name!r} cannot be loaded: {kind}{reason}{where}") from None
-    if not is_dataclass(found.Settings) or not found.Settings.__dataclass_params__.frozen:  # type: ignore[attr-defined]
-        raise UserError(f"algorithm: {name!r}: Settings is not a frozen dataclass")
-    without = [f.name for f in fields(found.Settings) if not has_default(f)]
-    if without:
-        raise UserError(f"algorithm: {name!r}: its field {without[0]!r} has no default; give one")
+    if fault := fault_of(found.Settings):
+        raise UserError(f"algorithm: {name!r}: {fault}")
     return found
 
 
@@ -196,8 +204,3 @@ def not_found(name: str, error: Exception) -> str:
         return ""
     file = module.replace(".", "/")
     return f"; save it as {file}.py in this folder, or put the folder that has it on PYTHONPATH"
-
-
-def has_default(field: Field[Any]) -> bool:
-    """Whether a field of a dataclass may be left out."""
-    return not (field.default is MISSING and field.default_factory is MISSING)

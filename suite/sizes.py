@@ -41,7 +41,7 @@ def without_memory(algorithm: str, settings: Settings, problem: Problem) -> Algo
     try:
         return counting.without_memory(algorithm_of(algorithm), settings, problem)
     except counting.Uncountable as error:
-        raise CannotCount(f"match: {algorithm}: {error}") from None
+        raise CannotCount(f"algorithm: {algorithm}: {error}") from None
     except ValueError as error:
         raise UserError(f"algorithm: {algorithm}: {error}") from None
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,3 +50,17 @@ class Adam:
         state[f"{name}.first_moment"].copy_(first)
         state[f"{name}.second_moment"].copy_(second)
         state[f"{name}.steps"].copy_(steps)
+
+
+def check_optimisers(optimisers: Mapping[str, Any], names: Iterable[str]) -> None:
+    """Raises ValueError where one of the names has none, or one that does not step such a state."""
+    for name in names:
+        if name not in optimisers:
+            raise ValueError(f"build_optimisers has none for {name}; keep what super() gives")
+    for name, own in optimisers.items():
+        if not (hasattr(own, "start") and hasattr(own, "step")):
+            kind = f"{type(own).__module__}.{type(own).__name__}"
+            raise ValueError(
+                f"build_optimisers: {name} has a {kind}, which cannot step a flat vector; give "
+                "algorithms.parts.adam.Adam, or what has its start and step"
+            )

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import prod
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import torch
@@ -42,6 +43,9 @@ class Network:
         self.record: UnitRecord | None = None
         """Where hidden units go while somebody looks at them."""
         self.module = build()
+        if not isinstance(self.module, nn.Module):
+            kind, what = type(self.module), getattr(build, "__name__", "what builds a network")
+            raise ValueError(f"{what} returns {kind.__name__}; return an nn.Module")
         refuse_hidden_state(self.module)
         self.module.to(device)
         self.layout: list[Entry] = []
@@ -140,7 +144,22 @@ def release(module: nn.Module) -> None:
 
 
 def per_task_names(module: nn.Module) -> frozenset[str]:
-    """Parameters whose first axis is the task axis: those that modules name in `per_task`."""
+    """Parameters whose first axis is the task axis: those that modules name in `per_task`.
+
+    Raises ValueError where one names nothing: its parameters would be taken for shared ones.
+    """
+    for part in module.modules():
+        names, kind = getattr(part, "per_task", ()), type(part).__name__
+        if isinstance(names, str):
+            raise ValueError(f"per_task of {kind} is a string; write per_task = ({names!r},)")
+        for name in names:
+            try:
+                attrgetter(name)(part)
+            except AttributeError:
+                own = ", ".join(k for k, _ in part.named_parameters()) or "none"
+                raise ValueError(
+                    f"per_task of {kind} names {name!r}; its parameters are {own}"
+                ) from None
     return frozenset(
         f"{prefix}.{name}" if prefix else name
         for prefix, part in module.named_modules()

@@ -11,6 +11,7 @@ from pathlib import Path
 from suite.config import RunConfig
 from suite.estimate import Cost, cost, size_of, sweep_seconds
 from suite.messages import UserError
+from suite.rehearsal import rehearse
 from suite.runs.directory import RunDirectory
 from suite.runs.state import State, state
 from suite.scale import aligned
@@ -29,6 +30,7 @@ def sweep(question: Question) -> int:
     options, planned = question
     for run in planned.runs:
         RunDirectory(run).compare_code()
+    rehearse(planned.runs)
     processes, cores = division_of(options, planned)
     costs = costs_of(planned, cores)
     chosen = None if options.dry_run else launcher(options, planned, costs, cores)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from broken import BROKEN, Plain
+from broken_class import NOTED, NamesOneLetterEach, OwnHelper
 from extensions import EXTENSIONS
 
 from algorithms import ALGORITHMS, load
@@ -41,14 +42,45 @@ def test_a_plain_method_keeps_it() -> None:
 
 @pytest.mark.parametrize(("point", "kind"), BROKEN, ids=[kind.__name__ for _, kind in BROKEN])
 def test_a_breach_is_caught_by_the_point_that_is_for_it(point: str, kind: type[Algorithm]) -> None:
-    found = check(kind, HERE if point.startswith("presets") else None)
+    presets = point.startswith("presets")
+    found = check(kind, HERE if presets else None, ("smoke", "quick") if presets else None)
     assert [p.name for p in found if p.passed is False] == [point], found
     change = next(p.change for p in found if p.name == point)
     assert change and "\n" not in change
 
 
 def test_every_point_catches_something() -> None:
-    assert {point for point, _ in BROKEN} == set(ALL)
+    assert {point for point, *_ in [*BROKEN, *NOTED]} == set(ALL)
+
+
+@pytest.mark.parametrize(("point", "note", "kind"), NOTED, ids=[k.__name__ for *_, k in NOTED])
+def test_what_may_be_meant_is_noted(point: str, note: str, kind: type[Algorithm]) -> None:
+    found = check(kind)
+    assert all(p.passed for p in found), found
+    assert [p.name for p in found if p.change] == [point]
+    assert note in next(p.change for p in found if p.change)
+
+
+def test_a_helper_of_ones_own_is_not_noted() -> None:
+    assert not any(point.change for point in check(OwnHelper))
+
+
+def test_a_fault_is_told_once() -> None:
+    class Fails(Plain):
+        def report(self, batch: Batch) -> dict[str, list[float]]:
+            raise KeyError("stage")
+
+        def state_dict(self) -> dict[str, Any]:
+            raise KeyError("stage")
+
+    changes = list(failed(Fails).values())
+    told = [change for change in changes if "KeyError" in change]
+    assert len(set(told)) == len(told) < len(changes)
+    assert all(change.startswith("as '") for change in changes if change not in told)
+
+
+def test_names_that_are_a_string_are_told_as_such() -> None:
+    assert failed(NamesOneLetterEach)["builds"].endswith("a string; write per_task = ('task',)")
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)

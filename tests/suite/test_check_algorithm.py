@@ -23,6 +23,13 @@ class Forgetful(MTSAC):
 class Mistaken(MTSAC):
     presets = {"quick": {"horizon": 100, "actor_widht": 8}}
 
+class Misnamed(MTSAC):
+    presets = {"smok": {"actor_width": 8}}
+
+class Foreign(MTSAC):
+    def build_optimizers(self):
+        return super().build_optimisers()
+
 class Raises(MTSAC):
     def report(self, batch):
         raise KeyError("stage")
@@ -52,7 +59,8 @@ def test_a_method_that_keeps_the_contract(capsys: pytest.CaptureFixture[str]) ->
     [
         ("Forgetful", "goes on to the bit", "an attribute is missing in state_dict"),
         ("Mistaken", "presets name known fields", "presets['quick'] sets actor_widht"),
-        ("Raises", "reports by task", "KeyError: 'stage' (to_be_checked.py:18)"),
+        ("Misnamed", "presets name known fields", "is no preset; did you mean smoke?"),
+        ("Raises", "reports by task", "KeyError: 'stage' (to_be_checked.py:25)"),
     ],
 )
 def test_a_breach_is_a_line_that_says_what_to_change(
@@ -64,6 +72,13 @@ def test_a_breach_is_a_line_that_says_what_to_change(
     (line,) = [line for line in lines if line.startswith(point)]
     assert "FAILED" in line
     assert change in line
+
+
+def test_a_note_is_a_line_and_no_failure(capsys: pytest.CaptureFixture[str]) -> None:
+    status, lines = table("to_be_checked:Foreign", capsys)
+    assert (status, lines[-1]) == (0, "to_be_checked:Foreign: all passed")
+    (line,) = [line for line in lines if "note: " in line]
+    assert line.endswith("nothing reads Foreign.build_optimizers; did you mean build_optimisers?")
 
 
 @pytest.mark.parametrize(

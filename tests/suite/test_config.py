@@ -295,6 +295,15 @@ def test_a_module_that_fails_is_a_line(tmp_path: Path, monkeypatch: pytest.Monke
         parse(["--alg", "failing:Own"])
 
 
+def test_a_module_that_ends_the_process_is_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ending.py").write_text("import sys\nsys.exit(3)")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(UserError, match=r"cannot be loaded: its module ends the process .* 3"):
+        parse(["--alg", "ending:Own"])
+
+
 # Identity ------------------------------------------------------------------------------------
 
 EXECUTION = {

@@ -234,6 +234,11 @@ class Fixed(MTSAC):
     Settings = SACSettings
 
 
+class Unbuildable(MTSAC):
+    def build_actor(self):
+        return self.actor
+
+
 class Reader(MTSAC):
     def build_actor(self):
         if torch.ones(3).sum().item() > 2:
@@ -284,6 +289,7 @@ def test_what_settings_leave_out_of_their_text_counts() -> None:
     ("name", "expected"),
     [
         ("own_sizes:Fixed", "own_sizes:Fixed has no setting actor_width"),
+        ("own_sizes:Unbuildable", "it cannot be built .AttributeError: .*'actor'.$"),
         ("own_sizes:Reader", "must not read the values of tensors"),
     ],
 )
