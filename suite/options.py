@@ -199,7 +199,8 @@ def differences(start: RunConfig, config: RunConfig) -> list[str]:
     """Options for the fields in which a configuration differs from another of its algorithm."""
     before, options = start.values(), []
     for name, value in config.values().items():
-        if value == before[name] or name == "tasks":
+        # As they are typed: 1, 1.0 and True are equal, and three runs.
+        if written(value) == written(before[name]) or name == "tasks":
             continue
         if name == "seed" and "," in config.execution.seeds:
             continue  # the list says it

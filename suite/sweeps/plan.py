@@ -22,7 +22,15 @@ from algorithms.declared import declared
 from suite.checks import RULES_HERE, ask, check, check_directory
 from suite.config import ExecutionConfig, RunConfig, seeds_of
 from suite.messages import UserError, choose
-from suite.options import Given, field_name, suite_values, trainable, unmatched
+from suite.options import (
+    Given,
+    command_line,
+    field_name,
+    parse,
+    suite_values,
+    trainable,
+    unmatched,
+)
 
 FOLDERS = (Path("results/sweeps"), Path(__file__).parents[2] / "results" / "sweeps")
 """Where sweeps have names: the file name without .toml."""
@@ -73,9 +81,26 @@ def plan(name: str, overrides: Mapping[str, Sequence[str | None]], here: bool = 
         check(config, here)
         # Two spellings of one run are one run.
         found.setdefault(config.name(), absolute(config))
+    for config in {replace(run, seed=0).name(): run for run in found.values()}.values():
+        check_command(config)
     # All of one seed before the next: a sweep that is cut short is whole for its first seeds.
     runs = sorted(found.values(), key=lambda config: config.seed)
     return Plan(Path(name).stem, about, tuple(runs))
+
+
+def check_command(config: RunConfig) -> None:
+    """Raises UserError where a process that is started for a run would train another one.
+
+    Settings of ours are tested to be read back; those of others are asked each time.
+    """
+    if type(config.settings).__module__.startswith("algorithms."):
+        return
+    started = parse(command_line(config)[1:]).name()
+    if started != config.name():
+        raise UserError(
+            f"sweep: {config.name()} would be trained as {started}: a setting of "
+            f"{config.algorithm} has a value that cannot be typed; choose another for it"
+        )
 
 
 def replaced(grid: Axes, over: Axes) -> Axes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +16,12 @@ from algorithms import ALGORITHMS
 from suite.cli import main
 from suite.estimate import cost
 from suite.memory import TRANSITION_BYTES
+from suite.messages import UserError
+from suite.options import command_line, parse
 from suite.presets import preset
 from suite.sizes import count
 from suite.sweeps.plan import FOLDERS, plan
+from suite.sweeps.question import asked
 
 NAMED = (
     "scaling",
@@ -50,6 +54,45 @@ def test_one_run_in_two_spellings_is_one_run() -> None:
         "", {"alg": ["mtsac"], "tasks": ["reach,push", "reach-v3,push-v3"], "threads": ["1"]}
     )
     assert len(planned.runs) == 1
+
+
+OWN_FIELDS = """
+from dataclasses import dataclass
+
+from algorithms.mtsac import MTSAC
+
+@dataclass(frozen=True)
+class Settings(MTSAC.Settings):
+    strength: float = 1
+    hidden: tuple[int, ...] = (32, 32)
+    sizes: tuple[int, ...] | None = None
+
+class Own(MTSAC):
+    Settings = Settings
+"""
+
+
+@pytest.fixture
+def own_fields(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    (tmp_path / "own_fields.py").write_text(OWN_FIELDS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "own_fields", raising=False)
+    return ["--alg", "own_fields:Own", "--tasks", "reach", "--preset", "smoke"]
+
+
+def test_a_sweep_over_a_default_starts_the_runs_that_it_plans(own_fields: list[str]) -> None:
+    runs = asked([*own_fields, "--strength", "1,2"]).plan.runs
+    assert [run.settings.strength for run in runs] == [1, 2]
+    assert [parse(command_line(run)[1:]).name() for run in runs] == [run.name() for run in runs]
+
+
+def test_a_sweep_whose_processes_would_train_other_runs_is_refused(
+    own_fields: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("suite.sweeps.plan.command_line", lambda run: ["bench", *own_fields])
+    asked([*own_fields, "--strength", "1"])
+    with pytest.raises(UserError, match=r"would be trained as .*: a setting of own_f"):
+        asked([*own_fields, "--strength", "1,2"])
 
 
 def test_all_runs_of_a_seed_come_before_those_of_the_next() -> None:
