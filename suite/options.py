@@ -13,7 +13,7 @@ from typing import Any
 from algorithms import ALGORITHMS, algorithm_names, load
 from algorithms.declared import declared
 from suite.checks import RULES, ask, check
-from suite.config import DESTRUCTIVE, PARTS, ExecutionConfig, RunConfig, Seed
+from suite.config import DESTRUCTIVE, ExecutionConfig, RunConfig
 from suite.envs.tasks import task_names
 from suite.messages import UserError, choose
 from suite.presets import (
@@ -26,19 +26,15 @@ from suite.presets import (
     preset_values,
     settings_of,
 )
+from suite.settings import OF_THE_SUITE
 from suite.targets import check_widths, wanted
 from suite.values import kinds, read, without_range, written
 
 Given = Mapping[str, str | None]
 """Options by field name, with underscores, as they were typed; None stands alone."""
 
-OWN: dict[str, Any] = {"alg": str, "preset": str, "match": str, "seed": Seed, "device": str}
 START = {"alg": "mega", "preset": "quick", "tasks": "MT10"}
 """What is trained where nothing is said."""
-OF_THE_SUITE: dict[str, Any] = OWN | {
-    k: v for part in PARTS.values() for k, v in kinds(part).items()
-}
-"""The type of every option that is no algorithm's."""
 NAME = re.compile(r"[A-Za-z][\w-]*", re.ASCII)
 HELP = ("-h", "--help")
 
@@ -147,9 +143,6 @@ def unmatched(given: Given, find: Find = load) -> RunConfig:
 
 def option_types(settings: type[Any]) -> dict[str, Any]:
     """Every option's type by field name, the algorithm's too."""
-    taken = [name for name in kinds(settings) if name in OF_THE_SUITE]
-    if taken:
-        raise UserError(f"algorithm: its field {taken[0]!r} is the suite's; rename it")
     return OF_THE_SUITE | kinds(settings)
 
 

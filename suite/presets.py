@@ -14,6 +14,7 @@ from algorithms import ALGORITHMS, algorithm_names, load, path_of, presets_of
 from suite.config import PARTS, RunConfig, assembled
 from suite.envs.tasks import task_names
 from suite.messages import UserError, choose
+from suite.settings import check_settings
 
 if TYPE_CHECKING:
     from algorithms.algorithm import Algorithm
@@ -117,7 +118,7 @@ def preset_values(name: str, algorithm: str, tasks: str, find: Find = load) -> d
     """What a preset sets, by field name: the suite's values first, over them the algorithm's."""
     check_name(name)
     trained = algorithm_of(algorithm, find)
-    own = {f.name for f in fields(trained.Settings)}
+    own = {f.name for f in fields(settings_of(algorithm, find))}
     check_own(trained, OPEN | own)
     by_protocol = {} if name in SHORT else presets_of(trained, EVERY_PAPER)
     if name in SUITE:
@@ -154,8 +155,15 @@ def check_own(trained: type[Algorithm], known: set[str]) -> None:
 
 
 def settings_of(algorithm: str, find: Find = load) -> type[Any]:
-    """The settings class of an algorithm. Raises UserError where there is none."""
-    settings: type[Any] = algorithm_of(algorithm, find).Settings
+    """The settings class of an algorithm. Raises UserError where there is none, or one that the
+    suite cannot take.
+    """
+    found = algorithm_of(algorithm, find)
+    try:
+        check_settings(found)
+    except UserError as error:
+        raise UserError(f"algorithm: {algorithm!r}: {error}") from None
+    settings: type[Any] = found.Settings
     return settings
 
 

@@ -215,7 +215,9 @@ def asked_for(kind: Any) -> str:
         own = get_args(kind)
         if own[1:] == (...,):
             return f"a tuple of values such as {described(own[0])}"
-        return f"a tuple of {len(own)} value{'s' * (len(own) != 1)}; add , ... to its type for more"
+        first = getattr(own[0], "__name__", "float")
+        count = f"{len(own)} value{'s' * (len(own) != 1)}"
+        return f"a tuple of {count}; tuple[{first}, ...] takes any number of them"
     words = {int: "a whole number", float: "a number", bool: "True or False", str: "text"}
     return words.get(kind) or described(kind)
 
