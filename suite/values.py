@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 import types
@@ -48,9 +49,29 @@ def read(name: str, kind: Any, text: str | None) -> Any:
         raise UserError(f"{shown}: the value is empty; give one, or leave --{shown} out")
     if not text.isprintable():
         raise UserError(f"{shown}: {text!a} has characters that cannot be shown")
+    if several(name, kind, text):
+        raise UserError(
+            f"{shown}: {text!r} is several values; give one, or all of them to a sweep: "
+            f'make sweep ARGS="--{shown} {text}"'
+        )
     value = converted(shown, kind, text)
     check_value(name, kind, value, text)
     return value
+
+
+def several(name: str, kind: Any, text: str) -> bool:
+    """Whether a text is no value of a type, and each part of it is, as a sweep takes them apart."""
+    separator = "/" if is_tuple(kind) else ","
+    if separator not in text:
+        return False
+    try:
+        converted(name, kind, text)
+    except UserError:
+        with contextlib.suppress(UserError):
+            for part in text.split(separator):
+                converted(name, kind, part)
+            return True
+    return False
 
 
 def converted(shown: str, kind: Any, text: str) -> Any:

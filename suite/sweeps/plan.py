@@ -1,7 +1,8 @@
 """A sweep: a grid of runs, from a small TOML file or from the command line.
 
 A file has `about`, a table `[all]` of fields for every run, and tables `[[grid]]`. Each field has
-a value or a list of values; a grid stands for every combination of its lists. Fields are those of
+a value or a list of values; a grid stands for every combination of its lists. A tuple is a list in
+the list: hidden = [[32, 16], [64]] is two values. Fields are those of
 `bench`, and `width`, which is the actor's and the critics' where these have none of their own.
 `alg` and `match` may be "all".
 """
@@ -10,18 +11,16 @@ from __future__ import annotations
 
 import itertools
 import math
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
 from algorithms import algorithm_names
 from algorithms.declared import declared
 from suite.checks import RULES_HERE, ask, check, check_directory
 from suite.config import ExecutionConfig, RunConfig, seeds_of
-from suite.messages import UserError, choose
+from suite.messages import UserError
 from suite.options import (
     Given,
     command_line,
@@ -31,9 +30,8 @@ from suite.options import (
     trainable,
     unmatched,
 )
+from suite.sweeps.grid_file import algorithms_in, find, tables_of, texts, types_of
 
-FOLDERS = (Path("results/sweeps"), Path(__file__).parents[2] / "results" / "sweeps")
-"""Where sweeps have names: the file name without .toml."""
 EXCLUDED = {
     "force": "finished runs are skipped; to run one again, use bench",
     "run_dir": "each run has a directory of its own; name their folder with --results",
@@ -61,7 +59,8 @@ def plan(name: str, overrides: Mapping[str, Sequence[str | None]], here: bool = 
     An override replaces the values of its field in every grid; `here` is whether this machine must
     have the devices. Raises UserError in one line.
     """
-    about, grids = read(find(name)) if name else ("", [{}])
+    algorithms = [str(alg) for alg in overrides.get("alg", ())]
+    about, grids = read(find(name), algorithms) if name else ("", [{}])
     over = normalised((key, list(values)) for key, values in overrides.items())
     given = [cell for grid in grids for cell in cells(replaced(grid, over))]
     for cell in given:  # all that can be refused before torch is loaded
@@ -139,47 +138,24 @@ def absolute(config: RunConfig) -> RunConfig:
     return replace(config, execution=replace(config.execution, results=results))
 
 
-def find(name: str) -> Path:
-    """The file of a sweep, by path or name. Raises UserError naming the nearest."""
-    if name.endswith(".toml"):
-        if not Path(name).is_file():
-            raise UserError(f"sweep: there is no file {name}")
-        return Path(name)
-    for folder in FOLDERS:
-        if (folder / f"{name}.toml").is_file():
-            return folder / f"{name}.toml"
-    known = sorted({path.stem for folder in FOLDERS for path in folder.glob("*.toml")})
-    raise UserError(choose("sweep", name, known, f"{', '.join(known)}, or a .toml file"))
+def read(path: Path, algorithms: Sequence[str] = ()) -> tuple[str, list[Axes]]:
+    """A sweep's purpose and its grids, for these algorithms or those of the file.
 
-
-def read(path: Path) -> tuple[str, list[Axes]]:
-    """A sweep's purpose and its grids. Raises UserError, naming the file and what is wrong."""
-    try:
-        contents = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"sweep: {path} cannot be read: {error}") from None
-    for key in contents:
-        if key not in ("about", "all", "grid"):
-            raise UserError(choose(f"sweep: {path.name}", key, ("about", "all", "grid")))
+    Raises UserError, naming the file and what is wrong.
+    """
+    contents = tables_of(path)
     shared, grids = contents.get("all", {}), contents.get("grid", [{}])
     tables = isinstance(grids, list) and grids and all(isinstance(grid, dict) for grid in grids)
     if not isinstance(shared, dict) or not tables or not any((shared, *grids)):
         raise UserError(
             f"sweep: {path.name}: write [all] once, [[grid]] for each grid, and fields in them"
         )
-    for_all = normalised((key, texts(key, value)) for key, value in shared.items())
+    types = types_of(algorithms or algorithms_in(contents))
+    for_all = normalised((key, texts(key, value, types)) for key, value in shared.items())
     return str(contents.get("about", "")), [
-        replaced(for_all, normalised((key, texts(key, value)) for key, value in grid.items()))
+        replaced(for_all, normalised((k, texts(k, value, types)) for k, value in grid.items()))
         for grid in grids
     ]
-
-
-def texts(key: str, value: Any) -> list[str | None]:
-    """A value or a list of values as the command line has them."""
-    values = value if isinstance(value, list) else [value]
-    if not values or not all(isinstance(v, str | int | float) for v in values):
-        raise UserError(f"sweep: {key}: {value!r} is not a value or a list of values")
-    return [str(v) for v in values]
 
 
 def normalised(axes: Iterable[tuple[str, list[str | None]]]) -> Axes:

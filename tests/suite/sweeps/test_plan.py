@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import sys
 from collections import Counter
 from dataclasses import replace
@@ -20,7 +21,8 @@ from suite.messages import UserError
 from suite.options import command_line, parse
 from suite.presets import preset
 from suite.sizes import count
-from suite.sweeps.plan import FOLDERS, plan
+from suite.sweeps.grid_file import FOLDERS
+from suite.sweeps.plan import plan
 from suite.sweeps.question import asked
 
 NAMED = (
@@ -93,6 +95,49 @@ def test_a_sweep_whose_processes_would_train_other_runs_is_refused(
     asked([*own_fields, "--strength", "1"])
     with pytest.raises(UserError, match=r"would be trained as .*: a setting of own_f"):
         asked([*own_fields, "--strength", "1,2"])
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("32,16", [(32, 16)]),
+        ("32,32", [(32, 32)]),
+        ("32,16/64", [(32, 16), (64,)]),
+        ("32/16", [(32,), (16,)]),
+    ],
+)
+@pytest.mark.parametrize("field", ["hidden", "sizes"])
+def test_commas_of_a_tuple_are_its_own_and_slashes_are_the_sweeps(
+    own_fields: list[str], field: str, typed: str, expected: list[tuple[int, ...]]
+) -> None:
+    runs = asked([*own_fields, f"--{field}", typed]).plan.runs
+    assert [getattr(run.settings, field) for run in runs] == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("[[32, 16], [64]]", [(32, 16), (64,)]),
+        ("[[32, 16]]", [(32, 16)]),
+        ('["32,16", "64"]', [(32, 16), (64,)]),
+        ('"32,16"', [(32, 16)]),
+        ("32", [(32,)]),
+        ("[32, 16]", "write [[32, 16]] for one, or [[32], [16]] for 2"),
+        ("[[[1]]]", "is not a value or a list of values"),
+    ],
+)
+def test_a_tuple_in_a_file_is_a_list_in_the_list(
+    own_fields: list[str], tmp_path: Path, value: str, expected: object
+) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(f'[all]\nalg = "own_fields:Own"\ntasks = "reach"\n[[grid]]\nhidden = {value}')
+    if isinstance(expected, str):
+        with pytest.raises(UserError, match=re.escape(expected)):
+            asked([str(file)])
+        return
+    assert [run.settings.hidden for run in asked([str(file)]).plan.runs] == expected
+    over = asked([str(file), "--hidden", "8,8/4"]).plan.runs
+    assert [run.settings.hidden for run in over] == [(8, 8), (4,)]
 
 
 def test_all_runs_of_a_seed_come_before_those_of_the_next() -> None:
