@@ -151,6 +151,7 @@ def values_of(given: Given, types: Mapping[str, Any], others_wait: bool = False)
     `others_wait` leaves to the algorithm, and for a value that its field does not take.
     """
     values: dict[str, Any] = {}
+    options: dict[str, str] = {}
     for typed, text in given.items():
         name = typed if typed in types else typed.removeprefix("no_")
         negated = name != typed
@@ -165,10 +166,13 @@ def values_of(given: Given, types: Mapping[str, Any], others_wait: bool = False)
             raise UserError(f"{option}: takes no value, and {text!r} is one; nothing is done")
         if negated and name in DESTRUCTIVE:
             raise UserError(f"{option}: nothing is deleted unless asked for; leave it out")
+        if name == "tasks" and text:
+            text = text.strip()  # with a blank behind it MT10 would be another set
         value = False if negated else read(name, types[name], text)
         if values.get(name, value) != value:
-            raise UserError(f"{option}: {name.replace('_', '-')} is given, too; give one of them")
+            raise UserError(f"{option}: {options[name]} is given, too; give one of them")
         values[name] = value
+        options[name] = option
     return values
 
 

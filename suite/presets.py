@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from algorithms import ALGORITHMS, algorithm_names, load, path_of, presets_of
@@ -202,6 +203,15 @@ def not_found(name: str, error: Exception) -> str:
     missing = error.name if isinstance(error, ModuleNotFoundError) else None
     if not missing or not f"{module}.".startswith(f"{missing}."):
         return ""
+    *folder, last = Path(module).parts
+    if folder or last.endswith(".py"):
+        absolute = bool(folder) and (folder[0] == "/" or ".." in folder)
+        dotted = ".".join([*([] if absolute else folder), last.removesuffix(".py")])
+        where = f", with PYTHONPATH={'/'.join(folder).replace('//', '/')}" if absolute else ""
+        return (
+            "; a module is named without .py and with dots for slashes: "
+            f"{dotted}:{path_of(name).partition(':')[2]}{where}"
+        )
     file = module.replace(".", "/")
     return f"; save it as {file}.py in this folder, or put the folder that has it on PYTHONPATH"
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from suite.values import is_tuple, several, written
 
 FOLDERS = (Path("results/sweeps"), Path(__file__).parents[2] / "results" / "sweeps")
 """Where sweeps have names: the file name without .toml."""
+WIDTHS = ("actor_width", "critic_width")
 NAMED = ("alg", "match", "preset")
 """Fields whose values are names, none of which has a comma."""
 
@@ -84,7 +86,15 @@ def fields_of(name: str, given: Given) -> dict[str, Any]:
     """
     if given.get("alg"):
         return types_of(str(given["alg"]).split(","))
-    return types_of(algorithms_in(tables_of(find(name))) if name else [START["alg"]])
+    return (
+        types_of_file(find(name).name, tables_of(find(name))) if name else types_of([START["alg"]])
+    )
+
+
+def types_of_file(name: str, contents: Mapping[str, Any]) -> dict[str, Any]:
+    """The same of the algorithms that a file names."""
+    with in_file(name):
+        return types_of(algorithms_in(contents))
 
 
 def algorithms_in(contents: Mapping[str, Any]) -> list[str]:
@@ -104,6 +114,23 @@ def types_of(algorithms: Sequence[str]) -> dict[str, Any]:
         types = option_types(settings_of(name, declared))
         found |= {key: kind for key, kind in types.items() if not is_tuple(found.get(key))}
     return found
+
+
+@contextmanager
+def in_file(name: str, its: Collection[str] | None = None) -> Iterator[None]:
+    """Names the file in a refusal of one of its own fields; None is whatever is refused."""
+    try:
+        yield
+    except UserError as error:
+        field, _, rest = str(error).partition(":")
+        if field == "field":  # an unknown one, which stands behind it in quotes
+            field = rest.split("'")[1]
+        field = "alg" if field == "algorithm" else field.replace("-", "_")
+        names = {field, "width"} if field in WIDTHS else {field}
+        if not name or (its is not None and not names & {*its}):
+            raise
+        text = str(error).removeprefix("sweep: ")
+        raise UserError(f"sweep: {name}: {text}") from None
 
 
 def has_commas(field: str, types: Mapping[str, Any]) -> bool:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from algorithms import algorithm_names
 from algorithms.declared import declared
@@ -30,7 +31,15 @@ from suite.options import (
     trainable,
     unmatched,
 )
-from suite.sweeps.grid_file import algorithms_in, find, tables_of, texts, types_of
+from suite.sweeps.grid_file import (
+    WIDTHS,
+    find,
+    in_file,
+    tables_of,
+    texts,
+    types_of,
+    types_of_file,
+)
 
 EXCLUDED = {
     "force": "finished runs are skipped; to run one again, use bench",
@@ -39,7 +48,6 @@ EXCLUDED = {
 LISTED_SEEDS = 20
 """No more are written out in a message."""
 EXECUTION = {f.name for f in fields(ExecutionConfig)}
-WIDTHS = ("actor_width", "critic_width")
 Axes = dict[str, list[str | None]]
 """Values of each field, as they are typed on the command line; None is an option without one."""
 
@@ -62,18 +70,12 @@ def plan(name: str, overrides: Mapping[str, Sequence[str | None]], here: bool = 
     algorithms = [str(alg) for alg in overrides.get("alg", ())]
     about, grids = read(find(name), algorithms) if name else ("", [{}])
     over = normalised((key, list(values)) for key, values in overrides.items())
-    given = [cell for grid in grids for cell in cells(replaced(grid, over))]
-    for cell in given:  # all that can be refused before torch is loaded
-        known = suite_values(cell)
-        if str(known["device"]).startswith("cuda:"):
-            raise UserError(
-                f"device: a sweep chooses among GPUs itself; give cuda, not {known['device']}, and "
-                "CUDA_VISIBLE_DEVICES to leave some out"
-            )
-        if here:
-            ask(RULES_HERE, known)
-            check_directory(known)
-        check(unmatched(cell, declared), here)
+    given: list[Given] = []
+    for grid in grids:  # all that can be refused before torch is loaded
+        with in_file(find(name).name if name else "", grid.keys() - over.keys()):
+            for cell in cells(replaced(grid, over)):
+                check_cell(cell, here)
+                given.append(cell)
     found: dict[str, RunConfig] = {}
     for cell in given:
         config = trainable(cell)
@@ -85,6 +87,20 @@ def plan(name: str, overrides: Mapping[str, Sequence[str | None]], here: bool = 
     # All of one seed before the next: a sweep that is cut short is whole for its first seeds.
     runs = sorted(found.values(), key=lambda config: config.seed)
     return Plan(Path(name).stem, about, tuple(runs))
+
+
+def check_cell(cell: Given, here: bool) -> None:
+    """Raises UserError for a run that is refused, without torch."""
+    known = suite_values(cell)
+    if str(known["device"]).startswith("cuda:"):
+        raise UserError(
+            f"device: a sweep chooses among GPUs itself; give cuda, not {known['device']}, and "
+            "CUDA_VISIBLE_DEVICES to leave some out"
+        )
+    if here:
+        ask(RULES_HERE, known)
+        check_directory(known)
+    check(unmatched(cell, declared), here)
 
 
 def check_command(config: RunConfig) -> None:
@@ -150,9 +166,17 @@ def read(path: Path, algorithms: Sequence[str] = ()) -> tuple[str, list[Axes]]:
         raise UserError(
             f"sweep: {path.name}: write [all] once, [[grid]] for each grid, and fields in them"
         )
-    types = types_of(algorithms or algorithms_in(contents))
+    types = types_of(algorithms) if algorithms else types_of_file(path.name, contents)
+    with in_file(path.name):
+        return str(contents.get("about", "")), axes_of(shared, grids, types)
+
+
+def axes_of(
+    shared: Mapping[str, Any], grids: Sequence[Any], types: Mapping[str, Any]
+) -> list[Axes]:
+    """The axes of each grid, with those of all."""
     for_all = normalised((key, texts(key, value, types)) for key, value in shared.items())
-    return str(contents.get("about", "")), [
+    return [
         replaced(for_all, normalised((k, texts(k, value, types)) for k, value in grid.items()))
         for grid in grids
     ]

@@ -209,6 +209,11 @@ def test_flags(arguments: list[str], multi_head: bool | None, batched: bool | No
     assert (config.settings.multi_head, config.execution.batched) == (multi_head, batched)
 
 
+@pytest.mark.parametrize("typed", ["MT10 ", " mt10"])
+def test_a_blank_beside_a_set_of_tasks_is_no_other_run(typed: str) -> None:
+    assert parse(["--tasks", typed]).name() == parse(["--tasks", "MT10"]).name()
+
+
 @pytest.mark.parametrize("name", ["alg", "tasks", "seed", "results", "run-dir", "match", "horizon"])
 @pytest.mark.parametrize("value", ["", " "])
 def test_an_empty_value_is_no_value(name: str, value: str) -> None:

@@ -325,6 +325,7 @@ def test_a_replay_on_a_gpu_takes_its_whole_capacity_at_once() -> None:
         (["scaling", "--run-dir", "x"], ["run-dir cannot be given to a sweep"]),
         (["--alg", "mtsac,mgea"], ["algorithm: 'mgea'", "did you mean mega?"]),
         (["--alg", "mtsac", "--sed", "1"], ["field: 'sed'", "did you mean seed?"]),
+        (["--alg", "mtsac", "--dryrun"], ["field: 'dryrun'", "did you mean dry-run?"]),
         (["--alg", "mtsac", "--horizon", "20,501"], ["horizon: 501"]),
         (
             ["--alg", "mtsac", "--width", "8", "--match", "d2r"],
@@ -349,6 +350,12 @@ def test_a_mistake_is_one_line_before_any_work(
     [
         ("[all\n", "cannot be read"),
         ("[al]\nseed = 1", "'al' is not one of about, all, grid; did you mean all?"),
+        ("alg = 'mtsac'", "mine.toml: alg stands above every table; fields belong below [all] or"),
+        ("[[grid]]\nhorizon = 501", "sweep: mine.toml: horizon: 501 is out of range"),
+        ("[all]\nalg = 'mtsak'", "sweep: mine.toml: algorithm: 'mtsak'"),
+        ("[all]\nwidth = 0", "sweep: mine.toml: actor-width: 0 is out of range"),
+        ("[[grid]]\nhorizn = 3", "sweep: mine.toml: field: 'horizn'"),
+        ("[[grid]]\nseed = '0,1'", "mine.toml: seed: '0,1' is one value; for several write a list"),
         ("[grid]\nseed = 1", "write [all] once, [[grid]] for each grid"),
         ("[[grid]]\nseed = []", "seed: [] is not a value or a list of values"),
         ("[[grid]]\nseed = {a = 1}", "is not a value or a list of values"),
@@ -380,6 +387,14 @@ def test_a_mistake_in_a_file_is_named(
     (tmp_path / "mine.toml").write_text(text)
     assert main(["sweep", str(tmp_path / "mine.toml")]) == 2
     assert expected in capsys.readouterr().err
+
+
+def test_a_mistake_of_the_command_line_is_no_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.toml").write_text("[[grid]]\nhorizon = 100")
+    assert main(["sweep", str(tmp_path / "mine.toml"), "--horizon", "501"]) == 2
+    assert capsys.readouterr().err.startswith("error: horizon: 501 is out of range")
 
 
 def test_a_dry_run_prints_the_plan_and_does_nothing_else(
