@@ -16,6 +16,7 @@ run that diverged, whose success the file has as 0 from there on. Rows that agre
 from __future__ import annotations
 
 import csv
+import difflib
 import math
 import re
 from collections import defaultdict
@@ -123,8 +124,8 @@ def check_header(path: Path, header: Sequence[str]) -> None:
     missing = [name for name in COLUMNS if name not in header]
     if missing:
         raise RowsError(
-            f"{path}:1: has no column {', '.join(missing)}; a CSV of result rows begins with "
-            f"{','.join(COLUMNS)}"
+            f"{path}:1: has no column {', '.join(missing)}{meant(header, missing)}; a CSV of "
+            f"result rows begins with {','.join(COLUMNS)}"
         )
     twice = [name for name in header if header.count(name) > 1]
     if twice:
@@ -136,6 +137,20 @@ def check_header(path: Path, header: Sequence[str]) -> None:
         line = choose("column", name, [*MORE_TEXT, *MORE_NUMBERS])
         if "did you mean" in line:
             raise RowsError(f"{path}:1: {line}")
+
+
+def meant(header: Sequence[str], missing: Sequence[str]) -> str:
+    """Why columns may be missing, with a colon before it: how they are separated or spelled."""
+    if len(header) == 1:
+        separator = next((s for s in (";", "\t", "|", " ") if s in header[0]), None)
+        return f": it separates them by {separator!r}; write commas" if separator else ""
+    others = {name.lower().replace(" ", "_"): name for name in header if name not in COLUMNS}
+    hints = [
+        f"{name} for {others[near[0]]}"
+        for name in missing
+        if (near := difflib.get_close_matches(name, others, n=1, cutoff=0.6))
+    ]
+    return f": write {', '.join(hints)}" if hints else ""
 
 
 def read_line(found: CsvRows, header: Sequence[str], cells: Sequence[str], line: int) -> None:

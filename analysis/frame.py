@@ -152,7 +152,8 @@ class Values:
         shares = [names.index(name) for name in SUCCESS if name in names]
         inside = (self.value >= -ROUNDING) & (self.value <= 1 + ROUNDING)
         for row in np.flatnonzero(np.isin(self.metric.codes, shares) & ~inside).tolist():
-            self.problem(row, "which is no share from 0 to 1; divide percentages by 100")
+            percent = "; divide percentages by 100" if self.value[row] > 1 else ""
+            self.problem(row, f"which is no share from 0 to 1{percent}")
         for row in np.flatnonzero(self.step < 0).tolist():
             self.problem(row, "but env_step counts from 0")
 

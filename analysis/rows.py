@@ -62,14 +62,15 @@ def load(
     """
     parts, lost, unreadable = read_all(sources, metrics)
     found, contradicting = joined(parts)
-    trouble = Trouble(skip_malformed)
+    trouble = Trouble(skip_malformed, bool(parts))
     trouble.add(unreadable + [line.text for line in lost] + contradicting)
-    frame = pd.DataFrame()
+    frame, there = pd.DataFrame(), ""
     if found:
         frame, impossible = to_frame(found)
         trouble.add([line for lines in impossible.values() for line in lines])
         frame = trouble.leave_out(frame, may_have_lost(found, frame, lost, metrics))
         frame = trouble.leave_out(frame, {*impossible})
+        there = listed_metrics(frame)
         frame = of_metrics(frame, metrics)
         frame = trouble.leave_out(frame, partial(frame))
         frame = trouble.leave_out(frame, untold(frame))
@@ -84,7 +85,7 @@ def load(
     trouble.tell()
     if frame.empty:
         what = f" of {', '.join(metrics)}" if metrics is not None and found else ""
-        raise RowsError(f"no result rows{what} in {', '.join(str(s) for s in sources)}")
+        raise RowsError(f"no result rows{what} in {', '.join(str(s) for s in sources)}{there}")
     for line in to_be_told(frame, [run for run in found if run.name not in trouble.runs], metrics):
         note(line)
     return frame
@@ -93,8 +94,10 @@ def load(
 class Trouble:
     """What is wrong with the rows: an error, or a note on the runs that are left out for it."""
 
-    def __init__(self, skip: bool) -> None:
+    def __init__(self, skip: bool, readable: bool) -> None:
         self.skip = skip
+        self.readable = readable
+        """Whether anything would be left."""
         self.lines: list[str] = []
         self.runs: set[str] = set()
 
@@ -111,9 +114,10 @@ class Trouble:
     def refuse(self) -> None:
         """Raises RowsError where something is wrong that is not to be skipped."""
         if self.lines and not self.skip:
+            way_out = ", or leave their runs out with --skip-malformed" if self.readable else ""
             raise RowsError(
                 "these rows are malformed, partial or contradict one another; mend or remove "
-                f"them, or leave their runs out with --skip-malformed:\n{listed(self.lines)}"
+                f"them{way_out}:\n{listed(self.lines)}"
             )
 
     def tell(self) -> None:
@@ -206,6 +210,16 @@ def of_metrics(frame: pd.DataFrame, metrics: Sequence[str] | None) -> pd.DataFra
     names = frame["metric"].cat.categories
     wanted = [metrics is None or name.startswith(tuple(metrics)) for name in names]
     return frame if all(wanted) else frame[frame["metric"].isin(names[wanted])]
+
+
+def listed_metrics(frame: pd.DataFrame) -> str:
+    """What metrics there are, for a refusal of rows that have no other, and how to spell them."""
+    names = sorted({str(name).split("/")[0] for name in frame["metric"].unique()})
+    if not names:
+        return ""
+    small = [name.lower() for name in names if name.lower() != name]
+    hint = f"; write {', '.join(small)}" if small else ""
+    return f"; there are {', '.join(names)}{hint}"
 
 
 def untold(frame: pd.DataFrame) -> dict[str, str]:

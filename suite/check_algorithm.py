@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from suite.messages import UserError
 from suite.options import HELP, split
 from suite.presets import OPEN, algorithm_of, preset_names
+from suite.settings import check_settings
+
+if TYPE_CHECKING:
+    from algorithms.algorithm import Algorithm
+    from algorithms.check import Point
 
 HELP_TEXT = """usage: python -m suite check-algorithm --alg my_module:MyAlgorithm
 
@@ -37,7 +43,7 @@ def command(arguments: Sequence[str]) -> int:
     before = torch.get_num_threads()
     torch.set_num_threads(1)  # in matrices as small as these more get into each other's way
     try:
-        points = check(kind, OPEN, preset_names())
+        points = [settings_can_be_typed(kind), *check(kind, OPEN, preset_names())]
     finally:
         torch.set_num_threads(before)
     width = max(len(point.name) for point in points)
@@ -47,3 +53,14 @@ def command(arguments: Sequence[str]) -> int:
     failed = sum(point.passed is False for point in points)
     print(f"{name}: {failed} of {len(points)} points failed" if failed else f"{name}: all passed")
     return int(failed > 0)
+
+
+def settings_can_be_typed(kind: type[Algorithm]) -> Point:
+    """The point that the suite has beside the contract's: `Settings` can be options."""
+    from algorithms.check import Point
+
+    try:
+        check_settings(kind)
+    except UserError as error:
+        return Point("settings can be typed", False, str(error))
+    return Point("settings can be typed", True)

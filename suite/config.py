@@ -10,13 +10,13 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from typing import Annotated, Any, Literal
 
 from algorithms.fields import Range
 from suite.envs.tasks import task_names, task_sets
 from suite.messages import UserError
-from suite.values import check_value, whole
+from suite.values import check_value, coerced, kinds, whole
 
 MOST_SEEDS = 10_000
 LAST_SEED = 2**32 - 1
@@ -275,13 +275,18 @@ def assembled(algorithm: str, settings: type[Any], values: Mapping[str, Any]) ->
 
     Raises ValueError where the settings refuse a combination.
     """
-
-    def part(kind: type[Any]) -> Any:
-        return kind(**{f.name: values[f.name] for f in fields(kind) if f.name in values})
-
     own = {name: values[name] for name in ("seed", "device") if name in values}
-    parts = {name: part(kind) for name, kind in PARTS.items()}
-    return RunConfig(algorithm, part(settings), **own, **parts)
+    parts = {name: filled(kind, values) for name, kind in PARTS.items()}
+    return RunConfig(algorithm, filled(settings, values), **own, **parts)
+
+
+def filled(kind: type[Any], values: Mapping[str, Any]) -> Any:
+    """A dataclass of fields with these values, or their defaults, in the form of their types."""
+    types, own = kinds(kind), {}
+    for f in fields(kind):
+        default = f.default if f.default_factory is MISSING else f.default_factory()
+        own[f.name] = coerced(types[f.name], values.get(f.name, default))
+    return kind(**own)
 
 
 def seeds_of(given: str, first: int) -> Sequence[int]:

@@ -13,7 +13,7 @@ from typing import Any
 from algorithms import ALGORITHMS, algorithm_names, load
 from algorithms.declared import declared
 from suite.checks import RULES, ask, check
-from suite.config import DESTRUCTIVE, PARTS, ExecutionConfig, RunConfig, Seed
+from suite.config import DESTRUCTIVE, ExecutionConfig, RunConfig
 from suite.envs.tasks import task_names
 from suite.messages import UserError, choose
 from suite.presets import (
@@ -26,19 +26,15 @@ from suite.presets import (
     preset_values,
     settings_of,
 )
+from suite.settings import OF_THE_SUITE
 from suite.targets import check_widths, wanted
 from suite.values import kinds, read, without_range, written
 
 Given = Mapping[str, str | None]
 """Options by field name, with underscores, as they were typed; None stands alone."""
 
-OWN: dict[str, Any] = {"alg": str, "preset": str, "match": str, "seed": Seed, "device": str}
 START = {"alg": "mega", "preset": "quick", "tasks": "MT10"}
 """What is trained where nothing is said."""
-OF_THE_SUITE: dict[str, Any] = OWN | {
-    k: v for part in PARTS.values() for k, v in kinds(part).items()
-}
-"""The type of every option that is no algorithm's."""
 NAME = re.compile(r"[A-Za-z][\w-]*", re.ASCII)
 HELP = ("-h", "--help")
 
@@ -147,9 +143,6 @@ def unmatched(given: Given, find: Find = load) -> RunConfig:
 
 def option_types(settings: type[Any]) -> dict[str, Any]:
     """Every option's type by field name, the algorithm's too."""
-    taken = [name for name in kinds(settings) if name in OF_THE_SUITE]
-    if taken:
-        raise UserError(f"algorithm: its field {taken[0]!r} is the suite's; rename it")
     return OF_THE_SUITE | kinds(settings)
 
 
@@ -158,6 +151,7 @@ def values_of(given: Given, types: Mapping[str, Any], others_wait: bool = False)
     `others_wait` leaves to the algorithm, and for a value that its field does not take.
     """
     values: dict[str, Any] = {}
+    options: dict[str, str] = {}
     for typed, text in given.items():
         name = typed if typed in types else typed.removeprefix("no_")
         negated = name != typed
@@ -172,10 +166,13 @@ def values_of(given: Given, types: Mapping[str, Any], others_wait: bool = False)
             raise UserError(f"{option}: takes no value, and {text!r} is one; nothing is done")
         if negated and name in DESTRUCTIVE:
             raise UserError(f"{option}: nothing is deleted unless asked for; leave it out")
+        if name == "tasks" and text:
+            text = text.strip()  # with a blank behind it MT10 would be another set
         value = False if negated else read(name, types[name], text)
         if values.get(name, value) != value:
-            raise UserError(f"{option}: {name.replace('_', '-')} is given, too; give one of them")
+            raise UserError(f"{option}: {options[name]} is given, too; give one of them")
         values[name] = value
+        options[name] = option
     return values
 
 
@@ -199,7 +196,8 @@ def differences(start: RunConfig, config: RunConfig) -> list[str]:
     """Options for the fields in which a configuration differs from another of its algorithm."""
     before, options = start.values(), []
     for name, value in config.values().items():
-        if value == before[name] or name == "tasks":
+        # As they are typed: 1, 1.0 and True are equal, and three runs.
+        if written(value) == written(before[name]) or name == "tasks":
             continue
         if name == "seed" and "," in config.execution.seeds:
             continue  # the list says it

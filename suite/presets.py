@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from algorithms import ALGORITHMS, algorithm_names, load, path_of, presets_of
@@ -15,6 +16,7 @@ from algorithms.settings_class import fault_of
 from suite.config import PARTS, RunConfig, assembled
 from suite.envs.tasks import task_names
 from suite.messages import UserError, choose
+from suite.settings import check_settings
 
 if TYPE_CHECKING:
     from algorithms.algorithm import Algorithm
@@ -123,7 +125,7 @@ def preset_values(name: str, algorithm: str, tasks: str, find: Find = load) -> d
     """What a preset sets, by field name: the suite's values first, over them the algorithm's."""
     check_name(name)
     trained = algorithm_of(algorithm, find)
-    own = {f.name for f in fields(trained.Settings)}
+    own = {f.name for f in fields(settings_of(algorithm, find))}
     check_own(trained, OPEN | own)
     by_protocol = {} if name in SHORT else presets_of(trained, EVERY_PAPER)
     if name in SUITE:
@@ -160,8 +162,15 @@ def check_own(trained: type[Algorithm], known: set[str]) -> None:
 
 
 def settings_of(algorithm: str, find: Find = load) -> type[Any]:
-    """The settings class of an algorithm. Raises UserError where there is none."""
-    settings: type[Any] = algorithm_of(algorithm, find).Settings
+    """The settings class of an algorithm. Raises UserError where there is none, or one that the
+    suite cannot take.
+    """
+    found = algorithm_of(algorithm, find)
+    try:
+        check_settings(found)
+    except UserError as error:
+        raise UserError(f"algorithm: {algorithm!r}: {error}") from None
+    settings: type[Any] = found.Settings
     return settings
 
 
@@ -202,5 +211,14 @@ def not_found(name: str, error: Exception) -> str:
     missing = error.name if isinstance(error, ModuleNotFoundError) else None
     if not missing or not f"{module}.".startswith(f"{missing}."):
         return ""
+    *folder, last = Path(module).parts
+    if folder or last.endswith(".py"):
+        absolute = bool(folder) and (folder[0] == "/" or ".." in folder)
+        dotted = ".".join([*([] if absolute else folder), last.removesuffix(".py")])
+        where = f", with PYTHONPATH={'/'.join(folder).replace('//', '/')}" if absolute else ""
+        return (
+            "; a module is named without .py and with dots for slashes: "
+            f"{dotted}:{path_of(name).partition(':')[2]}{where}"
+        )
     file = module.replace(".", "/")
     return f"; save it as {file}.py in this folder, or put the folder that has it on PYTHONPATH"

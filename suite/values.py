@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 import types
+from collections.abc import Sequence
 from dataclasses import fields
 from decimal import Decimal
 from fractions import Fraction
@@ -47,9 +49,29 @@ def read(name: str, kind: Any, text: str | None) -> Any:
         raise UserError(f"{shown}: the value is empty; give one, or leave --{shown} out")
     if not text.isprintable():
         raise UserError(f"{shown}: {text!a} has characters that cannot be shown")
+    if several(name, kind, text):
+        raise UserError(
+            f"{shown}: {text!r} is several values; give one, or all of them to a sweep: "
+            f'make sweep ARGS="--{shown} {text}"'
+        )
     value = converted(shown, kind, text)
     check_value(name, kind, value, text)
     return value
+
+
+def several(name: str, kind: Any, text: str) -> bool:
+    """Whether a text is no value of a type, and each part of it is, as a sweep takes them apart."""
+    separator = "/" if is_tuple(kind) else ","
+    if separator not in text:
+        return False
+    try:
+        converted(name, kind, text)
+    except UserError:
+        with contextlib.suppress(UserError):
+            for part in text.split(separator):
+                converted(name, kind, part)
+            return True
+    return False
 
 
 def converted(shown: str, kind: Any, text: str) -> Any:
@@ -124,28 +146,101 @@ def check_value(name: str, kind: Any, value: Any, text: str = "") -> None:
     """Raises UserError, with the range, for a value that its field does not take."""
     shown, given = name.replace("_", "-"), text or repr(value)
     range_, kind = range_of(kind), without_range(kind)
-    if get_origin(kind) is Literal and value not in get_args(kind):
-        raise UserError(choose(shown, value, map(written, get_args(kind))))
-    if get_origin(kind) in (Union, types.UnionType):
-        check_value(name, next((k for k in get_args(kind) if fits(k, value)), str), value, given)
-    if isinstance(value, tuple):
-        own = get_args(kind)
+    own = get_args(kind)
+    if get_origin(kind) is Literal and not fits(kind, value):
+        raise UserError(choose(shown, value, map(written, own)))
+    if get_origin(kind) is tuple and isinstance(value, tuple) and long_enough(own, value):
         for i, part in enumerate(value):
-            check_value(name, own[0] if own[1:] == (...,) else own[i], part, given)
-    if kind is int and not (isinstance(value, int) and not isinstance(value, bool)):
-        raise UserError(f"{shown}: {given} is not a whole number")
+            check_value(name, own[0] if own[1:] == (...,) else own[i], part, text)
+    elif not fits(kind, value):
+        text_ = "text, " if isinstance(value, str) and not text else ""
+        raise UserError(f"{shown}: {given} is {text_}not {asked_for(kind)}")
+    if get_origin(kind) in (Union, types.UnionType):
+        check_value(name, next(k for k in own if fits(k, value)), value, text)
+        if range_ is None:
+            return  # its member has said what it takes
     if isinstance(value, int | float) and not isinstance(value, bool):
         refusal = (range_ or Range()).refusal(value)
         if refusal:
             raise UserError(f"{shown}: {given} is out of range; {refusal}")
 
 
+def coerced(kind: Any, value: Any) -> Any:
+    """A value in the one form that its field has it in: a whole number where any number is asked
+    for is a float, a list a tuple. What the type does not take stays as it is.
+
+    A run's hash tells 1 from 1.0, and whoever types either means one run.
+    """
+    kind = without_range(kind)
+    if kind is float and fits(kind, value):
+        return float(value)
+    own = get_args(kind)
+    if not own:
+        return value
+    if get_origin(kind) is tuple and isinstance(value, list | tuple) and long_enough(own, value):
+        each = own[:1] * len(value) if own[1:] == (...,) else own
+        return tuple(coerced(k, part) for k, part in zip(each, value, strict=True))
+    if get_origin(kind) in (Union, types.UnionType):
+        forms = ((k, coerced(k, value)) for k in own)
+        return next((form for k, form in forms if fits(k, form)), value)
+    return value
+
+
+def long_enough(kinds: tuple[Any, ...], values: Sequence[Any]) -> bool:
+    """Whether a tuple's type takes so many values."""
+    return kinds[1:] == (...,) or len(kinds) == len(values)
+
+
 def fits(kind: Any, value: Any) -> bool:
-    """Whether a value is of a type, as far as its class says."""
-    plain = without_range(kind)
-    if get_origin(plain) is Literal:
-        return value in get_args(plain)
-    return isinstance(value, get_origin(plain) or plain)
+    """Whether a value is of a type, whatever its range. True is no number, and 1 no flag."""
+    kind = without_range(kind)
+    own = get_args(kind)
+    if get_origin(kind) is Literal:
+        return any(type(value) is type(choice) and value == choice for choice in own)
+    if get_origin(kind) in (Union, types.UnionType):
+        return any(fits(k, value) for k in own)
+    if get_origin(kind) is tuple:
+        each = own[:1] * len(value) if own[1:] == (...,) and isinstance(value, tuple) else own
+        return isinstance(value, tuple) and len(each) == len(value) and all(map(fits, each, value))
+    if kind in (int, float) and isinstance(value, bool):
+        return False
+    return isinstance(value, int | float if kind is float else kind)
+
+
+def can_be_typed(kind: Any) -> bool:
+    """Whether `read` knows what a text stands for where a field is of this type."""
+    kind = without_range(kind)
+    own = get_args(kind)
+    if get_origin(kind) is Literal:
+        plain = all(isinstance(choice, str | int | float | None) for choice in own)
+        return plain and len({*map(written, own)}) == len(own)
+    if get_origin(kind) in (Union, types.UnionType):
+        return all(k is type(None) or can_be_typed(k) for k in own)
+    if get_origin(kind) is tuple:
+        parts = own[:1] if own[1:] == (...,) else own
+        return bool(parts) and all(can_be_typed(k) and not is_tuple(k) for k in parts)
+    return kind in (int, float, bool, str)
+
+
+def is_tuple(kind: Any) -> bool:
+    """Whether a type is a tuple, or may be one."""
+    kind = without_range(kind)
+    if get_origin(kind) in (Union, types.UnionType):
+        return any(map(is_tuple, get_args(kind)))
+    return get_origin(kind) is tuple
+
+
+def asked_for(kind: Any) -> str:
+    """What a type takes, in words for a refusal."""
+    if get_origin(kind) is tuple:
+        own = get_args(kind)
+        if own[1:] == (...,):
+            return f"a tuple of values such as {described(own[0])}"
+        first = getattr(own[0], "__name__", "float")
+        count = f"{len(own)} value{'s' * (len(own) != 1)}"
+        return f"a tuple of {count}; tuple[{first}, ...] takes any number of them"
+    words = {int: "a whole number", float: "a number", bool: "True or False", str: "text"}
+    return words.get(kind) or described(kind)
 
 
 def without_range(kind: Any) -> Any:
@@ -157,7 +252,7 @@ def written(value: Any) -> str:
     """A value as `read` takes it."""
     if value is None:
         return NONE
-    return ",".join(map(written, value)) if isinstance(value, tuple) else str(value)
+    return ",".join(map(written, value)) if isinstance(value, tuple | list) else str(value)
 
 
 def described(kind: Any) -> str:

@@ -54,13 +54,17 @@ def task_names(tasks: str) -> tuple[str, ...]:
 
     The suffix -v3 may be left out. Raises UserError naming the nearest task.
     """
+    tasks = tasks.strip()
     if tasks.upper() in task_sets():
         return task_sets()[tasks.upper()]
     one = tasks.upper().startswith("MT1:")
     listed = (tasks[4:] if one else tasks).split(",")
     names: list[str] = []
     for given in (part.strip() for part in listed):
-        name = given if given in all_tasks() else f"{given}-v3"
+        if not given and len(listed) > 1:
+            kept = ",".join(part.strip() for part in listed if part.strip())
+            raise UserError(f"tasks: {tasks!r} has a comma too many; write {kept or 'MT10'}")
+        name = given.lower() if given.lower() in all_tasks() else f"{given.lower()}-v3"
         if given.upper() in task_sets():
             raise UserError(
                 f"tasks: {given} in {tasks!r} is a set of tasks, which stands alone; give one set, "

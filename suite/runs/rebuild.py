@@ -7,7 +7,14 @@ from pathlib import Path
 
 from algorithms import load
 from algorithms.algorithm import Algorithm, Problem
-from suite.config import EvaluationConfig, ExecutionConfig, RunConfig, TaskConfig, TrainingConfig
+from suite.config import (
+    EvaluationConfig,
+    ExecutionConfig,
+    RunConfig,
+    TaskConfig,
+    TrainingConfig,
+    filled,
+)
 from suite.messages import UserError
 from suite.presets import settings_of
 from suite.runs.checkpoint import CheckpointStore
@@ -32,7 +39,7 @@ def stored_config(folder: Path) -> RunConfig:
     try:
         return RunConfig(
             stored["algorithm"],
-            settings_of(stored["algorithm"])(**stored["settings"]),
+            filled(settings_of(stored["algorithm"]), stored["settings"]),
             seed=stored["seed"],
             device="cpu",
             task=TaskConfig(**stored["task"]),

@@ -1,7 +1,8 @@
 """A sweep: a grid of runs, from a small TOML file or from the command line.
 
 A file has `about`, a table `[all]` of fields for every run, and tables `[[grid]]`. Each field has
-a value or a list of values; a grid stands for every combination of its lists. Fields are those of
+a value or a list of values; a grid stands for every combination of its lists. A tuple is a list in
+the list: hidden = [[32, 16], [64]] is two values. Fields are those of
 `bench`, and `width`, which is the actor's and the critics' where these have none of their own.
 `alg` and `match` may be "all".
 """
@@ -10,7 +11,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
@@ -21,11 +21,26 @@ from algorithms import algorithm_names
 from algorithms.declared import declared
 from suite.checks import RULES_HERE, ask, check, check_directory
 from suite.config import ExecutionConfig, RunConfig, seeds_of
-from suite.messages import UserError, choose
-from suite.options import Given, field_name, suite_values, trainable, unmatched
+from suite.messages import UserError
+from suite.options import (
+    Given,
+    command_line,
+    field_name,
+    parse,
+    suite_values,
+    trainable,
+    unmatched,
+)
+from suite.sweeps.grid_file import (
+    WIDTHS,
+    find,
+    in_file,
+    tables_of,
+    texts,
+    types_of,
+    types_of_file,
+)
 
-FOLDERS = (Path("results/sweeps"), Path(__file__).parents[2] / "results" / "sweeps")
-"""Where sweeps have names: the file name without .toml."""
 EXCLUDED = {
     "force": "finished runs are skipped; to run one again, use bench",
     "run_dir": "each run has a directory of its own; name their folder with --results",
@@ -33,7 +48,6 @@ EXCLUDED = {
 LISTED_SEEDS = 20
 """No more are written out in a message."""
 EXECUTION = {f.name for f in fields(ExecutionConfig)}
-WIDTHS = ("actor_width", "critic_width")
 Axes = dict[str, list[str | None]]
 """Values of each field, as they are typed on the command line; None is an option without one."""
 
@@ -53,29 +67,55 @@ def plan(name: str, overrides: Mapping[str, Sequence[str | None]], here: bool = 
     An override replaces the values of its field in every grid; `here` is whether this machine must
     have the devices. Raises UserError in one line.
     """
-    about, grids = read(find(name)) if name else ("", [{}])
+    algorithms = [str(alg) for alg in overrides.get("alg", ())]
+    about, grids = read(find(name), algorithms) if name else ("", [{}])
     over = normalised((key, list(values)) for key, values in overrides.items())
-    given = [cell for grid in grids for cell in cells(replaced(grid, over))]
-    for cell in given:  # all that can be refused before torch is loaded
-        known = suite_values(cell)
-        if str(known["device"]).startswith("cuda:"):
-            raise UserError(
-                f"device: a sweep chooses among GPUs itself; give cuda, not {known['device']}, and "
-                "CUDA_VISIBLE_DEVICES to leave some out"
-            )
-        if here:
-            ask(RULES_HERE, known)
-            check_directory(known)
-        check(unmatched(cell, declared), here)
+    given: list[Given] = []
+    for grid in grids:  # all that can be refused before torch is loaded
+        with in_file(find(name).name if name else "", grid.keys() - over.keys()):
+            for cell in cells(replaced(grid, over)):
+                check_cell(cell, here)
+                given.append(cell)
     found: dict[str, RunConfig] = {}
     for cell in given:
         config = trainable(cell)
         check(config, here)
         # Two spellings of one run are one run.
         found.setdefault(config.name(), absolute(config))
+    for config in {replace(run, seed=0).name(): run for run in found.values()}.values():
+        check_command(config)
     # All of one seed before the next: a sweep that is cut short is whole for its first seeds.
     runs = sorted(found.values(), key=lambda config: config.seed)
     return Plan(Path(name).stem, about, tuple(runs))
+
+
+def check_cell(cell: Given, here: bool) -> None:
+    """Raises UserError for a run that is refused, without torch."""
+    known = suite_values(cell)
+    if str(known["device"]).startswith("cuda:"):
+        raise UserError(
+            f"device: a sweep chooses among GPUs itself; give cuda, not {known['device']}, and "
+            "CUDA_VISIBLE_DEVICES to leave some out"
+        )
+    if here:
+        ask(RULES_HERE, known)
+        check_directory(known)
+    check(unmatched(cell, declared), here)
+
+
+def check_command(config: RunConfig) -> None:
+    """Raises UserError where a process that is started for a run would train another one.
+
+    Settings of ours are tested to be read back; those of others are asked each time.
+    """
+    if type(config.settings).__module__.startswith("algorithms."):
+        return
+    started = parse(command_line(config)[1:]).name()
+    if started != config.name():
+        raise UserError(
+            f"sweep: {config.name()} would be trained as {started}: a setting of "
+            f"{config.algorithm} has a value that cannot be typed; choose another for it"
+        )
 
 
 def replaced(grid: Axes, over: Axes) -> Axes:
@@ -114,47 +154,32 @@ def absolute(config: RunConfig) -> RunConfig:
     return replace(config, execution=replace(config.execution, results=results))
 
 
-def find(name: str) -> Path:
-    """The file of a sweep, by path or name. Raises UserError naming the nearest."""
-    if name.endswith(".toml"):
-        if not Path(name).is_file():
-            raise UserError(f"sweep: there is no file {name}")
-        return Path(name)
-    for folder in FOLDERS:
-        if (folder / f"{name}.toml").is_file():
-            return folder / f"{name}.toml"
-    known = sorted({path.stem for folder in FOLDERS for path in folder.glob("*.toml")})
-    raise UserError(choose("sweep", name, known, f"{', '.join(known)}, or a .toml file"))
+def read(path: Path, algorithms: Sequence[str] = ()) -> tuple[str, list[Axes]]:
+    """A sweep's purpose and its grids, for these algorithms or those of the file.
 
-
-def read(path: Path) -> tuple[str, list[Axes]]:
-    """A sweep's purpose and its grids. Raises UserError, naming the file and what is wrong."""
-    try:
-        contents = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"sweep: {path} cannot be read: {error}") from None
-    for key in contents:
-        if key not in ("about", "all", "grid"):
-            raise UserError(choose(f"sweep: {path.name}", key, ("about", "all", "grid")))
+    Raises UserError, naming the file and what is wrong.
+    """
+    contents = tables_of(path)
     shared, grids = contents.get("all", {}), contents.get("grid", [{}])
     tables = isinstance(grids, list) and grids and all(isinstance(grid, dict) for grid in grids)
     if not isinstance(shared, dict) or not tables or not any((shared, *grids)):
         raise UserError(
             f"sweep: {path.name}: write [all] once, [[grid]] for each grid, and fields in them"
         )
-    for_all = normalised((key, texts(key, value)) for key, value in shared.items())
-    return str(contents.get("about", "")), [
-        replaced(for_all, normalised((key, texts(key, value)) for key, value in grid.items()))
+    types = types_of(algorithms) if algorithms else types_of_file(path.name, contents)
+    with in_file(path.name):
+        return str(contents.get("about", "")), axes_of(shared, grids, types)
+
+
+def axes_of(
+    shared: Mapping[str, Any], grids: Sequence[Any], types: Mapping[str, Any]
+) -> list[Axes]:
+    """The axes of each grid, with those of all."""
+    for_all = normalised((key, texts(key, value, types)) for key, value in shared.items())
+    return [
+        replaced(for_all, normalised((k, texts(k, value, types)) for k, value in grid.items()))
         for grid in grids
     ]
-
-
-def texts(key: str, value: Any) -> list[str | None]:
-    """A value or a list of values as the command line has them."""
-    values = value if isinstance(value, list) else [value]
-    if not values or not all(isinstance(v, str | int | float) for v in values):
-        raise UserError(f"sweep: {key}: {value!r} is not a value or a list of values")
-    return [str(v) for v in values]
 
 
 def normalised(axes: Iterable[tuple[str, list[str | None]]]) -> Axes:

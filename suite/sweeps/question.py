@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple
 
 from algorithms.fields import Range
-from suite.messages import UserError
+from suite.messages import UserError, choose
 from suite.options import split, values_of
-from suite.sweeps.plan import Axes, Plan, plan
+from suite.sweeps.grid_file import fields_of, has_commas
+from suite.sweeps.plan import EXCLUDED, Axes, Plan, plan
 from suite.values import kinds
 
 HELP_TEXT = """usage: python -m suite sweep [NAME | FILE.toml] [--launcher local] [--dry-run]
@@ -18,9 +19,10 @@ HELP_TEXT = """usage: python -m suite sweep [NAME | FILE.toml] [--launcher local
        python -m suite status [NAME | FILE.toml] [--field value[,value...] ...]
 
 Carries out a grid of runs: those of results/sweeps/NAME.toml or of a file, or those of the fields
-alone. A field takes several values, separated by commas; task sets are separated by slashes. The
-fields of the command line replace those of the file. The plan is printed first; finished runs are
-skipped, others resume.
+alone. A field takes several values, separated by commas. Where a value itself has commas, slashes
+separate them: task sets, and fields that are tuples (--hidden 32,16/64 is two runs). The fields of
+the command line replace those of the file. The plan is printed first; finished runs are skipped,
+others resume.
 
   --launcher      local (this machine), ray (a cluster, or this machine), slurm (an array job)
   --dry-run       print the plan and stop
@@ -75,8 +77,19 @@ def read(arguments: Sequence[str]) -> tuple[str, Options, Axes]:
     fields = {k: v for k, v in given.items() if k not in mine}
     if not name and not fields:
         raise UserError("sweep: name one of results/sweeps, or give fields: --alg mtsac,mega")
-    axes: Axes = {
-        key: [None] if value is None else list(value.split("/" if key == "tasks" else ","))
-        for key, value in fields.items()
-    }
+    types = fields_of(name, fields)
+    axes: Axes = {}
+    for key, value in fields.items():
+        check_known(key, types)
+        slashes = has_commas(key, types)
+        axes[key] = [None] if value is None else list(value.split("/" if slashes else ","))
     return name, options, axes
+
+
+def check_known(field: str, types: Mapping[str, Any]) -> None:
+    """Raises UserError for what is a field of none of the sweep's runs, nor an option of it."""
+    name = field.lower().removeprefix("no_")
+    if field not in types and name not in types and name not in EXCLUDED:
+        names = [n.replace("_", "-") for n in (*types, *kinds(Options)) if n not in EXCLUDED]
+        hint = "the fields that --help lists"
+        raise UserError(choose("field", field.replace("_", "-"), names, hint))

@@ -121,12 +121,30 @@ def test_line_numbers_count_lines_of_the_file(tmp_path: Path) -> None:
         (f"{HEADER},value", "has two columns value"),
         (f"{HEADER},reward_versoin", "did you mean reward_version"),
         ("", "has no column exp_name"),
+        (HEADER.replace("env_step", "step"), "no column env_step: write env_step for step"),
+        (HEADER.replace("exp_name", "Exp_Name"), "exp_name: write exp_name for Exp_Name"),
+        (HEADER.replace(",", ";"), "value: it separates them by ';'; write commas"),
     ],
 )
 def test_a_bad_header_is_line_one(header: str, reason: str, tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", "x,reach-v3,0,success,100,0.5,1", header=header)
-    with pytest.raises(RowsError, match=rf"a\.csv:1: .*{reason}"):
+    with pytest.raises(RowsError, match=rf"a\.csv:1: .*{reason}") as error:
         load([path])
+    assert "--skip-malformed" not in str(error.value), "nothing would be left"
+
+
+def test_a_metric_that_is_spelled_otherwise_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "x,reach-v3,0,Success,100,0.5")
+    with pytest.raises(RowsError, match=r"no result rows .*; there are Success; write success"):
+        load([path], metrics=["success"])
+
+
+@pytest.mark.parametrize(("value", "percent"), [("-0.5", False), ("50", True)])
+def test_a_share_below_0_is_no_percentage(tmp_path: Path, value: str, percent: bool) -> None:
+    path = write(tmp_path / "a.csv", f"x,reach-v3,0,success,100,{value}")
+    with pytest.raises(RowsError, match="which is no share from 0 to 1") as error:
+        load([path])
+    assert ("divide percentages by 100" in str(error.value)) is percent
 
 
 def test_only_ten_of_many_problems_are_listed(tmp_path: Path) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import math
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import pytest
@@ -207,9 +209,70 @@ def test_flags(arguments: list[str], multi_head: bool | None, batched: bool | No
     assert (config.settings.multi_head, config.execution.batched) == (multi_head, batched)
 
 
+@pytest.mark.parametrize("typed", ["MT10 ", " mt10"])
+def test_a_blank_beside_a_set_of_tasks_is_no_other_run(typed: str) -> None:
+    assert parse(["--tasks", typed]).name() == parse(["--tasks", "MT10"]).name()
+
+
 @pytest.mark.parametrize("name", ["alg", "tasks", "seed", "results", "run-dir", "match", "horizon"])
 @pytest.mark.parametrize("value", ["", " "])
 def test_an_empty_value_is_no_value(name: str, value: str) -> None:
     for arguments in ([f"--{name}", value], [f"--{name}={value}"]):
         with pytest.raises(UserError, match=f"^{name}: the value is empty"):
             parse(arguments)
+
+
+# A stranger's settings ------------------------------------------------------------------------
+
+STRANGERS = """
+from dataclasses import dataclass
+from typing import Literal
+
+from algorithms.mtsac import MTSAC
+
+@dataclass(frozen=True)
+class Settings(MTSAC.Settings):
+    strength: float = 1
+    cut: float | None = 2
+    betas: tuple[float, ...] = (1, 2)
+    hidden: tuple[int, ...] = (32, 32)
+    kind: Literal["soft", 1, True] = "soft"
+
+class Own(MTSAC):
+    Settings = Settings
+    presets = {"smoke": {"strength": 3, "hidden": [16, 8]}}
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    (tmp_path / "of_a_stranger.py").write_text(STRANGERS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "of_a_stranger", raising=False)
+    return ["--alg", "of_a_stranger:Own", "--tasks", "reach", "--preset"]
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        *("quick --strength 1", "smoke --strength 3", "quick --cut 2", "quick --betas 1,2"),
+        *("quick --strength 1.0", "smoke --hidden 16,8", "quick --hidden 32,32"),
+    ],
+)
+def test_a_default_is_the_same_run_whether_it_is_typed_or_not(own: list[str], typed: str) -> None:
+    name, *rest = typed.split()
+    assert parse([*own, name, *rest]) == parse([*own, name])
+    assert parse([*own, name, *rest]).name() == parse([*own, name]).name()
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        *("--strength 2", "--strength -0.0", "--cut none", "--betas 1,3", "--hidden 64"),
+        *("--kind 1", "--kind True", "--strength 1"),
+    ],
+)
+@pytest.mark.parametrize("name", ["smoke", "quick"])
+def test_a_strangers_run_is_read_back_as_itself(own: list[str], name: str, typed: str) -> None:
+    config = parse([*own, name, *typed.split()])
+    assert parse(command_line(config)[1:]).name() == config.name()

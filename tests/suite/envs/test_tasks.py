@@ -46,6 +46,8 @@ def test_benchmarks_have_as_many_distinct_tasks_as_they_say(name: str, count: in
         ("mt1:reach", ("reach-v3",)),
         ("push,reach-v3", ("push-v3", "reach-v3")),
         (" push , reach ", ("push-v3", "reach-v3")),
+        ("Reach-V3,PUSH", ("reach-v3", "push-v3")),
+        ("MT10 ", tuple(f"{name}-v3" for name in MT10)),
     ],
 )
 def test_tasks_are_read_with_or_without_suffix_in_the_given_order(
@@ -78,7 +80,7 @@ def test_an_unknown_task_is_named_with_the_nearest_one(given: str, value: str, n
         ("reach,reach-v3", "listed twice"),
         ("MT1:reach,push", "MT1 takes one task"),
         ("", "is not one of"),
-        ("reach,", "is not one of"),
+        ("reach,", "has a comma too many; write reach"),
         ("MT10,reach", "MT10 in 'MT10,reach' is a set of tasks, which stands alone"),
         ("MT1:mt50", "mt50 in 'MT1:mt50' is a set of tasks"),
         ("reach,MT1O", "is not one of .*reach-v3,push-v3$"),

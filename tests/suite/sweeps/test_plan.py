@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
+import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +17,13 @@ from algorithms import ALGORITHMS
 from suite.cli import main
 from suite.estimate import cost
 from suite.memory import TRANSITION_BYTES
+from suite.messages import UserError
+from suite.options import command_line, parse
 from suite.presets import preset
 from suite.sizes import count
-from suite.sweeps.plan import FOLDERS, plan
+from suite.sweeps.grid_file import FOLDERS
+from suite.sweeps.plan import plan
+from suite.sweeps.question import asked
 
 NAMED = (
     "scaling",
@@ -50,6 +56,88 @@ def test_one_run_in_two_spellings_is_one_run() -> None:
         "", {"alg": ["mtsac"], "tasks": ["reach,push", "reach-v3,push-v3"], "threads": ["1"]}
     )
     assert len(planned.runs) == 1
+
+
+OWN_FIELDS = """
+from dataclasses import dataclass
+
+from algorithms.mtsac import MTSAC
+
+@dataclass(frozen=True)
+class Settings(MTSAC.Settings):
+    strength: float = 1
+    hidden: tuple[int, ...] = (32, 32)
+    sizes: tuple[int, ...] | None = None
+
+class Own(MTSAC):
+    Settings = Settings
+"""
+
+
+@pytest.fixture
+def own_fields(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    (tmp_path / "own_fields.py").write_text(OWN_FIELDS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "own_fields", raising=False)
+    return ["--alg", "own_fields:Own", "--tasks", "reach", "--preset", "smoke"]
+
+
+def test_a_sweep_over_a_default_starts_the_runs_that_it_plans(own_fields: list[str]) -> None:
+    runs = asked([*own_fields, "--strength", "1,2"]).plan.runs
+    assert [run.settings.strength for run in runs] == [1, 2]
+    assert [parse(command_line(run)[1:]).name() for run in runs] == [run.name() for run in runs]
+
+
+def test_a_sweep_whose_processes_would_train_other_runs_is_refused(
+    own_fields: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("suite.sweeps.plan.command_line", lambda run: ["bench", *own_fields])
+    asked([*own_fields, "--strength", "1"])
+    with pytest.raises(UserError, match=r"would be trained as .*: a setting of own_f"):
+        asked([*own_fields, "--strength", "1,2"])
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("32,16", [(32, 16)]),
+        ("32,32", [(32, 32)]),
+        ("32,16/64", [(32, 16), (64,)]),
+        ("32/16", [(32,), (16,)]),
+    ],
+)
+@pytest.mark.parametrize("field", ["hidden", "sizes"])
+def test_commas_of_a_tuple_are_its_own_and_slashes_are_the_sweeps(
+    own_fields: list[str], field: str, typed: str, expected: list[tuple[int, ...]]
+) -> None:
+    runs = asked([*own_fields, f"--{field}", typed]).plan.runs
+    assert [getattr(run.settings, field) for run in runs] == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("[[32, 16], [64]]", [(32, 16), (64,)]),
+        ("[[32, 16]]", [(32, 16)]),
+        ('["32,16", "64"]', [(32, 16), (64,)]),
+        ('"32,16"', [(32, 16)]),
+        ("32", [(32,)]),
+        ("[32, 16]", "write [[32, 16]] for one, or [[32], [16]] for 2"),
+        ("[[[1]]]", "is not a value or a list of values"),
+    ],
+)
+def test_a_tuple_in_a_file_is_a_list_in_the_list(
+    own_fields: list[str], tmp_path: Path, value: str, expected: object
+) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(f'[all]\nalg = "own_fields:Own"\ntasks = "reach"\n[[grid]]\nhidden = {value}')
+    if isinstance(expected, str):
+        with pytest.raises(UserError, match=re.escape(expected)):
+            asked([str(file)])
+        return
+    assert [run.settings.hidden for run in asked([str(file)]).plan.runs] == expected
+    over = asked([str(file), "--hidden", "8,8/4"]).plan.runs
+    assert [run.settings.hidden for run in over] == [(8, 8), (4,)]
 
 
 def test_all_runs_of_a_seed_come_before_those_of_the_next() -> None:
@@ -237,6 +325,7 @@ def test_a_replay_on_a_gpu_takes_its_whole_capacity_at_once() -> None:
         (["scaling", "--run-dir", "x"], ["run-dir cannot be given to a sweep"]),
         (["--alg", "mtsac,mgea"], ["algorithm: 'mgea'", "did you mean mega?"]),
         (["--alg", "mtsac", "--sed", "1"], ["field: 'sed'", "did you mean seed?"]),
+        (["--alg", "mtsac", "--dryrun"], ["field: 'dryrun'", "did you mean dry-run?"]),
         (["--alg", "mtsac", "--horizon", "20,501"], ["horizon: 501"]),
         (
             ["--alg", "mtsac", "--width", "8", "--match", "d2r"],
@@ -261,6 +350,12 @@ def test_a_mistake_is_one_line_before_any_work(
     [
         ("[all\n", "cannot be read"),
         ("[al]\nseed = 1", "'al' is not one of about, all, grid; did you mean all?"),
+        ("alg = 'mtsac'", "mine.toml: alg stands above every table; fields belong below [all] or"),
+        ("[[grid]]\nhorizon = 501", "sweep: mine.toml: horizon: 501 is out of range"),
+        ("[all]\nalg = 'mtsak'", "sweep: mine.toml: algorithm: 'mtsak'"),
+        ("[all]\nwidth = 0", "sweep: mine.toml: actor-width: 0 is out of range"),
+        ("[[grid]]\nhorizn = 3", "sweep: mine.toml: field: 'horizn'"),
+        ("[[grid]]\nseed = '0,1'", "mine.toml: seed: '0,1' is one value; for several write a list"),
         ("[grid]\nseed = 1", "write [all] once, [[grid]] for each grid"),
         ("[[grid]]\nseed = []", "seed: [] is not a value or a list of values"),
         ("[[grid]]\nseed = {a = 1}", "is not a value or a list of values"),
@@ -292,6 +387,14 @@ def test_a_mistake_in_a_file_is_named(
     (tmp_path / "mine.toml").write_text(text)
     assert main(["sweep", str(tmp_path / "mine.toml")]) == 2
     assert expected in capsys.readouterr().err
+
+
+def test_a_mistake_of_the_command_line_is_no_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.toml").write_text("[[grid]]\nhorizon = 100")
+    assert main(["sweep", str(tmp_path / "mine.toml"), "--horizon", "501"]) == 2
+    assert capsys.readouterr().err.startswith("error: horizon: 501 is out of range")
 
 
 def test_a_dry_run_prints_the_plan_and_does_nothing_else(
