@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import MISSING, fields, is_dataclass
+from types import MemberDescriptorType
 from typing import Any
 
 
@@ -34,8 +35,9 @@ def ignored_field(settings: type[Any]) -> tuple[str, str, bool] | None:
         decorated, typed = "__dataclass_params__" in vars(base), inspect.get_annotations(base)
         seen |= typed.keys() if decorated else set()
         of_fields = {name for name, kind in typed.items() if "ClassVar" not in str(kind)}
-        # A mixin may say without a value which fields it reads.
-        lost = (of_fields - known) | (vars(base).keys() & known)
+        values = {k for k, v in vars(base).items() if not isinstance(v, MemberDescriptorType)}
+        # A mixin may say without a value which fields it reads, and slots are no values.
+        lost = (of_fields - known) | (values & known)
         if lost := lost - seen:
             return min(lost), base.__name__, decorated
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict
 
 from algorithms import ALGORITHMS
 from algorithms.algorithm import Algorithm, Problem
@@ -27,8 +28,8 @@ def rehearse(runs: Iterable[RunConfig]) -> None:
     for config in runs:
         if config.algorithm in ALGORITHMS:
             continue
-        # As text, for a user's settings need not be hashable.
-        key = algorithm_of(config.algorithm), repr((vars(config.settings), config.tasks))
+        # As text: what a user's settings leave out of a comparison counts, too.
+        key = algorithm_of(config.algorithm), repr((asdict(config.settings), config.tasks))
         if key not in TRIED and is_small(config):
             try_one(config)
             TRIED.add(key)

@@ -55,12 +55,12 @@ class Size(NamedTuple):
 
 
 SIZES: dict[str, Size] = {}
-"""What has been counted, by the text of what was asked: a user's settings need not be hashable."""
+"""What has been counted, by the text of what was asked."""
 
 
 def size(algorithm: str, settings: Settings, problem: Problem) -> Size:
     """Parameter counts and extras of the algorithm with these settings, counted once."""
-    # All fields, also those that a user's settings leave out of their text or keep in slots.
+    # All fields, also those that a user's settings leave out of text and comparisons.
     key = repr((algorithm, type(settings), asdict(settings), problem))
     if key not in SIZES:
         built = without_memory(algorithm, settings, problem)

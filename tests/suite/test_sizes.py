@@ -219,17 +219,6 @@ class Own(MTSAC):
         return actor
 
 
-@dataclass(frozen=True)
-class Listed(MTSACSettings):
-    rates: list[float] = field(default_factory=lambda: [1.0])
-    """What has no hash."""
-    by_task: dict[str, float] = field(default_factory=dict)
-
-
-class Unhashable(MTSAC):
-    Settings = Listed
-
-
 class Fixed(MTSAC):
     Settings = SACSettings
 
@@ -264,17 +253,6 @@ def test_a_users_own_algorithm_is_matched_by_the_same_field_names() -> None:
     own = preset("quick", "own_sizes:Own", "MT10")
     wanted = count("own_sizes:Own", own.settings, own.tasks)
     assert abs(count("d2r", back.settings, back.tasks).critic / wanted.critic - 1) < 0.01
-
-
-@pytest.mark.usefixtures("own")
-def test_settings_that_have_no_hash_are_matched_and_counted_once(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    config = parse(["--alg", "own_sizes:Unhashable", "--match", "1M"])
-    found = count("own_sizes:Unhashable", config.settings, config.tasks)
-    assert abs(found.total / 1e6 - 1) < 0.01
-    monkeypatch.setattr("suite.sizes.without_memory", None)
-    assert count("own_sizes:Unhashable", config.settings, config.tasks) == found
 
 
 @pytest.mark.usefixtures("own")

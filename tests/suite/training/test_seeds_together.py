@@ -156,19 +156,6 @@ def test_bad_input_is_refused_in_a_line(
     assert not list(tmp_path.iterdir())
 
 
-def test_settings_need_not_be_hashable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "listing.py").write_text(
-        "from dataclasses import dataclass, field\n"
-        "from algorithms.mtsac import MTSAC, MTSACSettings\n"
-        "@dataclass(frozen=True)\n"
-        "class Listed(MTSACSettings):\n"
-        "    layers: list[int] = field(default_factory=lambda: [1])\n"
-        "class Listing(MTSAC):\n    Settings = Listed\n"
-    )
-    monkeypatch.syspath_prepend(str(tmp_path))
-    assert call(arguments("listing:Listing", tmp_path / "results"))[0] == 0
-
-
 # Sweeps --------------------------------------------------------------------------------------
 
 
