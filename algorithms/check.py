@@ -95,9 +95,11 @@ def told_once(point: Point, tried: Sequence[Point]) -> Point:
     return point._replace(change=f"as {first.name!r} says")
 
 
-def fault_of_run(kind: type[Algorithm], settings: Any, problem: Problem) -> str:
-    """What keeps a run with these settings from training at all, or nothing."""
-    trial = Trial(kind, run=(settings, problem))
+def fault_of_run(kind: type[Algorithm], settings: Any, problem: Problem, batch: int) -> str:
+    """What keeps a run with these settings, and so many transitions of each task in a batch, from
+    training at all, or nothing.
+    """
+    trial = Trial(kind, run=(settings, problem), batch=batch)
     with warnings.catch_warnings():  # the run itself gives them
         warnings.simplefilter("ignore")
         for point in FUNDAMENTAL:

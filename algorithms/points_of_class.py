@@ -19,7 +19,6 @@ from algorithms.sac import MultiTaskSAC, SACSettings
 from algorithms.settings_class import fault_of
 from algorithms.trial import (
     STEPS,
-    B,
     Broken,
     Trial,
     alike,
@@ -37,6 +36,13 @@ READ_VALUES = (
     *("critic_loss", "actor_loss", "loss_of"),
 )
 """Hooks that see all that a critic puts out; as they are, they read the first value alone."""
+READ_POLICY = (
+    *("policy", "mean_and_log_std", "act", "decide"),
+    *("target", "actor_loss", "learn", "update"),
+)
+"""Hooks that may read something else from an actor than means and log standard deviations."""
+GIVE_INPUTS = ("values", "target", "critic_loss", "actor_loss", "learn", "update")
+"""Hooks that may give a critic something else than observations with actions."""
 
 
 def settings_are_frozen(trial: Trial) -> None:
@@ -129,12 +135,13 @@ def networks_fit(trial: Trial) -> None:
         return
     tasks, problem = algorithm.tasks, algorithm.problem
     seen, decided = problem.observation_size, problem.action_size
-    if not overrides(trial.kind, "policy", "mean_and_log_std"):
+    if not overrides(trial.kind, *READ_POLICY):
         found = output(trial, algorithm, "actor", seen)
-        demand_shape("actor", seen, found, (tasks, B, 2 * decided), f"[T, B, {2 * decided}]")
-    if not overrides(trial.kind, "values"):
+        shape = (tasks, trial.batch, 2 * decided)
+        demand_shape("actor", seen, found, shape, f"[T, B, {2 * decided}]")
+    if not overrides(trial.kind, *GIVE_INPUTS):
         found = output(trial, algorithm, "critic", seen + decided)
-        lead = (algorithm.settings.critics, tasks, B)
+        lead = (algorithm.settings.critics, tasks, trial.batch)
         one = not overrides(trial.kind, *READ_VALUES)
         size = 1 if one or not isinstance(found, Tensor) else found.shape[-1]
         shown = "[T, B, 1]" if one else "[T, B, values]"
@@ -148,7 +155,7 @@ def overrides(kind: type[Algorithm], *hooks: str) -> bool:
 
 def output(trial: Trial, algorithm: MultiTaskSAC, name: str, size: int) -> Any:
     """What a network makes of [T, B, size]."""
-    x = made_up(algorithm.tasks, B, size, seed=0)
+    x = made_up(algorithm.tasks, trial.batch, size, seed=0)
     try:
         with torch.no_grad(), alike(0):
             return algorithm.networks[name](algorithm.weights(algorithm.state)[name], x)

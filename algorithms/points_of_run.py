@@ -158,7 +158,8 @@ def can_train(trial: Trial) -> None:
             check_actions(decision.actions, tasks)
             if explore:
                 check_extras(algorithm, decision.extras, tasks)
-        check_metrics(algorithm.update(transitions(algorithm, 0, tasks)), tasks)
+        batch = transitions(algorithm, 0, tasks, samples=trial.batch)
+        check_metrics(algorithm.update(batch), tasks)
 
 
 def one_task_suffices(trial: Trial) -> None:

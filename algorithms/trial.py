@@ -60,6 +60,8 @@ class Trial:
     """Presets that there are; None does not ask."""
     run: tuple[Any, Problem] | None = None
     """Settings and problem of a run, to be tried instead of small ones."""
+    batch: int = B
+    """Transitions of each task in a batch."""
 
     def settings(self) -> Any:
         """The method's own small ones: its `smoke` preset, and narrow networks."""
@@ -121,16 +123,18 @@ def made_up(*shape: int, seed: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def transitions(algorithm: Algorithm, seed: int, tasks: int = T, envs: int = N) -> Batch:
+def transitions(
+    algorithm: Algorithm, seed: int, tasks: int = T, envs: int = N, samples: int = B
+) -> Batch:
     """Made-up transitions, with the method's own actions and extras."""
-    observations = made_up(tasks, B, 39, seed=10 * seed)
+    observations = made_up(tasks, samples, 39, seed=10 * seed)
     decisions = [algorithm.act(part, explore=True) for part in torch.split(observations, envs, 1)]
     return Batch(
         observations,
         torch.cat([d.actions for d in decisions], 1).detach(),
-        made_up(tasks, B, seed=10 * seed + 1).abs(),
-        made_up(tasks, B, 39, seed=10 * seed + 2),
-        (made_up(tasks, B, seed=10 * seed + 3) > 1).float(),
+        made_up(tasks, samples, seed=10 * seed + 1).abs(),
+        made_up(tasks, samples, 39, seed=10 * seed + 2),
+        (made_up(tasks, samples, seed=10 * seed + 3) > 1).float(),
         {name: torch.cat([d.extras[name] for d in decisions], 1) for name in algorithm.extras},
     )
 

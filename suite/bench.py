@@ -21,6 +21,7 @@ from suite.runs.directory import RunDirectory, check_space
 from suite.runs.finished import ROWS
 from suite.runs.ownership import PROGRESS, clear_directory, refuse_to_delete
 from suite.runs.progress import Progress
+from suite.runs.state import state
 from suite.runs.tracking import TrackedLog, Tracker, check_tracker, open_tracker
 from suite.training.build import build
 from suite.training.compiling import compile_learners, mode_of
@@ -39,7 +40,7 @@ def bench(config: RunConfig) -> int:
     check_tracker(config.execution.track)
     runs, interrupt = config.each_seed(), Interrupt()
     check_fits(config)
-    rehearse([config])
+    rehearse(run for run in runs if state(run).phase != "done")
     together = config.execution.batched and len(runs) > 1
     if together:
         check_together(config)

@@ -10,13 +10,13 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Annotated, Any, Literal
 
 from algorithms.fields import Range
 from suite.envs.tasks import task_names, task_sets
 from suite.messages import UserError
-from suite.values import check_value, coerced, kinds, whole
+from suite.values import check_value, coerced, default_of, kinds, whole
 
 MOST_SEEDS = 10_000
 LAST_SEED = 2**32 - 1
@@ -282,11 +282,10 @@ def assembled(algorithm: str, settings: type[Any], values: Mapping[str, Any]) ->
 
 def filled(kind: type[Any], values: Mapping[str, Any]) -> Any:
     """A dataclass of fields with these values, or their defaults, in the form of their types."""
-    types, own = kinds(kind), {}
-    for f in fields(kind):
-        default = f.default if f.default_factory is MISSING else f.default_factory()
-        own[f.name] = coerced(types[f.name], values.get(f.name, default))
-    return kind(**own)
+    types = kinds(kind)
+    return kind(
+        **{f.name: coerced(types[f.name], values.get(f.name, default_of(f))) for f in fields(kind)}
+    )
 
 
 def seeds_of(given: str, first: int) -> Sequence[int]:

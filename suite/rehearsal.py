@@ -26,7 +26,8 @@ def rehearse(runs: Iterable[RunConfig]) -> None:
     Raises UserError for one that cannot be trained.
     """
     for config in runs:
-        if config.algorithm in ALGORITHMS:
+        # What needs a GPU cannot be tried beside the runs that it has.
+        if config.algorithm in ALGORITHMS or config.device != "cpu":
             continue
         # As text: what a user's settings leave out of a comparison counts, too.
         key = algorithm_of(config.algorithm), repr((asdict(config.settings), config.tasks))
@@ -42,7 +43,8 @@ def try_one(config: RunConfig) -> None:
     name, horizon = config.algorithm, config.task.horizon
     locksteps = config.rounds * horizon
     problem = Problem(config.tasks, N, config.seed, horizon=horizon, locksteps=locksteps)
-    if fault := fault_of_run(algorithm_of(name), config.settings, problem):
+    batch = config.training.batch_per_task
+    if fault := fault_of_run(algorithm_of(name), config.settings, problem, batch):
         raise UserError(
             f"algorithm: {name}: {fault}; make check-algorithm ALG={name} names every point"
         )

@@ -4,16 +4,26 @@ and defaults and presets that are what their fields take.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import MISSING, Field, fields
+from dataclasses import fields
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from algorithms.fields import range_of
 from suite.config import PARTS, Seed
 from suite.messages import UserError
-from suite.values import can_be_typed, check_value, coerced, kinds, read, written
+from suite.values import (
+    can_be_typed,
+    check_value,
+    coerced,
+    default_of,
+    kinds,
+    read,
+    written,
+)
 
 if TYPE_CHECKING:
     from algorithms.algorithm import Algorithm
@@ -23,7 +33,9 @@ OF_THE_SUITE: dict[str, Any] = OWN | {
     k: v for part in PARTS.values() for k, v in kinds(part).items()
 }
 """The type of every option that is no algorithm's."""
-TAKEN = {*OF_THE_SUITE, "algorithm", "help"}
+OF_SWEEPS = {"width", "launcher", "dry_run", "jobs", "cores", "gpus_per_run", "slurm"}
+"""Options of `sweep` beside these."""
+TAKEN = {*OF_THE_SUITE, *OF_SWEEPS, "algorithm", "help"}
 ALLOWED = "int, float, bool, str, Literal, tuples of these such as tuple[int, ...], or these | None"
 TASKS = (10, 50)
 """Numbers of tasks for which a preset's functions are asked."""
@@ -82,6 +94,8 @@ def check_name(where: str, name: str, types: Mapping[str, Any]) -> None:
 def check_fits(where: str, name: str, kind: Any, value: Any) -> None:
     """Raises UserError for a value that the field does not take, or that no text stands for."""
     value = coerced(kind, value)
+    if value in (math.inf, -math.inf) and range_of(kind) is None:
+        return  # no bound, as a default; whoever types one gives a finite one
     try:
         check_value(name, kind, value)
     except UserError as error:
@@ -112,11 +126,6 @@ def preset_values(algorithm: type[Algorithm]) -> Iterator[tuple[str, str, Any]]:
                     with suppress(Exception):  # it may know no such number of tasks
                         found.append(value(tasks))
                 yield from ((where, name, each) for each in found)
-
-
-def default_of(field: Field[Any]) -> Any:
-    """A field's default value."""
-    return field.default if field.default_factory is MISSING else field.default_factory()
 
 
 def owner(settings: type[Any], name: str) -> type[Any]:

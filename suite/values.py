@@ -7,7 +7,7 @@ import math
 import re
 import types
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import MISSING, Field, fields
 from decimal import Decimal
 from fractions import Fraction
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -33,6 +33,11 @@ def kinds(owner: type[Any]) -> dict[str, Any]:
         hints = get_type_hints(owner, include_extras=True)
         KINDS[owner] = {f.name: hints[f.name] for f in fields(owner)}
     return KINDS[owner]
+
+
+def default_of(field: Field[Any]) -> Any:
+    """A field's default value."""
+    return field.default if field.default_factory is MISSING else field.default_factory()
 
 
 def read(name: str, kind: Any, text: str | None) -> Any:

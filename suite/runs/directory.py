@@ -62,6 +62,9 @@ from suite.runs.provenance import (
 )
 from suite.runs.rows import RowLog, consolidate, timing_rows
 
+ELSEWHERE = (
+    ", name another folder with --results, or add --force to delete the run and train it again"
+)
 DIVERGED = "diverged_at"
 """The column of env steps that only the rows of a run that diverged have."""
 
@@ -130,9 +133,9 @@ class RunDirectory:
             return
         refuse_other(stored, self.config.identity(), self.path)
 
-    def compare_code(self) -> None:
+    def compare_code(self, way_out: str = ELSEWHERE) -> None:
         """Raises UserError where a run was begun with other code of a user's method."""
-        refuse_other_code(self.config.algorithm, self.first_session(), self.path)
+        refuse_other_code(self.config.algorithm, self.first_session(), self.path, way_out)
 
     def result(self) -> dict[str, Any] | None:
         """What the run ended with, its rows checked; None while it is not done.
@@ -298,7 +301,8 @@ class RunDirectory:
             f"{evaluated_by}, separate envs, success at any step, {c.evaluated_goals} goals, "
             f"{c.evaluated_episodes(final=True)} final episodes a task"
         )
-        method = "+".join(self.first_session().get("method", {}).values())
+        first = self.first_session()
+        method = " ".join([first.get("python", ""), *first.get("method", {}).values()])
         return {
             "run": c.name(),
             "config_hash": c.hash(),
@@ -316,7 +320,7 @@ class RunDirectory:
             "evaluation": protocol,
             "device": c.device,
             **{f"version_{name}": self.versions(name) for name in PACKAGES},
-            **({"version_method": method} if method else {}),
+            **({"version_method": method} if first.get("method") else {}),
         }
 
     def versions(self, package: str) -> str:

@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 
-from algorithms import load
 from suite.config import RunConfig
 from suite.runs.files import NOT_A_FILE, unreadable
 from suite.runs.method_code import code_of
@@ -53,7 +52,7 @@ def session(
     gradient step, and `kernels` whose code it has for that.
     """
     versions = {name: version(name) for name in PACKAGES}
-    method = code_of(load(config.algorithm))
+    method = code_of(config.algorithm)
     return {
         "env_step": env_step,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),

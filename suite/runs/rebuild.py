@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
 
 from algorithms import load
@@ -37,9 +38,13 @@ def stored_config(folder: Path) -> RunConfig:
         )
         raise UserError(f"{path} {why}")
     try:
+        settings = settings_of(stored["algorithm"])
+        unknown = sorted(stored["settings"].keys() - {f.name for f in fields(settings)})
+        if unknown:
+            raise ValueError(f"{stored['algorithm']} has no setting {unknown[0]}")
         return RunConfig(
             stored["algorithm"],
-            filled(settings_of(stored["algorithm"]), stored["settings"]),
+            filled(settings, stored["settings"]),
             seed=stored["seed"],
             device="cpu",
             task=TaskConfig(**stored["task"]),
@@ -61,7 +66,7 @@ def trained(config: RunConfig, folder: Path) -> Algorithm:
 
     Raises UserError where there is none, it cannot be read or its method's code has changed.
     """
-    RunDirectory(config).compare_code()
+    RunDirectory(config).compare_code(way_out="")
     path, state = CheckpointStore(folder / "checkpoints", stored_name(folder)).weights()
     problem = Problem(config.tasks, config.task.envs_per_task, config.seed)
     algorithm = load(config.algorithm)(config.settings, problem)

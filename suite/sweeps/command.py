@@ -23,21 +23,22 @@ from suite.sweeps.supervisor import Launcher, Supervisor, there
 
 CLUSTER_CORES, CLUSTER_CORES_GPU = 2, 4
 """Cores of a run on a cluster: learner and env workers."""
+OF_A_SWEEP = ", name another folder with --results, or train it again with bench and --force"
 
 
 def sweep(question: Question) -> int:
     """Prints the plan and carries it out; returns the exit status."""
     options, planned = question
     for run in planned.runs:
-        RunDirectory(run).compare_code()
-    rehearse(planned.runs)
+        RunDirectory(run).compare_code(OF_A_SWEEP)
+    states = [state(config) for config in planned.runs]
+    rehearse(run for run, own in zip(planned.runs, states, strict=True) if own.phase != "done")
     processes, cores = division_of(options, planned)
     costs = costs_of(planned, cores)
     chosen = None if options.dry_run else launcher(options, planned, costs, cores)
     if chosen is not None:
         processes = chosen.at_once
     at_once = runs_at_once(planned.runs, processes)
-    states = [state(config) for config in planned.runs]
     print(describe(planned, costs, states, at_once))
     if chosen is None:
         return 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import re
 from dataclasses import dataclass, replace
@@ -506,3 +508,12 @@ def test_evaluation_goals_stand_in_the_rows_and_the_name(tmp_path: Path) -> None
     many = replace(other, evaluation=replace(other.evaluation, final_episodes=51))
     with pytest.raises(UserError, match="more than the 50 preset goals"):
         check(many)
+
+
+def test_a_stored_setting_that_the_method_does_not_have_is_named(tmp_path: Path) -> None:
+    identity = preset("smoke", "mtsac", "reach").identity()
+    identity["settings"]["no_such"] = 1
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    (tmp_path / "config.json").write_text(json.dumps({"run": f"a-{digest[:8]}", **identity}))
+    with pytest.raises(UserError, match="not of this version of the suite: mtsac has no setting"):
+        stored_config(tmp_path)

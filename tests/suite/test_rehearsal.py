@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import suite
 from suite import rehearsal
 from suite.cli import main
 from suite.messages import UserError
+from suite.options import parse
 
 OWN = """
 from dataclasses import dataclass
@@ -44,6 +46,38 @@ class Headed(Good):
         if self.settings.actor_width % 32:
             raise RuntimeError("32 heads")
         return super().build_actor()
+
+@dataclass(frozen=True, slots=True)
+class InSlots(Own):
+    actor_width: int = 15
+    depth: int = 1
+
+class Slotted(Good):
+    Settings = InSlots
+
+class Largest(Good):
+    def learn(self, state, batch):
+        return {**super().learn(state, batch), "x": batch.rewards.topk(16).values.mean()}
+
+class Deterministic(Good):
+    # of one action for each state: no means and deviations are read from its actor
+    def build_actor(self):
+        return mlp(39, 8, 4)
+    def mode(self, weights, observations):
+        return torch.tanh(self.networks["actor"](weights["actor"], observations))
+    def decide(self, state, observations, given, phase):
+        action = self.mode(self.weights(state), observations)
+        return (action + given["noise"] if "noise" in given else action).clamp(-1, 1), {}
+    def target(self, state, batch):
+        action = self.mode(self.weights(state), batch.next_observations)
+        inputs = torch.cat([batch.next_observations, action], -1)
+        outputs = self.values(self.weights(state, targets=True), inputs, "target", batch.extras)
+        return self.backup(state, batch, outputs, torch.zeros_like(batch.rewards))
+    def actor_loss(self, weights, batch):
+        action = self.mode(weights, batch.observations)
+        inputs = torch.cat([batch.observations, action], -1)
+        value = self.policy_value(self.values(weights, inputs, "policy", batch.extras))
+        return -value.mean(-1), {"log_density": torch.zeros_like(value)}
 
 class NoActor(MultiTaskSAC):
     Settings = Own
@@ -135,7 +169,7 @@ def test_from_python_it_is_an_error_with_the_line(tmp_path: Path) -> None:
         )
 
 
-@pytest.mark.parametrize("name", ["Good", "Headed"])
+@pytest.mark.parametrize("name", ["Good", "Headed", "Slotted", "Largest", "Deterministic"])
 def test_one_that_can_be_trained_is_tried_once_with_its_own_settings(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -144,8 +178,18 @@ def test_one_that_can_be_trained_is_tried_once_with_its_own_settings(
         rehearsal, "try_one", lambda config: (tried.append(config), try_one(config))
     )
     sweep = ["sweep", "--alg", f"to_rehearse:{name},mtsac", *RUN, "--seed", "0,1", "--dry-run"]
+    sweep += ["--batch-per-task", "32"]
     assert main([*sweep, "--results", str(tmp_path / "runs")]) == 0, capsys.readouterr().err
     assert [config.algorithm for config in tried] == [f"to_rehearse:{name}"]
+
+
+def test_one_for_a_gpu_is_not_tried_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rehearsal, "try_one", None)
+    monkeypatch.setattr(rehearsal, "TRIED", set())
+    config = parse(["--alg", "to_rehearse:Good", *RUN])
+    rehearsal.rehearse([replace(config, device="cuda")])
+    with pytest.raises(TypeError):
+        rehearsal.rehearse([config])
 
 
 def test_a_large_one_is_not_tried(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

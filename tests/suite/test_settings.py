@@ -12,6 +12,9 @@ import suite
 from suite.cli import main
 from suite.messages import UserError
 from suite.options import command_line, parse
+from suite.settings import OF_SWEEPS
+from suite.sweeps.question import Options
+from suite.values import kinds
 
 CLASS = """
 from __future__ import annotations
@@ -34,6 +37,10 @@ class Own(MTSAC):
     presets = {presets}
 """
 Write = Callable[..., str]
+
+
+def test_every_option_of_a_sweep_is_taken() -> None:
+    assert {"width", *kinds(Options)} == OF_SWEEPS
 
 
 @pytest.fixture
@@ -72,6 +79,7 @@ WRONG = [
     ("xs: float = float('nan')", "Settings.xs = nan is out of range; give a finite number"),
     ("xs: Optional[str] = 'none'", "Settings.xs = 'none' would be None where it is typed"),
     ("xs: tuple[str, ...] = ('a,b',)", "would be ('a', 'b') where it is typed"),
+    ("jobs: int = 3", "its field 'jobs' is the suite's; rename Settings.jobs"),
     ("steps: int = 3", "its field 'steps' is the suite's; rename Settings.steps"),
     ("help: bool = False", "its field 'help' is the suite's; rename Settings.help"),
     ("größe: int = 3", "Settings.größe cannot be typed as an option"),
@@ -121,6 +129,7 @@ def test_a_preset_of_what_a_field_does_not_take_is_refused(
         ("xs: tuple[int, ...] = ()", ()),
         ("xs: str = 'none'", "none"),
         ("xs: str = ''", ""),
+        ("xs: float = float('inf')", float("inf")),
     ],
 )
 def test_these_fields_may_be(write: Write, field: str, value: object) -> None:
