@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
 from types import MemberDescriptorType
 from typing import Any
 
@@ -25,6 +26,7 @@ def fault_of(settings: Any) -> str:
     return ""
 
 
+@cache
 def ignored_field(settings: type[Any]) -> tuple[str, str, bool] | None:
     """A name that is written as a field and makes none, its class, and if that is decorated.
 

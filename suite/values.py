@@ -151,16 +151,16 @@ def check_value(name: str, kind: Any, value: Any, text: str = "") -> None:
     """Raises UserError, with the range, for a value that its field does not take."""
     shown, given = name.replace("_", "-"), text or repr(value)
     range_, kind = range_of(kind), without_range(kind)
-    own = get_args(kind)
-    if get_origin(kind) is Literal and not fits(kind, value):
+    own, origin = get_args(kind), get_origin(kind)
+    if origin is Literal and not fits(kind, value):
         raise UserError(choose(shown, value, map(written, own)))
-    if get_origin(kind) is tuple and isinstance(value, tuple) and long_enough(own, value):
+    if origin is tuple and isinstance(value, tuple) and long_enough(own, value):
         for i, part in enumerate(value):
             check_value(name, own[0] if own[1:] == (...,) else own[i], part, text)
     elif not fits(kind, value):
         text_ = "text, " if isinstance(value, str) and not text else ""
         raise UserError(f"{shown}: {given} is {text_}not {asked_for(kind)}")
-    if get_origin(kind) in (Union, types.UnionType):
+    if origin in (Union, types.UnionType):
         check_value(name, next(k for k in own if fits(k, value)), value, text)
         if range_ is None:
             return  # its member has said what it takes
@@ -177,6 +177,8 @@ def coerced(kind: Any, value: Any) -> Any:
     A run's hash tells 1 from 1.0, and whoever types either means one run.
     """
     kind = without_range(kind)
+    if type(value) is kind:
+        return value
     if kind is float and fits(kind, value):
         return float(value)
     own = get_args(kind)
@@ -199,12 +201,14 @@ def long_enough(kinds: tuple[Any, ...], values: Sequence[Any]) -> bool:
 def fits(kind: Any, value: Any) -> bool:
     """Whether a value is of a type, whatever its range. True is no number, and 1 no flag."""
     kind = without_range(kind)
-    own = get_args(kind)
-    if get_origin(kind) is Literal:
+    if type(value) is kind:
+        return True
+    own, origin = get_args(kind), get_origin(kind)
+    if origin is Literal:
         return any(type(value) is type(choice) and value == choice for choice in own)
-    if get_origin(kind) in (Union, types.UnionType):
+    if origin in (Union, types.UnionType):
         return any(fits(k, value) for k in own)
-    if get_origin(kind) is tuple:
+    if origin is tuple:
         each = own[:1] * len(value) if own[1:] == (...,) and isinstance(value, tuple) else own
         return isinstance(value, tuple) and len(each) == len(value) and all(map(fits, each, value))
     if kind in (int, float) and isinstance(value, bool):
