@@ -19,6 +19,7 @@ from suite.messages import Diverged, UserError
 from suite.rehearsal import rehearse
 from suite.runs.directory import RunDirectory, check_space
 from suite.runs.finished import ROWS
+from suite.runs.method_code import code_of
 from suite.runs.ownership import PROGRESS, clear_directory, refuse_to_delete
 from suite.runs.progress import Progress
 from suite.runs.state import state
@@ -38,6 +39,7 @@ def bench(config: RunConfig) -> int:
     except EngineError as error:
         raise UserError(str(error)) from None
     check_tracker(config.execution.track)
+    code_of(config.algorithm)  # hours later, for the next seed, it may have been edited
     runs, interrupt = config.each_seed(), Interrupt()
     check_fits(config)
     rehearse(run for run in runs if state(run).phase != "done")

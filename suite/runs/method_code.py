@@ -130,10 +130,11 @@ def refuse_other_code(algorithm: str, first: Mapping[str, Any], folder: Path, wa
     """Raises UserError, with a way out, where the method's code is not what the first session of a
     run had.
     """
-    before, now = first.get("method"), code_of(algorithm)
+    before = first.get("method")
     # How Python writes code as a tree differs between its versions.
     if not before or first.get("python", "").split(".")[:2] != python().split("."):
         return
+    now = code_of(algorithm)
     changed = sorted(name for name in before | now if before.get(name) != now.get(name))
     if changed:
         raise UserError(

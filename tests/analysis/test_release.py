@@ -14,7 +14,7 @@ from analysis.published import published
 from analysis.rows import load
 from analysis.scores import success_matrix
 from analysis.statistics import Estimate, estimate, iqm_of_runs
-from analysis.table_formats import Table, markdown
+from analysis.table_formats import Table, markdown, shown
 from analysis.tables import tables
 
 ROOT = Path(__file__).parents[2]
@@ -39,6 +39,7 @@ NAMES = {
     "MOORE": "moore",
     "PaCo": "paco",
     "MT-SAC at 4×, in `study-1-further`": "mtsac width=355/341",
+    "FiLM, in `study-1-further`": "film",
     "MT-SAC at ¼×, in `study-2`": "mtsac width=69/74",
     "MT-SAC, the actor alone at ¼×, in `study-2`": "mtsac width=69/163",
     "MT-SAC, the critics alone at ¼×, in `study-2`": "mtsac width=163/74",
@@ -132,6 +133,10 @@ def test_the_other_family_is_told_as_it_is() -> None:
     assert found.name == "against_control" and "\n".join(lines(found)) in PAGE
     less = markdown(found).splitlines()[-len(found.notes) - 2].split("|")[5].strip()
     assert f"{less} higher than with one time" in " ".join(README.split())
+    (film,) = [row for row in found.rows if row[0] == "film"]
+    assert f"other family](results/release/mt10-small#what-has-been-made): {shown(film[3])}." in (
+        " ".join(README.split())
+    )
     (difference,) = re.findall(r"for a difference of means of ([\d.]+) in", " ".join(found.notes))
     assert f"a difference of means of {difference} would have been seen" in " ".join(PAGE.split())
 
