@@ -26,10 +26,9 @@ from PIL import Image
 from algorithms.algorithm import Algorithm
 from suite.config import RunConfig
 from suite.envs import OBSERVATION_SIZE
-from suite.envs.meta_world import make_env, reset_to_goal, reset_to_random_goal
+from suite.envs.meta_world import make_env
 from suite.envs.tasks import Goal
 from suite.messages import Failure, UserError
-from suite.randomness import stream
 from suite.runs.directory import warn
 from suite.runs.files import write_atomically
 from suite.runs.finished import done
@@ -114,12 +113,7 @@ class Moment(NamedTuple):
 def played(config: RunConfig, algorithm: Algorithm, index: int, goal: Goal) -> Iterator[Moment]:
     """One episode of the policy's mode on one goal of the task of that index, step by step."""
     env: Any = make_env(config.tasks[index], config.task.reward_version, "metaworld")
-    if goal.vector is not None:
-        observation = reset_to_goal(env, goal.vector)
-    else:
-        assert goal.stream is not None
-        seed, purpose = goal.stream
-        observation = reset_to_random_goal(env, stream(seed, *purpose))
+    observation = goal.reset(env)
     total, success = 0.0, False
     yield Moment(0, env, total, success)
     for step in range(1, config.task.horizon + 1):

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from suite.envs import PRESET_GOALS
-from suite.envs.meta_world import preset_goals
+from suite.envs.meta_world import preset_goals, reset_to_goal, reset_to_random_goal
 from suite.messages import UserError, choose
 from suite.randomness import stream
 
@@ -93,6 +94,14 @@ class Goal:
     """Meta-World's rand_vec."""
     stream: tuple[int, tuple[str | int, ...]] | None = None
     """Seed and purpose of the stream that a fresh goal is drawn from."""
+
+    def reset(self, env: Any) -> NDArray[np.float64]:
+        """Resets an env of the task to it; returns the first observation [39]."""
+        if self.vector is not None:
+            return reset_to_goal(env, self.vector)
+        assert self.stream is not None
+        seed, purpose = self.stream
+        return reset_to_random_goal(env, stream(seed, *purpose))
 
 
 class Goals:

@@ -143,17 +143,9 @@ def reset(
     connection: Connection, built: Sequence[Built], arrays: Arrays, goals: Sequence[Goal]
 ) -> None:
     """Resets each env to its goal."""
-    from suite.envs.meta_world import reset_to_goal, reset_to_random_goal
-    from suite.randomness import stream
-
     for (place, label, env, _), goal in zip(built, goals, strict=True):
         try:
-            if goal.vector is not None:
-                observation = reset_to_goal(env, goal.vector)
-            else:
-                assert goal.stream is not None
-                seed, purpose = goal.stream
-                observation = reset_to_random_goal(env, stream(seed, *purpose))
+            observation = goal.reset(env)
         except Exception as error:
             answer(connection, SimulationError, f"the simulation of {label} failed: {error}")
             return
