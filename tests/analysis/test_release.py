@@ -180,6 +180,22 @@ def test_study_5_is_told_as_it_is() -> None:
         assert f"| {line} |\n" in PAGE, line
 
 
+def test_study_3_is_told_as_it_is() -> None:
+    frame = rows("study-1/mtsac-*", "study-3")
+    last = frame[frame["env_step"] == frame["total_steps"]]
+    measured = last.groupby(["tasks", "metric"], observed=True)["value"].mean()
+    for tasks, name in {1: "one", 2: "two", 5: "five", 10: "ten"}.items():
+        cells = [
+            f"{100 * found:.0f} %" if kind == "dormant_0.1" else f"{found:.0f}"
+            for kind in ("dormant_0.1", "srank", "effective_rank")
+            for network in ("actor", "critic_0")
+            for found in [measured[tasks, f"plasticity/{network}/{kind}/pooled"]]
+        ]
+        assert f"| {name} | {' | '.join(cells)} |\n" in PAGE
+        if tasks in (1, 10):
+            assert all(cell in README for cell in cells[:2])
+
+
 @pytest.mark.parametrize("name", FIGURES)
 def test_captions_are_those_of_figures_drawn_now(name: str, tmp_path: Path) -> None:
     planned = 5 if name == "matched" else 0
