@@ -109,6 +109,22 @@ class RunDirectory:
             )
         self.lock = lock
 
+    def refuse_moved(self) -> None:
+        """Raises Failure where the directory was moved or deleted after it was claimed: what stands
+        at its path by now may be another process's, which has a lock of its own.
+        """
+        if self.lock is None:
+            return
+        try:
+            same = os.path.samestat((self.path / LOCK).stat(), os.fstat(self.lock.fileno()))
+        except OSError:
+            same = False
+        if not same:
+            raise Failure(
+                f"run-dir: {self.path} was moved or deleted while this run went on, which ends here; "
+                "move it back, and the same command resumes it"
+            )
+
     def close(self) -> None:
         """Gives the directory free for other processes, and for this one."""
         if self.lock is not None:
@@ -275,6 +291,7 @@ class RunDirectory:
 
     def write_rows(self, columns: Mapping[str, Any], *further: pa.BufferReader) -> None:
         """Writes rows.parquet of all parts so far, and further ones that are in no file."""
+        self.refuse_moved()
         parts = [self.path / part for part in self.checkpoints.parts]
         lost = self.checkpoints.lost()
         metadata = {"config": self.config.identity(), **({"lost": lost} if lost else {})}

@@ -127,9 +127,13 @@ class Child:
 
     def last_lines(self) -> list[str]:
         """The last lines that this session printed."""
-        with (self.folder / LOG).open(encoding="utf-8", errors="replace") as log:
-            log.seek(self.begin)
-            lines = [line.rstrip() for line in log if line.strip() and not line.startswith("# ")]
+        path = self.folder / LOG
+        try:
+            with path.open(encoding="utf-8", errors="replace") as log:
+                log.seek(self.begin)
+                lines = [x.rstrip() for x in log if x.strip() and not x.startswith("# ")]
+        except OSError as error:  # the folder was moved
+            return [f"{path} cannot be read: {error.strerror}"]
         return lines[-REASON_LINES:]
 
     def stop(self) -> None:

@@ -56,6 +56,8 @@ class Job:
 
     def __call__(self) -> int:
         """Carries the run out; returns its exit status."""
+        # A cluster need not hand PYTHONPATH on, and the method is looked for here, too.
+        sys.path[:0] = [path for path in self.paths if path not in sys.path]
         os.environ["PYTHONPATH"] = os.pathsep.join(self.paths)
         status = carry_out(parse(self.arguments[1:]), Share(self.cores), self.hold)
         if status == STOPPED:
@@ -149,11 +151,17 @@ class SlurmLauncher:
         try:
             with self.executor.batch():
                 jobs = [self.executor.submit(work) for work in works]
+            for config, job in zip(self.waiting, jobs, strict=True):
+                self.note(config).write_text(job.job_id)
+                self.jobs[config.name()] = (config, job)
         except submitit.core.utils.FailedJobError as error:
             raise UserError(f"launcher: sbatch refused the job: {str(error).strip()}") from None
-        for config, job in zip(self.waiting, jobs, strict=True):
-            self.note(config).write_text(job.job_id)
-            self.jobs[config.name()] = (config, job)
+        except OSError as error:
+            # A run whose job is not noted gets a second one, which waits for the first.
+            raise Failure(
+                f"launcher: cannot write to {self.folder}: {error.strerror}; jobs that are in the "
+                "queue go on: make room and give the same command again"
+            ) from None
         self.waiting = []
 
     def ended(self) -> Iterable[tuple[RunConfig, int]]:

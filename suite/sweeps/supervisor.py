@@ -19,7 +19,7 @@ from suite.estimate import Cost, combined
 from suite.interrupt import Interrupt
 from suite.messages import UserError
 from suite.runs.state import State, state
-from suite.sweeps.child import BUSY, CANCELLED, DONE, STOPPED, keep_failure
+from suite.sweeps.child import BUSY, CANCELLED, DONE, STOPPED, keep_failure, meaning
 from suite.sweeps.overview import Overview, failures
 from suite.sweeps.plan import Plan, of_seeds, runs_at_once, together
 
@@ -77,6 +77,8 @@ class Supervisor:
         self.active: dict[str, RunConfig] = {}
         self.starts: Counter[tuple[str, str]] = Counter()
         self.looked: dict[str, float] = {}
+        self.silent: dict[str, int] = {}
+        """Exit statuses of runs that failed and could not leave a reason."""
 
     def run(self) -> int:
         """Carries the plan out; the exit status is 0 where all runs are done, 1 where some failed,
@@ -168,6 +170,9 @@ class Supervisor:
             self.read(config)
             lives = LIVES - self.starts[key(config)]
             left = self.left(config)
+            if status not in (DONE, STOPPED, BUSY):
+                without = [run for run in left if self.states[run.name()].phase != "failed"]
+                self.silent |= {run.name(): status for run in without}
             if status in (BUSY, STOPPED) or (status < 0 and lives > 0):
                 self.todo.append(config)
             elif status == DONE and 0 < len(left) < len(config.each_seed()):
@@ -187,10 +192,19 @@ class Supervisor:
             if phase != "done" and self.due(name, LOOK_SECONDS if phase == "running" else often):
                 self.states[name] = state(config)
 
+    def told(self, config: RunConfig) -> State:
+        """The state of a run; one that failed without a reason in its folder has failed, too."""
+        found, status = state(config), self.silent.get(config.name())
+        if status is None or found.phase not in ("stopped", "waiting"):
+            return found
+        line = "no reason could be written to its folder, as on a full disk; make room or give "
+        line += "another --results folder, and the same command resumes the sweep"
+        return found._replace(phase="failed", reason=meaning(status), lines=(line,))
+
     def report(self, interrupted: bool) -> int:
         """Prints how it ended; returns the exit status."""
         known = [(config, self.states[config.name()]) for config in self.plan.runs]
-        states = [found if found.phase == "done" else state(config) for config, found in known]
+        states = [found if found.phase == "done" else self.told(config) for config, found in known]
         for line in failures(self.plan, states):
             print(line)
         done = sum(s.phase == "done" for s in states)

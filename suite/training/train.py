@@ -270,6 +270,7 @@ class Trainer:
     def save(self) -> None:
         """Writes a checkpoint of the end of this round for each run."""
         for run in self.runs:
+            run.directory.refuse_moved()
             state = {
                 "round": self.round,
                 "updates": run.updates,

@@ -5,6 +5,8 @@ Where Slurm's daemons are not installed or may not run, submitit's local executo
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import getpass
 import os
 import pickle
@@ -12,6 +14,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +23,7 @@ from types import SimpleNamespace
 import pytest
 from real_sweeps import begin, ended, fields, planned, rows, sessions, wait_for
 
+from suite.messages import Failure
 from suite.runs.state import state
 from suite.sweeps.child import CANCELLED, LOST, STOPPED
 
@@ -250,6 +254,31 @@ def test_a_job_that_is_lost_is_tried_again_and_one_that_raised_is_not(
     assert ended_as(("error", requeue), "", tmp_path, monkeypatch)[:2] == (LOST, "its job was lost")
     assert ended_as(("success", STOPPED), "", tmp_path, monkeypatch)[0] == STOPPED
     assert ended_as(("success", 3), "", tmp_path, monkeypatch)[0] == 3
+
+
+def test_a_job_finds_a_users_method_where_the_sweep_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = "from algorithms.mtsac import MTSAC\nclass Mine(MTSAC): pass\n"
+    (tmp_path / "method_of_a_job.py").write_text(method)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setenv("PYTHONPATH", "")
+    monkeypatch.setattr(launcher, "carry_out", lambda *_: 0)
+    small = ["bench", "--alg", "method_of_a_job:Mine", "--preset", "smoke", "--tasks", "reach"]
+    assert launcher.Job(small, 1, [str(tmp_path)])() == 0
+
+
+def test_a_disk_that_is_full_when_jobs_are_submitted_gives_one_line(tmp_path: Path) -> None:
+    (config,) = planned(fields(tmp_path)).runs
+    slurm = launcher.SlurmLauncher.__new__(launcher.SlurmLauncher)
+    slurm.cores, slurm.waiting, slurm.folder = 1, [config], tmp_path / ".slurm"
+
+    def full(_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    slurm.executor = SimpleNamespace(batch=contextlib.nullcontext, submit=full)
+    with pytest.raises(Failure, match="No space left on device; jobs that are in the queue go on"):
+        slurm.submit()
 
 
 def test_slurm_is_asked_how_a_job_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

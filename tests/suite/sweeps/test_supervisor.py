@@ -16,14 +16,14 @@ from suite.bench import clear
 from suite.checks import check
 from suite.config import RunConfig
 from suite.estimate import Cost, combined, seconds_left, sweep_seconds
-from suite.messages import UserError
+from suite.messages import Failure, UserError
 from suite.runs.directory import RunDirectory
 from suite.runs.finished import seal
 from suite.runs.lock import Busy, locked
 from suite.runs.progress import Progress
 from suite.runs.state import State, state
-from suite.sweeps import command, on_this_machine, supervisor
-from suite.sweeps.child import BUSY, CANCELLED, Share, keep_failure, meaning, within
+from suite.sweeps import child, command, on_this_machine, supervisor
+from suite.sweeps.child import BUSY, CANCELLED, Child, Share, keep_failure, meaning, within
 from suite.sweeps.command import check_disk
 from suite.sweeps.on_this_machine import LocalLauncher, Machine, Running, division
 from suite.sweeps.overview import cells, failures, summary
@@ -235,6 +235,28 @@ def test_a_killed_run_has_three_lives(runs: Plan) -> None:
     for config in runs.runs:
         (folder(config) / "result.json").unlink()
     assert supervised(runs, {2: [killed] * 3}) == (1, [0, 1, 2, 2, 2])
+
+
+def test_a_run_that_could_leave_no_reason_is_reported_as_failed(
+    runs: Plan, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise Failure("No space left on device")
+
+    folder(runs.runs[0])
+    monkeypatch.setattr(child, "write_atomically", full)
+    assert supervised(runs, {0: [1], 1: [2], 2: [-signal.SIGKILL, 0]}) == (1, [0, 1, 2, 2])
+    said = capsys.readouterr().out
+    for config, reason in zip(runs.runs, ("exit status 1", "refused"), strict=False):
+        assert f"failed: {config.name()} ({reason})\n    no reason could be written" in said
+    assert runs.runs[2].name() not in said
+
+
+def test_a_log_that_was_moved_away_is_said_where_its_last_lines_would_stand(tmp_path: Path) -> None:
+    moved = Child.__new__(Child)
+    moved.folder, moved.begin = tmp_path / "moved", 0
+    (line,) = moved.last_lines()
+    assert line.endswith("log.txt cannot be read: No such file or directory")
 
 
 @pytest.mark.parametrize("batched", ["True", "False"])

@@ -32,6 +32,7 @@ from suite.envs import EVALUATION_ENVS
 from suite.envs.tasks import Goals
 from suite.envs.vector import StepResult
 from suite.interrupt import Interrupted
+from suite.messages import Failure
 from suite.runs.directory import RunDirectory
 from suite.runs.progress import Progress
 from suite.runs.rows import RowLog
@@ -444,6 +445,25 @@ def test_a_long_run_between_checkpoints_saves_once_at_its_end(make: Make) -> Non
     rare = make(4, checkpoint_minutes=1000)
     rare.run()
     assert len(list(rare.runs[0].directory.checkpoints.folder.glob("manifest-*"))) == 1
+
+
+def test_a_run_whose_directory_was_moved_writes_nothing_into_the_one_that_took_its_place(
+    make: Make,
+) -> None:
+    forgotten = make(4)
+    forgotten.train_round()
+    folder = forgotten.runs[0].directory.path
+    folder.rename(folder.with_name("moved"))
+    with pytest.raises(Failure, match="was moved or deleted while this run went on"):
+        forgotten.save()
+    other = make(4)
+    other.train_round()
+    before = {path: path.stat() for path in folder.rglob("*")}
+    for work in (forgotten.save, lambda: forgotten.runs[0].directory.finish(ParameterCounts(1, 2))):
+        with pytest.raises(Failure, match="was moved or deleted while this run went on"):
+            work()
+    assert {path: path.stat() for path in folder.rglob("*")} == before
+    other.save()
 
 
 def test_a_restored_trainer_stands_where_the_saved_one_stood(make: Make) -> None:
