@@ -121,8 +121,8 @@ class RunDirectory:
             same = False
         if not same:
             raise Failure(
-                f"run-dir: {self.path} was moved or deleted while this run went on, which ends here; "
-                "move it back, and the same command resumes it"
+                f"run-dir: {self.path} was moved or deleted while this run went on, which ends "
+                "here; move it back, and the same command resumes it"
             )
 
     def close(self) -> None:

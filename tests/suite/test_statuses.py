@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import runpy
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,6 +43,17 @@ def test_a_command_ends_with_one_line_and_its_status(
     assert cli.main(["bench"]) == status
     (line,) = capsys.readouterr().err.splitlines()
     assert said in line
+
+
+def test_ctrl_c_after_a_command_has_ended_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "main", lambda: 130)
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(SystemExit, match="130"):
+            runpy.run_module("suite", run_name="__main__")
+        signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_run_that_is_interrupted_is_so_for_a_caller_in_python(
