@@ -78,7 +78,7 @@ class Supervisor:
         self.starts: Counter[tuple[str, str]] = Counter()
         self.looked: dict[str, float] = {}
         self.silent: dict[str, int] = {}
-        """Exit statuses of runs that failed and could not leave a reason."""
+        """Exit statuses of runs that ended and left neither a result nor a reason."""
 
     def run(self) -> int:
         """Carries the plan out; the exit status is 0 where all runs are done, 1 where some failed,
@@ -170,7 +170,7 @@ class Supervisor:
             self.read(config)
             lives = LIVES - self.starts[key(config)]
             left = self.left(config)
-            if status not in (DONE, STOPPED, BUSY):
+            if status not in (STOPPED, BUSY):
                 without = [run for run in left if self.states[run.name()].phase != "failed"]
                 self.silent |= {run.name(): status for run in without}
             if status in (BUSY, STOPPED) or (status < 0 and lives > 0):
@@ -193,13 +193,19 @@ class Supervisor:
                 self.states[name] = state(config)
 
     def told(self, config: RunConfig) -> State:
-        """The state of a run; one that failed without a reason in its folder has failed, too."""
+        """The state of a run; what has ended without a result or a reason has failed."""
         found, status = state(config), self.silent.get(config.name())
         if status is None or found.phase not in ("stopped", "waiting"):
             return found
-        line = "no reason could be written to its folder, as on a full disk; make room or give "
-        line += "another --results folder, and the same command resumes the sweep"
-        return found._replace(phase="failed", reason=meaning(status), lines=(line,))
+        if status == DONE:
+            reason = "no result"
+            line = "its process has trained another run, which its log names: was the code edited "
+            line += "while the sweep went on? The same command begins with the code as it is now"
+        else:
+            reason = meaning(status)
+            line = "no reason could be written to its folder, as on a full disk; make room or name "
+            line += "another folder with --results, and give the same command again"
+        return found._replace(phase="failed", reason=reason, lines=(line,))
 
     def report(self, interrupted: bool) -> int:
         """Prints how it ended; returns the exit status."""

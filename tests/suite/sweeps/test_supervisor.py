@@ -252,6 +252,25 @@ def test_a_run_that_could_leave_no_reason_is_reported_as_failed(
     assert runs.runs[2].name() not in said
 
 
+def test_a_run_that_ended_well_without_a_result_is_reported_as_failed(
+    runs: Plan, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # As where a method's defaults are edited: the same words then stand for another run.
+    ended = Fake.ended
+
+    def astray(self: Fake) -> Iterable[tuple[RunConfig, int]]:
+        for config, status in ended(self):
+            if config.seed == 0:
+                (folder(config) / "result.json").unlink()
+            yield config, status
+
+    monkeypatch.setattr(Fake, "ended", astray)
+    assert supervised(runs, {}) == (1, [0, 1, 2])
+    said = capsys.readouterr().out
+    assert f"failed: {runs.runs[0].name()} (no result)\n    its process has trained another" in said
+    assert runs.runs[1].name() not in said
+
+
 def test_a_log_that_was_moved_away_is_said_where_its_last_lines_would_stand(tmp_path: Path) -> None:
     moved = Child.__new__(Child)
     moved.folder, moved.begin = tmp_path / "moved", 0
