@@ -42,8 +42,8 @@ def _flat_at_first(initial: Vector, init_tcp: Vector) -> float:
 
 def _near(
     env: Any, initial: Vector, action: Any, obj_pos: Vector, obj_radius: float,
-    pad_success_thresh: float, object_reach_radius: float, xz_thresh: float, effort: float,
-    high_density: bool, medium_density: bool,
+    pad_success_thresh: float, object_reach_radius: float, xz_thresh: float,
+    desired_gripper_effort: float = 1.0, high_density: bool = False, medium_density: bool = False,
 ) -> Any:  # fmt: skip
     if high_density and medium_density:
         raise ValueError("Can only be either high_density or medium_density")
@@ -62,6 +62,7 @@ def _near(
     tcp_x, _, tcp_z = tcp.tolist()
     xz = plane_distance(tcp_x - x, tcp_z - z)
     caging = hamacher_product(caging_y, long_tail(xz, 0, xz_thresh, initial_xz - xz_thresh))
+    effort = desired_gripper_effort
     gripping = min(max(0, action[-1]), effort) / effort if caging > 0.97 else 0.0
     reward = hamacher_product(caging, gripping)
     if high_density:
@@ -73,28 +74,14 @@ def _near(
     return reward
 
 
-def caging_and_gripping(
-    self: Any, action: Any, obj_pos: Vector, obj_radius: float, pad_success_thresh: float,
-    object_reach_radius: float, xz_thresh: float, desired_gripper_effort: float = 1.0,
-    high_density: bool = False, medium_density: bool = False,
-) -> Any:  # fmt: skip
+def caging_and_gripping(self: Any, *arguments: Any, **named: Any) -> Any:
     """`SawyerXYZEnv._gripper_caging_reward`."""
     assert self.obj_init_pos is not None
-    return _near(
-        self, self.obj_init_pos, action, obj_pos, obj_radius, pad_success_thresh,
-        object_reach_radius, xz_thresh, desired_gripper_effort, high_density, medium_density,
-    )  # fmt: skip
+    return _near(self, self.obj_init_pos, *arguments, **named)
 
 
-def _stick(
-    self: Any, action: Any, obj_pos: Vector, obj_radius: float, pad_success_thresh: float,
-    object_reach_radius: float, xz_thresh: float, desired_gripper_effort: float = 1.0,
-    high_density: bool = False, medium_density: bool = False,
-) -> Any:  # fmt: skip
-    return _near(
-        self, self.stick_init_pos, action, obj_pos, obj_radius, pad_success_thresh,
-        object_reach_radius, xz_thresh, desired_gripper_effort, high_density, medium_density,
-    )  # fmt: skip
+def _stick(self: Any, *arguments: Any, **named: Any) -> Any:
+    return _near(self, self.stick_init_pos, *arguments, **named)
 
 
 def _between_pads(
@@ -125,11 +112,8 @@ def _between_pads(
     return hamacher_product(caging_y, caging_xz), gripping_y
 
 
-def _pick_place(
-    self: Any, action: Any, obj_pos: Vector, obj_radius: float = 0, pad_success_thresh: float = 0,
-    object_reach_radius: float = 0, xz_thresh: float = 0, desired_gripper_effort: float = 1.0,
-    high_density: bool = False, medium_density: bool = False,
-) -> Any:  # fmt: skip
+# Meta-World's own take further arguments, too, and ignore them.
+def _pick_place(self: Any, action: Any, obj_pos: Vector, *_: Any, **__: Any) -> Any:
     caging, _ = _between_pads(self, obj_pos, 0.015, None, 0.005)
     gripping = min(max(0, action[-1]), 1) if caging > 0.97 else 0.0
     return (hamacher_product(caging, gripping) + caging) / 2
@@ -139,10 +123,8 @@ def _grip_by_distance(grip_margin: float, xz_margin: float) -> Callable[..., Any
     """The reward that grips by the pads' distance: push-back, soccer, sweep and sweep-into."""
 
     def _gripper_caging_reward(
-        self: Any, action: Any, obj_pos: Vector, obj_radius: float, pad_success_thresh: float = 0,
-        object_reach_radius: float = 0, xz_thresh: float = 0, desired_gripper_effort: float = 1.0,
-        high_density: bool = False, medium_density: bool = False,
-    ) -> Any:  # fmt: skip
+        self: Any, action: Any, obj_pos: Vector, obj_radius: float, *_: Any, **__: Any
+    ) -> Any:
         caging, gripping = _between_pads(
             self, obj_pos, obj_radius, obj_radius + grip_margin, xz_margin
         )

@@ -7,7 +7,7 @@ the arrays are views of memory that lives and moves with the simulation.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import mujoco
 import numpy as np
@@ -42,10 +42,6 @@ class _Parts(dict[str, _Part]):
         return part
 
 
-class _ByName(Protocol):
-    def __call__(self, name: str, /) -> _Part: ...
-
-
 class LiveViews:
     """Stands where Meta-World's functions say `self.data`: `.body(name)`, `.geom`, `.site`,
     `.joint`. Every array is a live view, as MuJoCo's are; an unknown name raises KeyError.
@@ -53,10 +49,10 @@ class LiveViews:
 
     __slots__ = ("body", "geom", "joint", "site")
 
-    body: _ByName
-    geom: _ByName
-    site: _ByName
-    joint: _ByName
+    body: Callable[[str], _Part]
+    geom: Callable[[str], _Part]
+    site: Callable[[str], _Part]
+    joint: Callable[[str], _Part]
 
     def __init__(self, data: mujoco.MjData) -> None:
         self.body = _Parts(data.body).__getitem__
