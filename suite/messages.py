@@ -28,6 +28,12 @@ class Diverged(Failure):
     status = 3
 
 
+def first_line(error: Exception) -> str:
+    """What an error says, in one line; its kind where it says nothing."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return next(filter(None, lines), type(error).__name__)
+
+
 def choose(field: str, value: object, choices: Iterable[str], shown: str = "") -> str:
     """One line that names the field, the value, the valid choices and the nearest match.
 

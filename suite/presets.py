@@ -15,7 +15,7 @@ from algorithms import ALGORITHMS, algorithm_names, load, path_of, presets_of
 from algorithms.settings_class import fault_of
 from suite.config import PARTS, RunConfig, assembled
 from suite.envs.tasks import task_names
-from suite.messages import UserError, choose
+from suite.messages import UserError, choose, first_line
 from suite.settings import check_settings
 
 if TYPE_CHECKING:
@@ -197,9 +197,8 @@ def algorithm_of(name: str, find: Find = load) -> type[Algorithm]:
         kind = "" if isinstance(error, ImportError | AttributeError | TypeError) else (
             f"{type(error).__name__}: "
         )  # fmt: skip
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        where = not_found(name, error)
-        raise UserError(f"algorithm: {name!r} cannot be loaded: {kind}{reason}{where}") from None
+        reason = f"{kind}{first_line(error)}{not_found(name, error)}"
+        raise UserError(f"algorithm: {name!r} cannot be loaded: {reason}") from None
     if fault := fault_of(found.Settings):
         raise UserError(f"algorithm: {name!r}: {fault}")
     return found

@@ -16,7 +16,7 @@ from suite.config import (
     TrainingConfig,
     filled,
 )
-from suite.messages import UserError
+from suite.messages import UserError, first_line
 from suite.presets import settings_of
 from suite.runs.checkpoint import CheckpointStore
 from suite.runs.directory import RunDirectory
@@ -77,6 +77,5 @@ def trained(config: RunConfig, folder: Path) -> Algorithm:
         algorithm.load_state_dict(stored)
     except Exception as error:
         # Of many kinds, such as weights of another shape.
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path} cannot be read: {reason}") from None
+        raise UserError(f"{path} cannot be read: {first_line(error)}") from None
     return algorithm

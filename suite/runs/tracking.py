@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from suite.config import RunConfig
-from suite.messages import UserError
+from suite.messages import UserError, first_line
 from suite.runs.provenance import read_sessions
 from suite.runs.rows import RowLog
 
@@ -140,8 +140,8 @@ class Guarded:
         """Says why, and tracks no more."""
         self.tracker = Nowhere()
         print(
-            f"warning: {self.name} failed ({one_line(error)}); the run goes on without it and its "
-            "rows are complete",
+            f"warning: {self.name} failed ({first_line(error)}); the run goes on without it and "
+            "its rows are complete",
             file=sys.stderr,
         )
 
@@ -223,10 +223,10 @@ def open_tracker(config: RunConfig, folder: Path, step: int) -> Tracker:
         return Guarded(start(name, config, folder, step), name)
     except Exception as error:
         if asked == "auto":
-            print(f"warning: no live tracking, {name}: {one_line(error)}", file=sys.stderr)
+            print(f"warning: no live tracking, {name}: {first_line(error)}", file=sys.stderr)
             return Nowhere()
         raise UserError(
-            f"track: {name} does not start: {one_line(error)}; --track none goes without it"
+            f"track: {name} does not start: {first_line(error)}; --track none goes without it"
         ) from None
 
 
@@ -241,9 +241,3 @@ def start(name: str, config: RunConfig, folder: Path, step: int) -> Tracker:
     if name == "trackio":
         return Trackio(config, identity)
     return WeightsAndBiases(config, folder, identity)
-
-
-def one_line(error: Exception) -> str:
-    """The first line of an error's text, or its kind where it has none."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

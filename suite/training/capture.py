@@ -18,6 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from suite.messages import first_line
+
 Results = dict[str, Tensor]
 WARM_CALLS = 3
 """Plain calls before the recording: libraries choose their kernels and optimisers their state."""
@@ -153,11 +155,6 @@ def renew(generators: Sequence[torch.Generator]) -> None:
     for generator in generators:
         with contextlib.suppress(RuntimeError, AttributeError):
             generator.graphsafe_set_state(torch.Generator(generator.device))
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, in one line."""
-    return str(error).strip().partition("\n")[0]
 
 
 def largest_difference(mine: Any, own: Any, before: Any) -> float:

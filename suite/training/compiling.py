@@ -15,7 +15,7 @@ from torch import Tensor
 from algorithms.algorithm import Algorithm, Batch
 from suite.config import RunConfig
 from suite.envs import EVALUATION_ENVS
-from suite.messages import UserError
+from suite.messages import UserError, first_line
 from suite.training.replay import NEXT, WIDTH, unpack
 from suite.training.train import SeedRun, Trainer
 
@@ -171,7 +171,7 @@ def compile_and_compare(run: SeedRun, first: Algorithm) -> str | None:
     except Exception as error:  # whatever stops a compiler, of which the plain lines know nothing
         plain(algorithm)
         algorithm.load_state_dict(before)
-        return first_line(error)
+        return first_line(error).rstrip(".")
     algorithm.load_state_dict(before)
     # Not by `max`, which passes over NaN.
     wrong = {name: size for name, size in difference.items() if not size <= TOLERANCE}
@@ -213,9 +213,3 @@ def batch_like(run: SeedRun) -> Batch:
 def of_probe(values: Tensor, count: int) -> Tensor:
     """So many samples of each task of [T, N, ...], over and over where there are fewer."""
     return values[:, torch.arange(count, device=values.device) % values.shape[1]]
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, in one line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__).rstrip(".")
