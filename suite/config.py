@@ -166,6 +166,11 @@ class RunConfig:
         return math.ceil(self.training.steps / self.steps_per_round)
 
     @property
+    def locksteps(self) -> int:
+        """Steps that every env makes."""
+        return self.rounds * self.task.horizon
+
+    @property
     def evaluated_goals(self) -> str:
         """Where the goals of evaluations come from: preset, random or fixed."""
         chosen = self.evaluation.eval_goals

@@ -57,9 +57,10 @@ class Cost(NamedTuple):
 
 def size_of(config: RunConfig) -> Size:
     """Parameter counts and extras of a run's algorithm, counted once for all seeds."""
-    horizon = config.task.horizon
-    envs, locksteps = config.task.envs_per_task, config.rounds * horizon
-    problem = Problem(config.tasks, envs, horizon=horizon, locksteps=locksteps)
+    task = config.task
+    problem = Problem(
+        config.tasks, task.envs_per_task, horizon=task.horizon, locksteps=config.locksteps
+    )
     return size(config.algorithm, config.settings, problem)
 
 
@@ -88,7 +89,7 @@ def cost(config: RunConfig, cores: int) -> Cost:
 
 def collected(config: RunConfig) -> int:
     """Transitions of each task that a run makes."""
-    return config.rounds * config.task.horizon * config.task.envs_per_task
+    return config.locksteps * config.task.envs_per_task
 
 
 def checkpoint_bytes(config: RunConfig, extras: Extras, counts: ParameterCounts) -> int:
@@ -142,8 +143,7 @@ def combined(costs: Mapping[str, Cost], config: RunConfig) -> Cost:
 def training_seconds(config: RunConfig, counts: ParameterCounts, cores: int) -> float:
     """Seconds of training and evaluation."""
     c, tasks = config, len(config.tasks)
-    locksteps = c.rounds * c.task.horizon
-    updates = max(0, locksteps - c.training.random_steps / c.task.envs_per_task)
+    updates = max(0, c.locksteps - c.training.random_steps / c.task.envs_per_task)
     updates *= c.training.updates_per_step / c.training.update_every
     # Policy: targets 1 pass, its own loss 1 and 2 back. Critics: targets 1, their loss 1 and 2
     # back, the policy's loss 1 and 1 back. Two operations a weight and pass.
@@ -153,7 +153,7 @@ def training_seconds(config: RunConfig, counts: ParameterCounts, cores: int) -> 
     update = UPDATE_SECONDS[c.device.partition(":")[0]] + operations / speed
     early, last = (c.evaluated_episodes(final) for final in (False, True))
     episodes = (min(c.evaluation.evaluations, c.rounds) - 1) * early + last
-    steps = locksteps * c.task.envs_per_task * tasks + episodes * tasks * c.task.horizon
+    steps = collected(c) * tasks + episodes * tasks * c.task.horizon
     return updates * update + steps * ENV_STEP_SECONDS / cores
 
 

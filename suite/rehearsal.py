@@ -41,8 +41,7 @@ def try_one(config: RunConfig) -> None:
     from algorithms.check import fault_of_run
 
     name, horizon = config.algorithm, config.task.horizon
-    locksteps = config.rounds * horizon
-    problem = Problem(config.tasks, N, config.seed, horizon=horizon, locksteps=locksteps)
+    problem = Problem(config.tasks, N, config.seed, horizon=horizon, locksteps=config.locksteps)
     batch = config.training.batch_per_task
     if fault := fault_of_run(algorithm_of(name), config.settings, problem, batch):
         raise UserError(

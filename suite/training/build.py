@@ -57,7 +57,7 @@ def algorithm_of(config: RunConfig) -> Algorithm:
         config.seed,
         torch.device(config.device),
         horizon=config.task.horizon,
-        locksteps=config.rounds * config.task.horizon,
+        locksteps=config.locksteps,
     )
     try:
         return load(config.algorithm)(config.settings, problem)
