@@ -12,14 +12,13 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(Exception):
-    """The run stopped on request; everything up to `env_step` is saved."""
+    """The run stopped on request; everything up to this env step is saved."""
 
     status = 130
     """Exit status of a command that was asked to stop."""
 
     def __init__(self, env_step: int) -> None:
         super().__init__(f"saved at env step {env_step:,}")
-        self.env_step = env_step
 
 
 class Interrupt:

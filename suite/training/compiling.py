@@ -46,17 +46,8 @@ def mode_of(config: RunConfig, began: str | None) -> Mode:
         return "compiled" if began == "compiled" else "eager"
     if asked is not None:
         return asked
-    locksteps = config.rounds * config.task.horizon
-    updates = locksteps // config.training.update_every * config.training.updates_per_step
+    updates = config.locksteps // config.training.update_every * config.training.updates_per_step
     return "compiled" if updates >= FEWEST_UPDATES else "eager"
-
-
-def compiler(device: str) -> str | None:
-    """The compiler that torch.compile needs, of C++ on a CPU and of C for a GPU's launchers; or
-    None.
-    """
-    names = ("g++", "clang++") if device == "cpu" else ("gcc", "clang")
-    return next((path for name in names if (path := shutil.which(name))), None)
 
 
 def compile_learners(trainer: Trainer, mode: Mode) -> Mode:
@@ -81,8 +72,10 @@ def compile_learners(trainer: Trainer, mode: Mode) -> Mode:
 def why_not(trainer: Trainer) -> str | None:
     """Compiles the algorithms of all runs; None, or why that cannot be."""
     device = trainer.config.device
-    if compiler(device) is None:
-        return f"there is no {'C++ compiler (g++)' if device == 'cpu' else 'C compiler (gcc)'}"
+    # For its kernels on a CPU, for what launches them on a GPU.
+    kind, names = ("C++", ("g++", "clang++")) if device == "cpu" else ("C", ("gcc", "clang"))
+    if not any(map(shutil.which, names)):
+        return f"there is no {kind} compiler ({names[0]})"
     settle(device)
     reason = first_reason(trainer.runs)
     if reason is not None and torch._inductor.config.cpp_wrapper:

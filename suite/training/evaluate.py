@@ -21,7 +21,7 @@ from suite.envs import ACTION_SIZE, EVALUATION_ENVS, OBSERVATION_SIZE
 from suite.envs.tasks import Goal
 from suite.envs.vector import VectorEnv
 from suite.training.capture import Captured, Results, positions, put_back
-from suite.training.learner import able
+from suite.training.learner import capturable
 from suite.training.metrics import TrainingDiverged
 
 
@@ -50,7 +50,7 @@ class Policy:
             drawn,
             partial(positions, drawn),
             partial(put_back, drawn),
-            on_gpu and able(algorithm, "capturable"),
+            on_gpu and capturable(algorithm),
         )
 
     def act(self) -> None:
@@ -78,11 +78,6 @@ class Evaluation(NamedTuple):
     """[T, K], 1 or 0."""
     returns: NDArray[np.float64]
     """[T, K], sums of unscaled rewards over the whole horizon."""
-
-    def success_rates(self) -> NDArray[np.float64]:
-        """[T]."""
-        rates: NDArray[np.float64] = self.successes.mean(1)
-        return rates
 
 
 def evaluate(

@@ -57,11 +57,10 @@ class Learner:
         self.fetched: list[NDArray[Any]] = []
         self.generators = [*algorithm.generators.values(), replay.generator]
         self.stream: Any = torch.cuda.Stream(device) if on_gpu else None  # type: ignore[no-untyped-call]
-        self.captures = on_gpu and able(algorithm, "capturable")
         changed = partial(replay.window, envs_per_task), replay.restore_window
         learned = self.snapshot, self.restore
         drawn = partial(positions, self.generators), partial(put_back, self.generators)
-        on = self.captures
+        on = on_gpu and capturable(algorithm)
         self.acting = Captured("acting", self.decide, self.generators, *drawn, on)
         self.storing = Captured("remembering", self.store, [], *changed, on)
         self.learning = Captured("the gradient step", self.update, self.generators, *learned, on)
@@ -198,6 +197,6 @@ class Learner:
                 yield
 
 
-def able(algorithm: Algorithm, ability: str) -> bool:
-    """Whether the algorithm's class itself, not a base of it, has this ability."""
-    return bool(vars(type(algorithm)).get(ability))
+def capturable(algorithm: Algorithm) -> bool:
+    """Whether the algorithm's class itself, not a base of it, says that it can be recorded."""
+    return bool(vars(type(algorithm)).get("capturable"))

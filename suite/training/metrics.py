@@ -35,7 +35,7 @@ def all_finite(
     )
 
 
-def check_state(state: Any, step: int, name: str = "algorithm") -> None:
+def check_state(state: Any, step: int, name: str) -> None:
     """Raises TrainingDiverged, naming step and tensor, unless all of a nested state is finite.
 
     A gradient step's metrics are those before it: this sees what the last one of a round did.
@@ -63,11 +63,6 @@ class UpdateMetrics:
         self.steps: list[int] = []
         """In which step of the episode each gradient step was made."""
         self.fetched: Fetched = {}
-
-    @property
-    def count(self) -> int:
-        """Gradient steps so far in this round."""
-        return len(self.steps)
 
     def check(self, first_env_step: int, env_steps_per_step: int, first_update: int) -> None:
         """Raises TrainingDiverged at the first gradient step that gave a non-finite metric."""

@@ -48,13 +48,13 @@ def singular_values(activations: Tensor) -> Tensor:
     return eigenvalues.clamp(min=0).sqrt().flip(0)
 
 
-def srank(values: Tensor, delta: float = SRANK_DELTA) -> int:
+def srank(values: Tensor) -> int:
     """Least k whose largest singular values hold 1 − δ of their sum (Kumar et al., 2021)."""
     total = values.sum()
     if total <= 0:
         return 0
     share = values.cumsum(0) / total
-    return int((share < 1 - delta).sum()) + 1
+    return int((share < 1 - SRANK_DELTA).sum()) + 1
 
 
 def effective_rank(values: Tensor) -> float:

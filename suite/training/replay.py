@@ -131,14 +131,13 @@ class Replay:
         return {name: store[:, slots].cpu() for name, store in self.stores().items()}
 
     def restore_segment(self, stop: int, segment: Mapping[str, Tensor]) -> None:
-        """Puts back a segment whose last row was the `stop`-th; segments come oldest first."""
+        """Puts back a segment whose last row was the `stop`-th; segments come oldest first, and
+        `load_state_dict` after the last.
+        """
         count = segment["rows"].shape[1]
         slots = torch.arange(stop - count, stop, device=self.rows.device) % self.capacity
         for name, store in self.stores().items():
             store[:, slots] = segment[name].to(store.device)
-        self.written = stop
-        self.next.fill_(stop % self.capacity)
-        self.held.fill_(self.size)
 
     def state_dict(self) -> dict[str, Any]:
         """Position and generator; the rows themselves travel as segments."""

@@ -32,7 +32,7 @@ from suite.runs.checkpoint import Loaded
 from suite.runs.directory import RunDirectory
 from suite.runs.progress import Progress
 from suite.runs.rows import RowLog
-from suite.training.evaluate import Evaluation, Policy, evaluate
+from suite.training.evaluate import Policy, evaluate
 from suite.training.learner import Learner
 from suite.training.metrics import UpdateMetrics, all_finite, check_state
 from suite.training.plasticity import measure
@@ -78,7 +78,7 @@ class SeedRun:
         """Logs the round that ends at this step. Raises TrainingDiverged for what is not finite."""
         per_step = len(self.config.tasks) * self.config.task.envs_per_task
         self.metrics.check(env_step - self.config.steps_per_round, per_step, self.updates)
-        self.updates += self.metrics.count
+        self.updates += len(self.metrics.steps)
         round_ = env_step // self.config.steps_per_round
         if round_ % self.config.evaluation.metrics_every == 0:
             log, updates = self.log, self.updates
@@ -231,11 +231,10 @@ class Trainer:
         n, total = self.config.evaluation.evaluations, self.config.rounds
         return round_ * n // total > (round_ - 1) * n // total
 
-    def evaluate(self) -> list[Evaluation]:
+    def evaluate(self) -> None:
         """Success and returns on the evaluation goals; plasticity; the algorithm's own report."""
         c, step = self.config, self.env_step
-        final = self.round == c.rounds
-        episodes = c.evaluation.final_episodes if final else c.evaluation.eval_episodes
+        episodes = c.evaluated_episodes(final=self.round == c.rounds)
         self.progress.note("evaluating")
         self.evaluation_envs.episode = f"an evaluation at env step {step:,}"
         results = evaluate(
@@ -246,7 +245,7 @@ class Trainer:
         )
         for run, result in zip(self.runs, results, strict=True):
             log, updates = run.log, run.updates
-            log.per_task("success", step, updates, result.success_rates().tolist())
+            log.per_task("success", step, updates, result.successes.mean(1).tolist())
             log.per_task("return", step, updates, result.returns.mean(1).tolist())
             log.whole("success/mean", step, updates, float(result.successes.mean()))
             for network, probe in run.algorithm.probe(run.probe, seed=0).items():
@@ -256,7 +255,6 @@ class Trainer:
                 log.per_task(metric, step, updates, values)
         self.progress.evaluated(step, [float(result.successes.mean()) for result in results])
         self.evaluated = self.round
-        return results
 
     def scored_nothing(self) -> RowLog:
         """Success 0 at every evaluation still to come: what a run that diverged counts as."""
