@@ -7,12 +7,11 @@ import inspect
 import itertools
 import shutil
 import textwrap
-from collections.abc import Iterator
 from typing import Any
 
 from algorithms import algorithm_names
 from algorithms.declared import declared
-from suite.config import DESTRUCTIVE, PARTS, RunConfig
+from suite.config import DESTRUCTIVE, PARTS
 from suite.options import START, Given, option_types, suite_values, unmatched
 from suite.presets import PRESETS, preset
 from suite.values import described, kinds, without_range, written
@@ -59,7 +58,9 @@ def bench_help(given: Given) -> str:
         lines += described_option(
             name, choices.get(name) or described(types[name]), text, defaults[name]
         )
-    for title, owner in sections(start):
+    owners = {TITLES[name]: kind for name, kind in PARTS.items()}
+    owners[f"{start.algorithm}'s own settings"] = type(start.settings)
+    for title, owner in owners.items():
         lines += ["", f"{title}:"]
         texts = docstrings(owner)
         for name, kind in kinds(owner).items():
@@ -67,12 +68,6 @@ def bench_help(given: Given) -> str:
                 name, described(kind), texts.get(name, ""), defaults[name], kind
             )
     return "\n".join(lines)
-
-
-def sections(config: RunConfig) -> Iterator[tuple[str, type[Any]]]:
-    """Titles and dataclasses in the order of the help."""
-    yield from ((TITLES[name], kind) for name, kind in PARTS.items())
-    yield f"{config.algorithm}'s own settings", type(config.settings)
 
 
 def described_option(name: str, takes: str, text: str, default: Any, kind: Any = None) -> list[str]:

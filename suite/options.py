@@ -41,7 +41,10 @@ HELP = ("-h", "--help")
 
 def parse(arguments: Sequence[str]) -> RunConfig:
     """The configuration that a command line stands for. Raises UserError in one line."""
-    return run_of(split(arguments))
+    given = split(arguments)
+    suite_values(given)
+    unmatched(given, declared)
+    return trainable(given)
 
 
 def split(arguments: Sequence[str]) -> dict[str, str | None]:
@@ -111,15 +114,8 @@ def suite_values(given: Given) -> dict[str, Any]:
     return known
 
 
-def run_of(given: Given) -> RunConfig:
-    """The configuration that options stand for. Raises UserError in one line."""
-    suite_values(given)
-    unmatched(given, declared)
-    return trainable(given)
-
-
 def trainable(given: Given) -> RunConfig:
-    """The same of options that have been looked at without torch, which this loads."""
+    """The run of options that have been looked at without torch, which this loads."""
     config = unmatched(given)
     if "match" in given:
         check(config, here=False)

@@ -113,7 +113,7 @@ def preset(name: str, algorithm: str, tasks: str, find: Find = load) -> RunConfi
     return configured(algorithm, {**values, "tasks": tasks}, find)
 
 
-def configured(algorithm: str, values: Mapping[str, Any], find: Find = load) -> RunConfig:
+def configured(algorithm: str, values: Mapping[str, Any], find: Find) -> RunConfig:
     """The run with these values. Raises UserError where they exclude each other."""
     try:
         return assembled(algorithm, settings_of(algorithm, find), values)

@@ -142,17 +142,16 @@ def nearest_widths(config: RunConfig, net: str, aim: int) -> tuple[dict[str, int
             "its settings actor_width and critic_width"
         )
 
-    known: dict[int, int] = {}
     refused: dict[int, ValueError] = {}
 
     def count_at(width: int) -> int:
-        if width not in known:
-            try:
-                settings = replace(config.settings, **dict.fromkeys(names, width))
-                known[width] = getattr(count(config.algorithm, settings, config.tasks), net)
-            except ValueError as error:  # too small for what is in it: no parameters
-                known[width], refused[width] = 0, error
-        return known[width]
+        try:
+            settings = replace(config.settings, **dict.fromkeys(names, width))
+        except ValueError as error:  # too small for what is in it: no parameters
+            refused[width] = error
+            return 0
+        found: int = getattr(count(config.algorithm, settings, config.tasks), net)
+        return found
 
     width = nearest(count_at, aim)
     if width in refused:
