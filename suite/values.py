@@ -87,7 +87,7 @@ def converted(shown: str, kind: Any, text: str) -> Any:
         if text not in by_text:
             raise UserError(choose(shown, text, by_text))
         return by_text[text]
-    if get_origin(kind) in (Union, types.UnionType):
+    if is_union(kind):
         return first_fitting(shown, get_args(kind), text)
     if get_origin(kind) is tuple:
         return parts(shown, get_args(kind), text)
@@ -160,7 +160,7 @@ def check_value(name: str, kind: Any, value: Any, text: str = "") -> None:
     elif not fits(kind, value):
         text_ = "text, " if isinstance(value, str) and not text else ""
         raise UserError(f"{shown}: {given} is {text_}not {asked_for(kind)}")
-    if origin in (Union, types.UnionType):
+    if is_union(kind):
         check_value(name, next(k for k in own if fits(k, value)), value, text)
         if range_ is None:
             return  # its member has said what it takes
@@ -187,7 +187,7 @@ def coerced(kind: Any, value: Any) -> Any:
     if get_origin(kind) is tuple and isinstance(value, list | tuple) and long_enough(own, value):
         each = own[:1] * len(value) if own[1:] == (...,) else own
         return tuple(coerced(k, part) for k, part in zip(each, value, strict=True))
-    if get_origin(kind) in (Union, types.UnionType):
+    if is_union(kind):
         forms = ((k, coerced(k, value)) for k in own)
         return next((form for k, form in forms if fits(k, form)), value)
     return value
@@ -206,7 +206,7 @@ def fits(kind: Any, value: Any) -> bool:
     own, origin = get_args(kind), get_origin(kind)
     if origin is Literal:
         return any(type(value) is type(choice) and value == choice for choice in own)
-    if origin in (Union, types.UnionType):
+    if is_union(kind):
         return any(fits(k, value) for k in own)
     if origin is tuple:
         each = own[:1] * len(value) if own[1:] == (...,) and isinstance(value, tuple) else own
@@ -223,7 +223,7 @@ def can_be_typed(kind: Any) -> bool:
     if get_origin(kind) is Literal:
         plain = all(isinstance(choice, str | int | float | None) for choice in own)
         return plain and len({*map(written, own)}) == len(own)
-    if get_origin(kind) in (Union, types.UnionType):
+    if is_union(kind):
         return all(k is type(None) or can_be_typed(k) for k in own)
     if get_origin(kind) is tuple:
         parts = own[:1] if own[1:] == (...,) else own
@@ -231,10 +231,15 @@ def can_be_typed(kind: Any) -> bool:
     return kind in (int, float, bool, str)
 
 
+def is_union(kind: Any) -> bool:
+    """Whether a type is one of several."""
+    return get_origin(kind) in (Union, types.UnionType)
+
+
 def is_tuple(kind: Any) -> bool:
     """Whether a type is a tuple, or may be one."""
     kind = without_range(kind)
-    if get_origin(kind) in (Union, types.UnionType):
+    if is_union(kind):
         return any(map(is_tuple, get_args(kind)))
     return get_origin(kind) is tuple
 
@@ -269,7 +274,7 @@ def described(kind: Any) -> str:
     range_, kind = range_of(kind), without_range(kind)
     if get_origin(kind) is Literal:
         return " | ".join(written(choice) for choice in get_args(kind))
-    if get_origin(kind) in (Union, types.UnionType):
+    if is_union(kind):
         return " | ".join(NONE if k is type(None) else described(k) for k in get_args(kind))
     if get_origin(kind) is tuple:
         return ",".join("…" if k is ... else described(k) for k in get_args(kind))
