@@ -158,25 +158,21 @@ class CheckpointStore:
         """The run's own manifests that are whole, newest first."""
         return [found for found in map(read, self.manifests()) if found]
 
+    def newest(self) -> Manifest:
+        """The newest of these; an empty one where there is none."""
+        return next(iter(self.readable()), Manifest(0, self.run))
+
     def rounds(self) -> list[int]:
         """The rounds that there are checkpoints of, newest first."""
         return [round_of(path) for path in self.manifests()]
-
-    def first_session(self) -> Mapping[str, Any]:
-        """Where and with what the first session ran, as the newest manifest has it; or nothing."""
-        return next((found.began for found in self.readable()), {})
 
     def any(self) -> bool:
         """Whether there are files of checkpoints, whose ever they are."""
         return bool(own_files(self.folder, NAMES))
 
-    def lost(self) -> tuple[str, ...]:
-        """A line for whatever the run has gone on without."""
-        return next((found.lost for found in self.readable()), ())
-
     def finished_rows(self) -> str:
         """The digest of the rows that the run was finished with; empty where it is not."""
-        return next((found.files.get(ROWS, "") for found in self.readable()), "")
+        return self.newest().files.get(ROWS, "")
 
     # Loading ---------------------------------------------------------------------------------
 

@@ -172,7 +172,7 @@ class RunDirectory:
             problem = str(error)
         if sealed and not line_of(rows, sealed):
             warn(f"{problem}; it is written again from {rows.name}")
-            return write_result(self.config, self.path, self.checkpoints.lost())
+            return write_result(self.config, self.path, self.checkpoints.newest().lost)
         if sealed or not self.checkpoints.readable():
             raise UserError(
                 f"{problem}, and what its rows were made of was deleted when the run was done; put "
@@ -189,7 +189,7 @@ class RunDirectory:
             found = read_sessions(self.path / PROVENANCE)
         except ValueError:
             found = []
-        first = self.checkpoints.first_session()
+        first = self.checkpoints.newest().began
         return found or ([dict(first)] if first else [])
 
     def first_session(self) -> Session:
@@ -268,7 +268,7 @@ class RunDirectory:
         self.write_rows(self.columns(counts, evaluated_by))
         timing = timing_rows(self.path / TIMES, self.config.name())
         write_atomically(self.path / "timing.parquet", timing)
-        result = write_result(self.config, self.path, self.checkpoints.lost())
+        result = write_result(self.config, self.path, self.checkpoints.newest().lost)
         self.tidy(result)
         return result
 
@@ -293,7 +293,7 @@ class RunDirectory:
         """Writes rows.parquet of all parts so far, and further ones that are in no file."""
         self.refuse_moved()
         parts = [self.path / part for part in self.checkpoints.parts]
-        lost = self.checkpoints.lost()
+        lost = self.checkpoints.newest().lost
         metadata = {"config": self.config.identity(), **({"lost": lost} if lost else {})}
         write_atomically(self.path / ROWS, consolidate([*parts, *further], columns, metadata))
 

@@ -64,8 +64,8 @@ class Progress:
 
     def end_round(self, success: float) -> None:
         """A round ended with this share of training episodes solved."""
-        mixed = success if self.training != self.training else 0.9 * self.training + 0.1 * success
-        self.training = mixed
+        first = math.isnan(self.training)
+        self.training = success if first else 0.9 * self.training + 0.1 * success
 
     def evaluated(self, env_step: int, successes: Sequence[float]) -> None:
         """An evaluation ended, with this mean success of each run."""
@@ -87,9 +87,9 @@ class Progress:
         if self.bar is None:
             return
         parts = [phase]
-        if self.evaluation == self.evaluation:
+        if not math.isnan(self.evaluation):
             parts.append(f"success {self.evaluation:.2f}")
-        if self.training == self.training:
+        if not math.isnan(self.training):
             parts.append(f"training {self.training:.2f}")
         self.bar.set_postfix_str(", ".join(parts))
 

@@ -107,7 +107,16 @@ def version(package: str) -> str:
 
 def commit() -> str:
     """The clone's commit, marked where files differ from it; empty outside a clone."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    return said_by("git", "describe", "--always", "--dirty", "--abbrev=12")
+
+
+def compiler_version() -> str:
+    """That of the C compiler which compiled learners ask for, or "none"."""
+    return said_by("gcc", "-dumpfullversion") or "none"
+
+
+def said_by(*command: str) -> str:
+    """What a command prints that is given beside this file; empty where it does not answer."""
     try:
         found = subprocess.run(
             command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=5
@@ -115,16 +124,6 @@ def commit() -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return found.stdout.strip()
-
-
-def compiler_version() -> str:
-    """That of the C compiler which compiled learners ask for, or "none"."""
-    try:
-        command = ["gcc", "-dumpfullversion"]
-        found = subprocess.run(command, capture_output=True, text=True, timeout=5)
-    except (OSError, subprocess.TimeoutExpired):
-        return "none"
-    return found.stdout.strip() or "none"
 
 
 def processor() -> str:

@@ -354,7 +354,7 @@ def test_a_run_that_has_lost_something_says_so_for_good(tmp_path: Path) -> None:
         save(store, round_)
     loaded = load(folder)
     assert (loaded.state["round"], loaded.damaged) == (8, [])
-    (line,) = CheckpointStore(folder, "mtsac-s0").lost()
+    (line,) = CheckpointStore(folder, "mtsac-s0").newest().lost
     assert "3 transitions of each task are lost" in line
 
 
