@@ -9,6 +9,7 @@ step to the bit alike. A look at the policy, not a measurement: that is what the
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -16,7 +17,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -99,31 +100,23 @@ def film(folder: Path) -> int:
     return len(entries)
 
 
-class Moment(NamedTuple):
-    """An episode after a step; what counts so far."""
-
-    step: int
-    env: Any
-    total: float
-    """Sum of unscaled rewards."""
-    success: bool
-    """Whether any step so far was a success."""
-
-
-def played(config: RunConfig, algorithm: Algorithm, index: int, goal: Goal) -> Iterator[Moment]:
-    """One episode of the policy's mode on one goal of the task of that index, step by step."""
-    env: Any = make_env(config.tasks[index], config.task.reward_version, "metaworld")
+def played(
+    env: Any, config: RunConfig, algorithm: Algorithm, index: int, goal: Goal
+) -> Iterator[tuple[float, bool]]:
+    """One episode of the policy's mode on one goal of the task of that index: before it and after
+    each step, the sum of unscaled rewards and whether any step so far was a success.
+    """
     observation = goal.reset(env)
     total, success = 0.0, False
-    yield Moment(0, env, total, success)
-    for step in range(1, config.task.horizon + 1):
+    yield total, success
+    for _ in range(config.task.horizon):
         # The policy acts for all tasks at once; only this one's row is real.
         inputs = torch.zeros(len(config.tasks), 1, OBSERVATION_SIZE)
         inputs[index, 0] = torch.from_numpy(observation).float()
         action = algorithm.act(inputs, explore=False).actions[index, 0].cpu().numpy()
         observation, reward, _, _, info = env.step(action)
         total, success = total + float(reward), success or bool(info["success"])
-        yield Moment(step, env, total, success)
+        yield total, success
 
 
 def episode(
@@ -131,16 +124,15 @@ def episode(
 ) -> tuple[list[Picture], dict[str, Any]]:
     """The frames of one episode, and how it went."""
     spacing = max(1, config.task.horizon // FRAMES)
-    camera: Camera | None = None
+    env = make_env(config.tasks[index], config.task.reward_version, "metaworld")
     pictures = []
-    for moment in played(config, algorithm, index, goal):
-        camera = camera or Camera(moment.env)
-        if moment.step % spacing == 0:
-            pictures.append(camera.picture())
-    if camera is not None:
-        camera.close()
-    went = {"success": moment.success, "return": moment.total, "frames": len(pictures)}
-    return pictures, went
+    # The drawing context must not wait for the interpreter's end.
+    with contextlib.closing(Camera(env)) as camera:
+        for step, (total, success) in enumerate(played(env, config, algorithm, index, goal)):
+            went = {"success": success, "return": total}
+            if step % spacing == 0:
+                pictures.append(camera.picture())
+    return pictures, {**went, "frames": len(pictures)}
 
 
 class Camera:
@@ -166,7 +158,7 @@ class Camera:
         return seen
 
     def close(self) -> None:
-        """Frees the drawing context, which must not wait for the interpreter's end."""
+        """Frees the drawing context."""
         self.renderer.close()
 
 

@@ -21,6 +21,7 @@ from smoke_runs import Run
 
 from suite import film
 from suite.cli import main
+from suite.envs.meta_world import make_env
 from suite.envs.tasks import Goals
 from suite.envs.vector import VectorEnv
 from suite.messages import UserError
@@ -44,11 +45,11 @@ def test_a_film_shows_the_episode_that_evaluation_counts(run: Path) -> None:
     with VectorEnv(config.tasks, 1, config.task.reward_version, "fast", 1) as envs:
         policy = Policy(algorithm, len(config.tasks), torch.device("cpu"), 1)
         (counted,) = evaluate([policy], envs, [first], config.task.horizon)
-    for index in range(len(config.tasks)):
-        shown = film.played(config, algorithm, index, first[index][0])
-        *_, last = shown
-        assert last.total == pytest.approx(counted.returns[index, 0], rel=1e-6)
-        assert last.success == bool(counted.successes[index, 0])
+    for index, name in enumerate(config.tasks):
+        env = make_env(name, config.task.reward_version, "metaworld")
+        *_, (total, success) = film.played(env, config, algorithm, index, first[index][0])
+        assert total == pytest.approx(counted.returns[index, 0], rel=1e-6)
+        assert success == bool(counted.successes[index, 0])
 
 
 def test_a_film_is_made_of_every_task_and_says_how_it_went(run: Path) -> None:
