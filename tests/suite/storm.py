@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from smoke_runs import short
 
 from algorithms import ALGORITHMS
 from algorithms.trial import differs
@@ -51,21 +52,10 @@ class Kind(NamedTuple):
 
     def arguments(self, results: Path) -> list[str]:
         """The command line: enough rounds that the replay's ring wraps."""
-        options = {
-            "alg": self.algorithm,
-            "preset": "smoke",
-            "tasks": "reach,push",
-            "steps": "480",
-            "buffer-per-task": "110",
-            "threads": "1",
-            "workers": "2",
-            "track": "none",
-            "results": str(results),
-            **(EVOLVING if self.algorithm == "mega" else {}),
-            **({"seeds": "2"} if self.batched else {}),
-        }
-        pairs = [part for key, value in options.items() for part in (f"--{key}", value)]
-        return ["bench", *pairs, *(["--batched"] if self.batched else [])]
+        options = {"steps": "480", "workers": "2", "update_every": "1"}
+        options |= EVOLVING if self.algorithm == "mega" else {}
+        options |= {"seeds": "2", "batched": "True"} if self.batched else {}
+        return short(self.algorithm, results, **options)
 
     def __str__(self) -> str:
         return f"{self.algorithm}{', batched' if self.batched else ''}"

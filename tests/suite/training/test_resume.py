@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+import storm
 import torch
 from smoke_runs import Run, call, short
 
@@ -29,13 +30,7 @@ LOADED = 4.0
 
 # So short a run breeds and grows only with small numbers; MEGA's state is what resumes here, with
 # that of all its extensions.
-EVOLVING = {
-    "population": "2",
-    "episodes-per-individual": "1",
-    "window": "2",
-    "first-stage": "1",
-    "success-threshold": "1",
-    "improvement-threshold": "10",
+EVOLVING = storm.EVOLVING | {
     "critic-genotypes": "True",
     "critic-first-stage": "1",
     "critic-folds": "2",
