@@ -194,35 +194,13 @@ def test_the_way_to_run_it_again_that_is_named_works(smoke_run: Smoke, tmp_path:
     assert not (copy / "result.json").exists()
 
 
-# Refusals that need the directory ------------------------------------------------------------
-
-
-def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    status = main(arguments)
-    captured = capsys.readouterr()
-    assert status == 2
-    assert captured.err.count("\n") == 1, captured.err
-    assert captured.err.startswith("error: ")
-    return captured.err
-
-
-def test_the_directory_of_another_run_is_refused(
-    smoke_run: Smoke, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run = smoke_run("mtsac")
-    other = [*smoke_arguments("mtsac", run.path.parent), "--run-dir", str(run.path)]
-    line = refused([*other, "--discount", "0.9"], capsys)
-    assert "holds a run with discount 0.99, not 0.9;" in line
-    assert "--force" in line
-
-
 def test_a_full_disk_is_said_before_any_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10**7))
-    line = refused(smoke_arguments("mtsac", tmp_path), capsys)
-    assert line.startswith("error: disk: ")
-    assert "0.0 GB free" in line
+    assert main(smoke_arguments("mtsac", tmp_path)) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: disk: ") and "0.0 GB free" in line
 
 
 # Several seeds -------------------------------------------------------------------------------

@@ -104,7 +104,8 @@ def test_any_field_can_be_overridden_and_counts_for_the_identity_unless_it_is_ex
     assert type(option.value(config)) is type(wanted)
     if option.name not in ("device", "precision"):  # those need a GPU
         check(config)
-    assert (config.hash() == base.hash()) == (option.part == "execution")
+    same = config.hash() == base.hash()
+    assert same == (config.name() == base.name()) == (option.part == "execution")
     # And nothing else changed, but for what goes with it.
     companions = {"tasks": {"steps"}, "update_order": {"task_loss_threshold"}}
     companions |= {"task_loss_threshold": {"update_order", "shared_temperature"}}
@@ -204,9 +205,6 @@ def test_without_a_command_the_usage_and_the_presets_are_shown(
     shown = capsys.readouterr().out
     assert "python -m suite bench" in shown
     assert all(name in shown for name in ("smoke", "quick", "scaling", "d2r"))
-
-
-"""Only its module itself can tell."""
 
 
 def test_a_users_own_algorithm_brings_its_own_options(

@@ -23,7 +23,6 @@ from suite.config import (
     PARTS,
     YOUNGER,
     EvaluationConfig,
-    ExecutionConfig,
     RunConfig,
     TaskConfig,
     TrainingConfig,
@@ -290,55 +289,23 @@ def test_what_is_wrong_with_a_strangers_class_is_said(own: str, name: str, expec
         parse(["--alg", f"{own}:{name}", "--preset", "smoke"])
 
 
-def test_a_module_that_fails_is_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "failing.py").write_text("1 / 0")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(UserError, match="cannot be loaded: ZeroDivisionError: division by zero"):
-        parse(["--alg", "failing:Own"])
-
-
-def test_a_module_that_ends_the_process_is_a_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("module", "text", "line"),
+    [
+        ("failing", "1 / 0", "ZeroDivisionError: division by zero"),
+        ("ending", "import sys\nsys.exit(3)", "its module ends the process .* 3"),
+    ],
+)
+def test_a_module_that_fails_is_a_line(
+    module: str, text: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "ending.py").write_text("import sys\nsys.exit(3)")
+    (tmp_path / f"{module}.py").write_text(text)
     monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(UserError, match=r"cannot be loaded: its module ends the process .* 3"):
-        parse(["--alg", "ending:Own"])
+    with pytest.raises(UserError, match=f"cannot be loaded: {line}"):
+        parse(["--alg", f"{module}:Own"])
 
 
 # Identity ------------------------------------------------------------------------------------
-
-EXECUTION = {
-    "workers": 3,
-    "threads": 2,
-    "compile": "off",
-    "engine": "metaworld",
-    "checkpoint_minutes": 1.0,
-    "results": "elsewhere",
-    "run_dir": "here",
-    "track": "none",
-    "force": True,
-    "seeds": "0,1",
-    "batched": True,
-}
-
-
-@pytest.mark.parametrize("field", EXECUTION)
-def test_how_a_run_is_carried_out_does_not_change_its_identity(field: str) -> None:
-    other = run(execution=ExecutionConfig(**{field: EXECUTION[field]}))
-    assert other != run()
-    assert (other.hash(), other.name()) == (run().hash(), run().name())
-
-
-def test_younger_fields_leave_older_runs_their_names() -> None:
-    assert not {"updates_per_step", "precision"} & run().identity()["training"].keys()
-    assert run(training=TrainingConfig(updates_per_step=2)).hash() != run().hash()
-    assert "metrics_every" not in run().identity()["evaluation"]
-    assert run(evaluation=EvaluationConfig(metrics_every=2)).hash() != run().hash()
-
-
-def test_all_execution_fields_are_listed_above() -> None:
-    assert EXECUTION.keys() == ExecutionConfig.__dataclass_fields__.keys()
 
 
 @pytest.mark.parametrize(

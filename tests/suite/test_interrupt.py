@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from suite.interrupt import Interrupt, Interrupted
+from suite.interrupt import Interrupt
 
 
 def deliver(number: signal.Signals) -> None:
@@ -58,7 +58,3 @@ def test_a_later_run_in_the_same_process_starts_unrequested() -> None:
         deliver(signal.SIGINT)
     with Interrupt() as later:
         assert not later.requested
-
-
-def test_interrupted_names_the_step() -> None:
-    assert str(Interrupted(12_000)) == "saved at env step 12,000"

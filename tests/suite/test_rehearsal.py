@@ -7,10 +7,8 @@ from pathlib import Path
 
 import pytest
 
-import suite
 from suite import rehearsal
 from suite.cli import main
-from suite.messages import UserError
 from suite.options import parse
 
 OWN = """
@@ -132,7 +130,8 @@ FAULTS = {
     "Forgotten": "write @dataclass(frozen=True) above Unmarked, or 'depth' is no field",
     "ReturnsNone": "build_actor returns NoneType; return an nn.Module",
     "TorchsAdam": "build_optimisers: actor has a torch.optim.adam.Adam",
-    "Means": "build_actor: its module gives [2, 8, 4] for [2, 8, 39]; give [T, B, 8]",
+    "Means": "build_actor: its module gives [2, 8, 4] for [2, 8, 39]; give [T, B, 8]; "
+    "make check-algorithm ALG=to_rehearse:Means names every point",
     "Blind": "build_critic: its module must take [T, B, 43]",
     "Squeezed": "build_critic: its module gives [2, 8] for [2, 8, 43]; give [T, B, 1]",
     "Number": "update: the metric x is a float; give a tensor",
@@ -160,13 +159,6 @@ def test_a_method_that_cannot_be_trained_is_a_line(
     assert FAULTS[name] in error
     assert (out, error.count("\n")) == ("", 1)
     assert not results.exists()
-
-
-def test_from_python_it_is_an_error_with_the_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="make check-algorithm ALG=to_rehearse:Means names"):
-        suite.train(
-            "to_rehearse:Means", preset="smoke", tasks="reach,push", results=str(tmp_path / "runs")
-        )
 
 
 @pytest.mark.parametrize("name", ["Good", "Headed", "Slotted", "Largest", "Deterministic"])

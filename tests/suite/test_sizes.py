@@ -21,7 +21,6 @@ from suite.messages import UserError
 from suite.options import parse
 from suite.presets import preset
 from suite.sizes import WIDEST, count, matched, nearest, target, without_memory
-from suite.targets import number
 
 HERE = Path(__file__).parents[2]
 
@@ -128,21 +127,6 @@ def test_a_size_of_one_network_leaves_the_other() -> None:
     config = parse(["--alg", "mtsac", "--match", "actor=1M", "--critic-width", "77"])
     assert config.settings.critic_width == 77
     assert abs(count("mtsac", config.settings, config.tasks).actor / 1e6 - 1) < 0.01
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("4M", 4_000_000),
-        ("1.5M", 1_500_000),
-        ("400k", 400_000),
-        ("691_022", 691_022),
-        ("2G", 2e9),
-        ("1e6", 10**6),
-    ],
-)
-def test_numbers(text: str, value: int) -> None:
-    assert number(text) == value
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,6 @@ import torch
 
 from suite.messages import UserError
 from suite.runs.checkpoint import KEPT, CheckpointStore, Loaded
-from suite.runs.files import write_atomically
 
 CAPACITY = 8
 
@@ -30,11 +29,15 @@ def save(store: CheckpointStore, round_: int, state: dict[str, Any] | None = Non
     store.save(round_, state, segment, round_ * 3, CAPACITY, part)
 
 
-def store_with(folder: Path, rounds: int) -> Path:
-    store = CheckpointStore(folder / "checkpoints", "mtsac-s0")
+def of_run(folder: Path, run: str, rounds: int) -> CheckpointStore:
+    store = CheckpointStore(folder / "checkpoints", run)
     for round_ in range(1, rounds + 1):
         save(store, round_)
-    return folder / "checkpoints"
+    return store
+
+
+def store_with(folder: Path, rounds: int) -> Path:
+    return of_run(folder, "mtsac-s0", rounds).folder
 
 
 def load(folder: Path) -> Loaded:
@@ -165,13 +168,6 @@ def test_if_none_is_whole_both_are_named_with_the_way_out(
 
 
 # Files of others, and files that are gone --------------------------------------------------------
-
-
-def of_run(folder: Path, run: str, rounds: int) -> CheckpointStore:
-    store = CheckpointStore(folder / "checkpoints", run)
-    for round_ in range(1, rounds + 1):
-        save(store, round_)
-    return store
 
 
 def test_the_checkpoints_of_another_run_are_refused_and_left_alone(tmp_path: Path) -> None:
@@ -466,20 +462,3 @@ def test_a_kill_at_any_moment_of_a_save_leaves_a_whole_checkpoint(
     assert after.state["round"] == 4
     # What the killed save left half written is gone from the folder.
     assert not list(folder.glob(".*.tmp"))
-
-
-def test_an_atomic_write_replaces_the_whole_file_or_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "file"
-    write_atomically(path, b"first")
-
-    def full(*_: Any) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", full)
-        with pytest.raises(UserError, match="file: No space left on device"):
-            write_atomically(path, b"second, longer")
-    assert path.read_bytes() == b"first"
-    assert [p.name for p in tmp_path.iterdir()] == ["file"]

@@ -24,12 +24,3 @@ def test_a_file_system_without_locks_is_refused(
         pytest.raises(UserError, match=r"^results: .*lock cannot be locked .*choose another"),
     ):
         locked(file)
-
-
-def test_a_lock_is_held_until_its_file_is_closed(tmp_path: Path) -> None:
-    path = tmp_path / "lock"
-    with path.open("w") as first, path.open("w") as second:
-        assert locked(first)
-        assert not locked(second)
-        first.close()
-        assert locked(second)

@@ -235,10 +235,6 @@ def test_a_service_that_does_not_start_is_refused_in_one_line_where_it_was_asked
     )
 
 
-def test_tracking_is_no_part_of_a_run_s_identity() -> None:
-    assert config("none").name() == config("wandb").name()
-
-
 def test_a_run_tracked_by_default_has_its_evaluations_in_tensorboard(
     smoke_run: Callable[[str], Run],
 ) -> None:

@@ -14,7 +14,7 @@ from metaworld.sawyer_xyz_env import SawyerXYZEnv
 from suite.envs.fast import step as fast_step
 from suite.envs.fast.caging import CAGING_OF_TASK
 from suite.envs.fast.twin import STEP_FUNCTIONS, fast_class, undecorated
-from suite.envs.meta_world import make_env, preset_goals, reset_to_goal, reset_to_random_goal
+from suite.envs.meta_world import make_env, reset_to_random_goal
 from suite.envs.verify_env import compare_task, exact
 
 pytestmark = pytest.mark.filterwarnings("ignore:Constant")  # of a scripted policy's actions
@@ -237,11 +237,3 @@ def test_rewards_are_meta_worlds_own_code(task):
 def test_rendering_is_refused():
     with pytest.raises(RuntimeError, match="engine metaworld"):
         make_env("reach-v3").render()
-
-
-def test_preset_goal_steps_equal_meta_worlds():
-    goal = preset_goals(["coffee-pull-v3"], seed=0)[0][4]
-    envs = [make_env("coffee-pull-v3", engine=engine) for engine in ("metaworld", "fast")]
-    assert exact(reset_to_goal(envs[0], goal)) == exact(reset_to_goal(envs[1], goal))
-    results = [env.step(np.ones(4, np.float32)) for env in envs]
-    assert exact(results[0]) == exact(results[1])
