@@ -15,7 +15,7 @@ from suite.envs.meta_world import EngineError, check_engine
 from suite.estimate import checkpoint_bytes, sizes_in_memory
 from suite.interrupt import Interrupt, Interrupted
 from suite.memory import check_memory, host_memory
-from suite.messages import Diverged, UserError
+from suite.messages import Diverged, UserError, warn
 from suite.rehearsal import rehearse
 from suite.runs.directory import RunDirectory, check_space
 from suite.runs.finished import ROWS
@@ -250,7 +250,7 @@ def begin(directories: Sequence[RunDirectory], trainer: Trainer, at: int | None)
     """Takes each run up where it stands, and says so; before that, what is not as it was."""
     seeds = [directory.config.seed for directory in directories]
     for line in trainer.restore(at):
-        print(f"warning: {line}", file=sys.stderr)
+        warn(line)
     mode = compile_learners(trainer, mode_of(trainer.config, directories[0].learner()))
     for directory in directories:
         kernels = trainer.runs[0].algorithm.kernels

@@ -29,8 +29,7 @@ from suite.config import RunConfig
 from suite.envs import OBSERVATION_SIZE
 from suite.envs.meta_world import make_env
 from suite.envs.tasks import Goal
-from suite.messages import Failure, UserError
-from suite.runs.directory import warn
+from suite.messages import Failure, UserError, warn
 from suite.runs.files import write_atomically
 from suite.runs.finished import done
 from suite.runs.rebuild import stored_config, stored_name, trained

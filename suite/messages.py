@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterable
 
 MANY = 10
@@ -26,6 +27,11 @@ class Diverged(Failure):
     """The run's own numbers ended it: a loss or a simulation that is not finite any more."""
 
     status = 3
+
+
+def warn(line: str) -> None:
+    """Says what does not stop the run."""
+    print(f"warning: {line}", file=sys.stderr)
 
 
 def first_line(error: Exception) -> str:

@@ -20,7 +20,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +30,7 @@ import pyarrow.parquet as pq
 
 from algorithms.algorithm import Algorithm, ParameterCounts
 from suite.config import RunConfig
-from suite.messages import Failure, UserError
+from suite.messages import Failure, UserError, warn
 from suite.runs.checkpoint import CheckpointStore
 from suite.runs.files import opened_to_append, set_aside, write_atomically
 from suite.runs.finished import RESULT, ROWS, done, write_result
@@ -369,8 +368,3 @@ def check_space(folders: Sequence[Path], needed: int) -> None:
             f"has {free / 1e9:.1f} GB free; make room, choose another --results folder or a "
             "smaller --buffer-per-task"
         )
-
-
-def warn(line: str) -> None:
-    """Says what does not stop the run."""
-    print(f"warning: {line}", file=sys.stderr)

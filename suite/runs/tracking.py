@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from suite.config import RunConfig
-from suite.messages import UserError, first_line
+from suite.messages import UserError, first_line, warn
 from suite.runs.provenance import read_sessions
 from suite.runs.rows import RowLog
 
@@ -139,10 +139,9 @@ class Guarded:
     def give_up(self, error: Exception) -> None:
         """Says why, and tracks no more."""
         self.tracker = Nowhere()
-        print(
-            f"warning: {self.name} failed ({first_line(error)}); the run goes on without it and "
-            "its rows are complete",
-            file=sys.stderr,
+        warn(
+            f"{self.name} failed ({first_line(error)}); the run goes on without it and its rows "
+            "are complete"
         )
 
 
@@ -223,7 +222,7 @@ def open_tracker(config: RunConfig, folder: Path, step: int) -> Tracker:
         return Guarded(start(name, config, folder, step), name)
     except Exception as error:
         if asked == "auto":
-            print(f"warning: no live tracking, {name}: {first_line(error)}", file=sys.stderr)
+            warn(f"no live tracking, {name}: {first_line(error)}")
             return Nowhere()
         raise UserError(
             f"track: {name} does not start: {first_line(error)}; --track none goes without it"

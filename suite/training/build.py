@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 
@@ -15,7 +14,7 @@ from suite.config import RunConfig
 from suite.envs import EVALUATION_ENVS
 from suite.envs.tasks import Goals
 from suite.envs.vector import VectorEnv
-from suite.messages import UserError
+from suite.messages import UserError, warn
 from suite.runs.directory import RunDirectory
 from suite.runs.progress import Progress
 from suite.runs.rows import RowLog
@@ -93,10 +92,9 @@ def seed_run(config: RunConfig, directory: RunDirectory) -> SeedRun:
     layers = [units for own in measured.values() for units in own.activations.values()]
     widest = max((units.shape[1] for units in layers), default=0)
     if widest > (size := config.evaluation.probe_size):
-        print(
-            f"warning: ranks of layers of more than {size} units, of which one has {widest}, are "
-            f"cut by as few samples; a new run can be given --probe-size {widest}",
-            file=sys.stderr,
+        warn(
+            f"ranks of layers of more than {size} units, of which one has {widest}, are cut by as "
+            f"few samples; a new run can be given --probe-size {widest}"
         )
     replay = Replay(
         len(config.tasks),

@@ -11,14 +11,13 @@ from __future__ import annotations
 import contextlib
 import gc
 import math
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from suite.messages import first_line
+from suite.messages import first_line, warn
 
 Results = dict[str, Tensor]
 WARM_CALLS = 3
@@ -102,10 +101,7 @@ class Captured:
     def give_up(self, reason: str) -> None:
         """Stays plain from here on, and says why."""
         self.plain = True
-        print(
-            f"warning: {self.name} runs without a CUDA graph, and slower: {reason}",
-            file=sys.stderr,
-        )
+        warn(f"{self.name} runs without a CUDA graph, and slower: {reason}")
 
 
 def record(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 import shutil
-import sys
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -15,7 +14,7 @@ from torch import Tensor
 from algorithms.algorithm import Algorithm, Batch
 from suite.config import RunConfig
 from suite.envs import EVALUATION_ENVS
-from suite.messages import UserError, first_line
+from suite.messages import UserError, first_line, warn
 from suite.training.replay import NEXT, WIDTH, unpack
 from suite.training.train import SeedRun, Trainer
 
@@ -65,7 +64,7 @@ def compile_learners(trainer: Trainer, mode: Mode) -> Mode:
     name = trainer.config.algorithm
     if trainer.config.execution.compile == "on":
         raise UserError(f"compile: {name} cannot be compiled: {reason}")
-    print(f"warning: {name} runs without torch.compile, and slower: {reason}", file=sys.stderr)
+    warn(f"{name} runs without torch.compile, and slower: {reason}")
     return "eager"
 
 
