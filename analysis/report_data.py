@@ -168,7 +168,7 @@ def task_curves(rows: pd.DataFrame, tasks: list[str]) -> dict[str, Any]:
 def thinned(found: Curves) -> Curves:
     """A curve at evenly chosen steps of its own, the last one among them."""
     keep = np.unique(np.linspace(0, len(found.steps) - 1, POINTS).round().astype(int))
-    return Curves(found.label, found.steps[keep], found.values[:, keep], found.seeds)
+    return Curves(found.steps[keep], found.values[:, keep], found.seeds)
 
 
 def a_run(

@@ -60,7 +60,6 @@ class Scores:
 class Curves:
     """One configuration's value of a metric over training."""
 
-    label: str
     steps: npt.NDArray[np.int64]
     """[S]: env steps over all tasks."""
     values: Array
@@ -167,21 +166,28 @@ def curves(
     found: dict[str, Curves] = {}
     for label, rows in frame.loc[wanted, NEEDED].groupby("label", observed=True):
         values = rows.set_index(["run", "env_step"])["value"] if task else agent(rows, per_task)
-        if values.empty:
-            continue
-        # [runs, steps], NaN where a run was not measured at a step of another.
-        table = values.unstack("env_step").sort_index().sort_index(axis=1)
-        steps = table.columns.to_numpy(dtype=np.int64)
-        heights = table.to_numpy(dtype=np.float64)
-        if np.isnan(heights).any():
-            steps, heights = interpolated(steps, heights)
-        if not len(steps):
-            continue
-        of = rows.drop_duplicates("run").set_index("run")["seed"]
-        seeds = [int(of[run]) for run in table.index]
-        alone = tuple(dict.fromkeys(seeds))
-        found[str(label)] = Curves(str(label), steps, by_seed(heights, seeds), alone)
+        if curve := as_curve(values, rows):
+            found[str(label)] = curve
     return found
+
+
+def as_curve(values: pd.Series[float], rows: pd.DataFrame) -> Curves | None:
+    """The curve that values [(run, step)] make, of runs whose seeds are in the rows; None where no
+    step is within the range of all of them.
+    """
+    if values.empty:
+        return None
+    # [runs, steps], NaN where a run was not measured at a step of another.
+    table = values.unstack("env_step").sort_index().sort_index(axis=1)
+    steps = table.columns.to_numpy(dtype=np.int64)
+    heights = table.to_numpy(dtype=np.float64)
+    if np.isnan(heights).any():
+        steps, heights = interpolated(steps, heights)
+    if not len(steps):
+        return None
+    of = rows.drop_duplicates("run").set_index("run")["seed"]
+    seeds = [int(of[run]) for run in table.index]
+    return Curves(steps, by_seed(heights, seeds), tuple(dict.fromkeys(seeds)))
 
 
 def interpolated(

@@ -28,7 +28,7 @@ from analysis.figures.style import (
     steps_axis,
 )
 from analysis.figures.trigger import alike_but_for, settings_of
-from analysis.scores import Curves
+from analysis.scores import as_curve
 
 Array = npt.NDArray[np.float64]
 DRAWS = 20_000
@@ -88,17 +88,13 @@ def by_configuration(
     rows: pd.DataFrame, metrics: Mapping[str, str], looks: Mapping[str, Look]
 ) -> Figure:
     """A line for each configuration: the mean over its tasks."""
-    means = rows.groupby(["label", "metric", "seed", "env_step"], observed=True)["value"].mean()
+    means = rows.groupby(["label", "metric", "run", "env_step"], observed=True)["value"].mean()
     figure, axes = panels(len(metrics), len(metrics), PAGE if len(metrics) > 1 else COLUMN, 2.5)
     for panel, (metric, title) in zip(axes, metrics.items(), strict=True):
         own = means.xs(metric, level="metric")
         for label in in_order(set(own.index.unique("label")), looks):
-            table = own[label].unstack("env_step").dropna(axis=1)
-            draw_curve(
-                panel,
-                Curves(label, table.columns.to_numpy(), table.to_numpy(), tuple(table.index)),
-                looks[label],
-            )
+            if curve := as_curve(own[label], rows):
+                draw_curve(panel, curve, looks[label])
         panel.set_ylabel(title)
         panel.set_ylim(bottom=0)
         steps_axis(panel)

@@ -266,6 +266,22 @@ def test_curves_of_configurations_take_runs_of_one_seed_as_one(
     assert lines(figure)[look(mt10)[label].name].get_ydata() == pytest.approx(expected.to_numpy())
 
 
+def test_runs_of_one_seed_that_were_measured_apart_meet_at_the_steps_of_both(
+    mt10: pd.DataFrame,
+) -> None:
+    label, name = "mega decoding=softmax", "modules_in_use"
+    own = mt10[(mt10["label"] == label) & (mt10["metric"] == name)]
+    steps = sorted(own["env_step"].unique())
+    # The second run of seed 0 is always at 0, and has every other step alone.
+    both = again(own, label)
+    both = both[(both["run"] != "again") | both["env_step"].isin(steps[::2])]
+    expected = halved(own).groupby(own["env_step"]).mean().loc[: steps[::2][-1]]
+    figure = evolution.by_configuration(both, {name: name}, look(mt10))
+    line = lines(figure)[look(mt10)[label].name]
+    assert line.get_xdata().tolist() == expected.index.tolist()
+    assert line.get_ydata() == pytest.approx(expected.to_numpy())
+
+
 def test_a_configuration_without_one_of_the_metrics_is_drawn_in_the_others_panels(
     mt10: pd.DataFrame,
 ) -> None:

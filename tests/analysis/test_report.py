@@ -144,7 +144,7 @@ def test_curves_are_thinned_but_keep_their_ends() -> None:
     from analysis.scores import Curves
 
     steps = np.arange(1, 1001)
-    thin = report_data.thinned(Curves("x", steps, np.stack([steps / 1000.0]), (0,)))
+    thin = report_data.thinned(Curves(steps, np.stack([steps / 1000.0]), (0,)))
     assert len(thin.steps) == report_data.POINTS
     assert (thin.steps[0], thin.steps[-1]) == (1, 1000)
     assert thin.values[0].tolist() == (thin.steps / 1000).tolist()
