@@ -28,6 +28,7 @@ from analysis.figures.style import (
     margin,
     panels,
     short,
+    wrapped,
 )
 from analysis.protocol import comparable
 from analysis.statistics import AGGREGATES, OF_TASKS, estimate, performance_profile
@@ -59,9 +60,9 @@ def aggregates(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn:
         subfigure_width=PAGE / len(aggregates_shown), row_height=0.3, xlabel="",
     )  # fmt: skip
     plt.close(figure)
-    figure.set_size_inches(PAGE, 0.88 + 0.24 * len(found))
-    height = figure.get_size_inches()[1]
-    shown = [looks[label].name for label in found]
+    shown, row = wrapped([looks[label].name for label in found])
+    height = 0.88 + row * len(found)
+    figure.set_size_inches(PAGE, height)
     figure.subplots_adjust(left=margin(shown) / PAGE, right=0.99, top=1 - 0.38 / height)
     figure.subplots_adjust(bottom=0.32 / height, wspace=0.3)
     axes[0].set_yticklabels(shown)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from textwrap import fill
 from typing import Any, NamedTuple
 
 import matplotlib
@@ -17,6 +18,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.textpath import TextPath
 from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 
 from analysis.frame import algorithms, runs
@@ -201,9 +203,22 @@ def legend_below(figure: Figure, axes: Axes | Sequence[Axes], columns: int = 3) 
 
 def margin(names: Sequence[str]) -> float:
     """Inches that the longest of these names takes at the size of tick labels, of a page at most
-    half: longer ones are cut off.
+    half: for longer ones see `wrapped`.
     """
     return min(PAGE / 2, 0.2 + 0.062 * max(len(name) for name in names))
+
+
+def wrapped(names: Sequence[str]) -> tuple[list[str], float]:
+    """The names, in several lines where they are longer than the largest `margin`, and the inches
+    that a row beside the tallest of them takes.
+    """
+    room, line = PAGE / 2 - 0.2, 1.2 * TYPE / 72
+    found = []
+    for name in names:
+        wide = TextPath((0, 0), name, TYPE).get_extents().width / 72
+        most = int(0.9 * len(name) * room / wide)
+        found.append(fill(name, most, break_on_hyphens=False) if wide > room else name)
+    return found, 0.115 + line * max(1 + name.count("\n") for name in found)
 
 
 def short(task: str) -> str:

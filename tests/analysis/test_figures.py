@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -106,6 +107,10 @@ def test_many_configurations_with_long_names_fit_a_page(tmp_path: Path) -> None:
     long = {k: Look(v.colour, v.dash, v.marker, 9 * v.name) for k, v in look(mega).items()}
     for drawn in (comparison.aggregates(mega, long), comparison.heat_map(mega, long)):
         drawn.figure.savefig(tmp_path / "figure.png")
+    axes = comparison.aggregates(mega, long).figure.axes[0]
+    places = [label.get_window_extent() for label in axes.get_yticklabels()]
+    assert all(place.x0 >= 0 and place.x1 <= axes.bbox.x0 for place in places)
+    assert all(low.y1 <= high.y0 for low, high in itertools.pairwise(places))
 
 
 # Scaling ---------------------------------------------------------------------------------------
