@@ -20,6 +20,7 @@ from analysis.rows import load
 RUNS = Path("results/runs")
 RELEASED = Path("results/release")
 MOST_SIMULATIONS = 1_000_000
+"""More would take days."""
 MOST_PLANNED = 1_000
 
 

@@ -14,6 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from analysis.messages import AnalysisError
 from analysis.statistics import (
@@ -22,7 +23,6 @@ from analysis.statistics import (
     REPETITIONS,
     Array,
     Estimate,
-    Statistic,
     checked,
     interval,
     iqm_of_runs,
@@ -43,7 +43,7 @@ class Comparison:
     a: str
     b: str
     difference: Estimate
-    """The statistic of a less that of b."""
+    """The IQM over seeds of a less that of b."""
     improvement: Estimate
     """Probability that a run of a beats one of b on a task."""
     p_value: float
@@ -93,12 +93,7 @@ def ends(estimate: Estimate, sign: str = "") -> str:
 
 
 def compare(
-    a: tuple[str, Array],
-    b: tuple[str, Array],
-    statistic: Statistic = iqm_of_runs,
-    *,
-    repetitions: int = REPETITIONS,
-    seed: int = 0,
+    a: tuple[str, Array], b: tuple[str, Array], repetitions: int = REPETITIONS
 ) -> Comparison:
     """Two configurations by name, with scores [runs, tasks] on the same tasks in the same order.
 
@@ -109,51 +104,38 @@ def compare(
         raise ValueError(
             f"{a[0]} was scored on {scores_a.shape[1]} tasks, {b[0]} on {scores_b.shape[1]}"
         )
-    difference, improvement = difference_and_improvement(
-        scores_a, scores_b, statistic, repetitions, seed
-    )
-    # Of the mean, whatever the statistic: the hypothesis, exchangeable runs, is the same,
-    # and trimming four runs to two would make many splits look alike.
-    p_value = permutation_test(scores_a, scores_b, mean, seed)
+    difference, improvement = difference_and_improvement(scores_a, scores_b, repetitions)
+    p_value = permutation_test(scores_a, scores_b)
     seeds = len(scores_a), len(scores_b)
     return Comparison(a[0], b[0], difference, improvement, p_value, seeds)
 
 
 def difference_and_improvement(
-    a: Array,
-    b: Array,
-    statistic: Statistic = iqm_of_runs,
-    repetitions: int = REPETITIONS,
-    seed: int = 0,
+    a: Array, b: Array, repetitions: int = REPETITIONS, seed: int = 0
 ) -> tuple[Estimate, Estimate]:
-    """The difference of a statistic of scores [runs, tasks] and the probability of improvement,
-    with their intervals where both have two runs or more.
+    """The difference of IQMs over seeds, of scores [runs, tasks], and the probability of
+    improvement, with their intervals where both have two runs or more.
     """
     wins, least = beaten(a, b), min(len(a), len(b))
-    value = float((statistic(a, None) - statistic(b, None))[0])
-    none = (math.nan, math.nan)
-    difference = Estimate(value, *none)
-    improvement = Estimate(float(wins.mean()), *none)
-    if least > 1:
-        size = max(a.size, b.size, wins.size)
-        first, second = np.random.SeedSequence(seed).generate_state(2).tolist()
-        drawn = [
-            (statistic(a, x) - statistic(b, y), ((x @ wins) * y).sum(axis=1))
-            for x, y in zip(
-                resampled(len(a), size, repetitions, first),
-                resampled(len(b), size, repetitions, second),
-                strict=True,
-            )
-        ]
-        differences, shares = (np.concatenate(column) for column in zip(*drawn, strict=True))
-        difference = with_ends(difference, interval(differences, least))
-        improvement = with_ends(improvement, interval(shares / wins.size, least))
-    return difference, improvement
-
-
-def with_ends(estimate: Estimate, found: tuple[float, float]) -> Estimate:
-    """The estimate with the ends of its interval."""
-    return replace(estimate, low=found[0], high=found[1])
+    difference, improvement = float((iqm_of_runs(a) - iqm_of_runs(b))[0]), float(wins.mean())
+    if least == 1:
+        none = (math.nan, math.nan)
+        return Estimate(difference, *none), Estimate(improvement, *none)
+    size = max(a.size, b.size, wins.size)
+    first, second = np.random.SeedSequence(seed).generate_state(2).tolist()
+    drawn = [
+        (iqm_of_runs(a, x) - iqm_of_runs(b, y), ((x @ wins) * y).sum(axis=1))
+        for x, y in zip(
+            resampled(len(a), size, repetitions, first),
+            resampled(len(b), size, repetitions, second),
+            strict=True,
+        )
+    ]
+    differences, shares = (np.concatenate(column) for column in zip(*drawn, strict=True))
+    return (
+        Estimate(difference, *interval(differences, least)),
+        Estimate(improvement, *interval(shares / wins.size, least)),
+    )
 
 
 def compare_all(
@@ -193,28 +175,34 @@ def corrected_for(found: Collection[Comparison], planned: int) -> str:
 
 def beaten(a: Array, b: Array) -> Array:
     """[runs of a, runs of b]: share of tasks on which the run of a scores more, ties ½."""
-    wins = np.array([(row > b).mean(axis=1) + (row == b).mean(axis=1) / 2 for row in a])
-    return wins
+    return np.array([(row > b).mean(axis=1) + (row == b).mean(axis=1) / 2 for row in a])
 
 
-def permutation_test(a: Array, b: Array, statistic: Statistic, seed: int = 0) -> float:
-    """Two-sided p-value of a difference in a statistic, were whole runs exchangeable.
+def permutation_test(a: Array, b: Array) -> float:
+    """Two-sided p-value of a difference of means, were whole runs exchangeable: over all splits up
+    to `MOST_EXACT`.
 
-    Exact up to `MOST_EXACT` splits, else of as many random ones and the one that was observed.
+    Not of IQMs: the hypothesis is the same, and trimming four runs to two would make many splits
+    look alike.
     """
     runs = np.concatenate([a, b])
-    total, size = len(runs), len(a)
-    if math.comb(total, size) <= MOST_EXACT:
-        chosen = np.array(list(itertools.combinations(range(total), size)))
-    else:
-        random = np.random.default_rng(seed).random((MOST_EXACT, total))
-        chosen = np.vstack([np.arange(size), random.argsort(axis=1)[:, :size]])
-    first = np.zeros((len(chosen), total))
+    chosen = splits(len(a), len(b), MOST_EXACT, np.random.default_rng(0))
+    first = np.zeros((len(chosen), len(runs)))
     np.put_along_axis(first, chosen, 1, axis=1)
     blocks = np.array_split(first, 1 + first.shape[0] * runs.size // BLOCK)
-    differences = np.concatenate([statistic(runs, x) - statistic(runs, 1 - x) for x in blocks])
+    differences = np.concatenate([mean(runs, x) - mean(runs, 1 - x) for x in blocks])
     # Splits that differ from the observed one by rounding alone are as extreme as it is.
     return float(np.mean(np.abs(differences) >= abs(differences[0]) - 1e-12))
+
+
+def splits(a: int, b: int, most: int, random: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Which `a` of a + b runs stand on the first side, [ways, a]: all ways up to `most`, else as
+    many random ones behind the one that was observed, the first.
+    """
+    if math.comb(a + b, a) <= most:
+        return np.array(list(itertools.combinations(range(a + b), a)))
+    drawn = random.random((most, a + b)).argsort(axis=1)[:, :a]
+    return np.vstack([np.arange(a), drawn])
 
 
 def holm(p_values: Sequence[float], planned: int = 0) -> list[float]:

@@ -7,14 +7,13 @@ time depends on the numbers of runs and of comparisons alone; it is simulated wi
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Collection, Mapping
 from functools import cache
 
 import numpy as np
 
-from analysis.comparisons import Comparison
+from analysis.comparisons import Comparison, splits
 from analysis.statistics import LEVEL, Array, checked
 
 POWER = 0.8
@@ -48,11 +47,11 @@ def could_be_seen(
         return []
     if shift == math.inf:
         never = (
-            "reach p < {:.2f} {} for no difference, however large"
-            if len(sizes) == 1
-            else ("reach p < {:.2f} {} only where others have come first")
+            "only where others have come first"
+            if len(sizes) > 1
+            else ("for no difference, however large")
         )
-        return [f"{sides} {never.format(level, among)}: more seeds are needed."]
+        return [f"{sides} reach p < {level:.2f} {among} {never}: more seeds are needed."]
     scatter = deviation(scores, [c for c in found if c.enough])
     return [
         f"What could be seen: were the runs of both sides normal and to scatter by {scatter:.3f}, "
@@ -77,14 +76,9 @@ def in_deviations(a: int, b: int, threshold: float) -> float:
     where so many splits cannot say.
     """
     random = np.random.default_rng(0)
-    exact = math.comb(a + b, a) <= MOST_SPLITS
-    if not exact and threshold * MOST_SPLITS < 1:
+    if math.comb(a + b, a) > MOST_SPLITS and threshold * MOST_SPLITS < 1:
         return math.nan
-    if exact:
-        chosen = np.array(list(itertools.combinations(range(a + b), a)))
-    else:
-        drawn = random.random((MOST_SPLITS, a + b)).argsort(axis=1)[:, :a]
-        chosen = np.vstack([np.arange(a), drawn])
+    chosen = splits(a, b, MOST_SPLITS, random)
     weights = np.full((len(chosen), a + b), -1 / b)
     np.put_along_axis(weights, chosen, 1 / a, axis=1)
     # The difference of means of each split, and what it gains where the first side is shifted by 1.

@@ -116,11 +116,7 @@ def point(statistic: Statistic, scores: Array) -> float:
 
 
 def estimate(
-    statistic: Statistic,
-    scores: Array,
-    *,
-    repetitions: int = REPETITIONS,
-    seed: int = 0,
+    statistic: Statistic, scores: Array, *, repetitions: int = REPETITIONS, seed: int = 0
 ) -> Estimate:
     """A statistic of scores [runs, tasks] with its interval, the same for the same seed."""
     scores = checked(scores)
@@ -132,24 +128,19 @@ def estimate(
     return Estimate(value, *interval(drawn, len(scores)))
 
 
-def band(values: Array, *, repetitions: int = 2000, seed: int = 0) -> tuple[Array, Array, Array]:
+def band(values: Array, repetitions: int = 2000) -> tuple[Array, Array, Array]:
     """IQM over seeds of curves [runs, steps] with its pointwise interval: value, low, high [steps].
 
     All steps of a repetition come from the same runs. NaN ends where there is one run.
     """
     values = checked(values)
-    columns = [estimate(iqm, column[:, None], repetitions=repetitions, seed=seed)
-               for column in values.T]  # fmt: skip
+    columns = [estimate(iqm, column[:, None], repetitions=repetitions) for column in values.T]
     found = np.array([(e.value, e.low, e.high) for e in columns])
     return found[:, 0], found[:, 1], found[:, 2]
 
 
 def performance_profile(
-    scores: Array,
-    thresholds: Array,
-    *,
-    repetitions: int = 2000,
-    seed: int = 0,
+    scores: Array, thresholds: Array, repetitions: int = 2000
 ) -> tuple[Array, Array, Array]:
     """Share of runs × tasks with a score above each threshold: value, low, high [thresholds]."""
     scores = checked(scores)
@@ -157,7 +148,7 @@ def performance_profile(
     value = above.mean(axis=0)
     if len(scores) == 1:
         return value, np.full_like(value, math.nan), np.full_like(value, math.nan)
-    blocks = resampled(len(scores), above.size, repetitions, seed)
+    blocks = resampled(len(scores), above.size, repetitions, seed=0)
     drawn = np.concatenate([counts @ above / len(scores) for counts in blocks])
     ends = np.array([interval(column, len(scores)) for column in drawn.T])
     return value, ends[:, 0], ends[:, 1]
