@@ -17,8 +17,8 @@ import pandas as pd
 from analysis.evaluations import gaps
 from analysis.messages import RowsError
 from analysis.protocol import is_part
+from analysis.statistics import Array
 
-Array = npt.NDArray[np.float64]
 NEEDED = ["label", "run", "seed", "task_set", "task", "metric", "env_step", "value"]
 
 
@@ -26,7 +26,6 @@ NEEDED = ["label", "run", "seed", "task_set", "task", "metric", "env_step", "val
 class Scores:
     """One configuration's score of each run on each task."""
 
-    label: str
     values: Array
     """[runs, tasks]."""
     tasks: tuple[str, ...]
@@ -48,12 +47,6 @@ class Scores:
         as one, their mean.
         """
         return by_seed(self.values, self.seeds)
-
-    @property
-    def task_mean(self) -> Array:
-        """[runs]: each agent's mean over its tasks."""
-        mean: Array = self.values.mean(axis=1)
-        return mean
 
 
 @dataclass(frozen=True)
@@ -93,12 +86,12 @@ def success_matrix(
     for line in gaps(rows, metric).values():
         raise RowsError(line)
     return {
-        str(label): scores(str(label), own, metric, at)
+        str(label): scores(own, metric, at)
         for label, own in rows[NEEDED].groupby("label", observed=True)
     }
 
 
-def scores(label: str, rows: pd.DataFrame, metric: str, at: Literal["final", "best"]) -> Scores:
+def scores(rows: pd.DataFrame, metric: str, at: Literal["final", "best"]) -> Scores:
     """One label's scores, of its rows of a metric and of the metric's mean."""
     last = rows.groupby("run", observed=True)["env_step"].transform("max")
     single = (rows["metric"] == metric) & (rows["task"] != "")
@@ -114,7 +107,6 @@ def scores(label: str, rows: pd.DataFrame, metric: str, at: Literal["final", "be
     names = [str(run) for run in picked.index.get_level_values("run")]
     seeds = rows.drop_duplicates("run").set_index("run")["seed"]
     return Scores(
-        label,
         picked.to_numpy(dtype=np.float64),
         tuple(str(task) for task in picked.columns),
         tuple(names),

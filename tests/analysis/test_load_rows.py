@@ -161,7 +161,7 @@ def test_a_joined_file_of_several_runs_is_read_as_such(write_run: WriteRun, tmp_
     )
     assert sorted(runs(load([joined]))["seed"]) == [0, 1, 2]
     (found,) = success_matrix(load([joined])).values()
-    assert sorted(found.task_mean) == [0, 0.25, 0.5]
+    assert sorted(found.values.mean(1)) == [0, 0.25, 0.5]
 
 
 def test_configurations_that_a_joined_file_no_longer_tells_apart_are_refused(

@@ -109,15 +109,15 @@ def test_each_seed_on_the_page_is_its_runs() -> None:
     for name, label in NAMES.items():
         scores = found[label]
         assert list(scores.seeds) == sorted(scores.seeds)
-        assert f"- {name}: {', '.join(f'{x:.2f}' for x in scores.task_mean)}\n" in PAGE, name
+        assert f"- {name}: {', '.join(f'{x:.2f}' for x in scores.values.mean(1))}\n" in PAGE, name
     controls = {"adam-epsilon=1e-08": "D2R and MEGA", "adam-epsilon=1e-05": "Soft Modules"}
     for label, scores in success_matrix(rows("study-5")).items():
         line = f"- MT-SAC at 1× as {controls[label.split()[1]]} are trained, in `study-5`: "
-        assert line + ", ".join(f"{x:.2f}" for x in scores.task_mean) + "\n" in PAGE
+        assert line + ", ".join(f"{x:.2f}" for x in scores.values.mean(1)) + "\n" in PAGE
     for scores in success_matrix(rows("study-3")).values():
         tasks = len(scores.tasks)
         line = f"- MT-SAC at 1× on {tasks} task{'s' if tasks > 1 else ''}, in `study-3`: "
-        assert line + ", ".join(f"{x:.2f}" for x in scores.task_mean) in PAGE
+        assert line + ", ".join(f"{x:.2f}" for x in scores.values.mean(1)) in PAGE
 
 
 @pytest.mark.parametrize("widths", ["69/74", "69/163", "163/74", "355/341"])

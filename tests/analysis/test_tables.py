@@ -416,7 +416,7 @@ def test_a_run_trained_again_is_held_against_how_seeds_vary(
         simulated.write(tmp_path / "released", simulated.Simulated(seed=seed))
     like = simulated.write(tmp_path / "like", simulated.Simulated(seed=9))
     other = simulated.write(tmp_path / "other", simulated.Simulated(seed=8, skill=0.1))
-    released = success_matrix(load([tmp_path / "released"]))["mtsac"].task_mean
+    released = success_matrix(load([tmp_path / "released"]))["mtsac"].values.mean(1)
     table = reproduction(load([like, other]), load([tmp_path / "released"]))
     by_run = {row["run"]: row for row in records(table)}
     assert by_run[like.name]["verdict"] == "agrees"
