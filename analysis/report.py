@@ -6,7 +6,6 @@ reviewer as it is. `analysis.report_data` says what it shows; the page itself is
 
 from __future__ import annotations
 
-import base64
 import json
 import tempfile
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from PIL import Image
 from analysis.figures.captions import RUNS
 from analysis.messages import AnalysisError
 from analysis.plots import draw_all
-from analysis.report_data import payload
+from analysis.report_data import data_uri, payload
 
 SCRIPTS = ("dom.js", "chart.js", "table.js", "page.js")
 FIGURE_DPI = 130
@@ -65,8 +64,7 @@ def page(data: dict[str, Any]) -> str:
         "DATA": embedded(data),
     }
     # One pass over the template: text that is put in is never searched for names again.
-    text = (source / "page.html").read_text(encoding="utf-8")
-    pieces = text.split("@@")
+    pieces = (source / "page.html").read_text(encoding="utf-8").split("@@")
     return "".join(parts[piece] if index % 2 else piece for index, piece in enumerate(pieces))
 
 
@@ -107,8 +105,3 @@ def figure(path: Path) -> dict[str, Any]:
         "inches": round(inches, 2),
         "image": data_uri(path, "image/png"),
     }
-
-
-def data_uri(path: Path, kind: str) -> str:
-    """A file as an address that holds it."""
-    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from analysis.comparisons import Comparison, corrected_for
@@ -22,7 +21,7 @@ from analysis.labels import short_names
 from analysis.parquet_rows import configuration
 from analysis.plots import benchmarks
 from analysis.scores import Curves, curves
-from analysis.statistics import AGGREGATES, band
+from analysis.statistics import AGGREGATES, Array, band
 from analysis.study import MOST_AT_ONCE, Configuration, Study, compared, label_of, seen, study
 from analysis.tables import aggregates, few
 
@@ -30,7 +29,6 @@ POINTS = 120
 """Points that a curve is thinned to."""
 FILM_BYTES = 24_000_000
 """What all films together may add to the report."""
-Array = npt.NDArray[np.float64]
 
 
 def payload(frame: pd.DataFrame, title: str, against: str = "", planned: int = 0) -> dict[str, Any]:
@@ -225,13 +223,17 @@ class Films:
                 break
             self.left -= size
             got = entry.get("return")
-            image = base64.b64encode(path.read_bytes()).decode()
             found[task] = {
-                "image": f"data:image/webp;base64,{image}",
+                "image": data_uri(path, "image/webp"),
                 "success": bool(entry.get("success")),
                 "return": number(got) if isinstance(got, int | float) else None,
             }
         return found
+
+
+def data_uri(path: Path, kind: str) -> str:
+    """A file as an address that holds it."""
+    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
 def stored(path: Path) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
@@ -29,8 +28,8 @@ from analysis.figures.style import (
 )
 from analysis.figures.trigger import alike_but_for, settings_of
 from analysis.scores import as_curve
+from analysis.statistics import Array
 
-Array = npt.NDArray[np.float64]
 DRAWS = 20_000
 """Random genotypes that a reference distribution is made of."""
 

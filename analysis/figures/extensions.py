@@ -23,11 +23,10 @@ from analysis.figures.style import (
     panels,
     steps_axis,
 )
-from analysis.figures.trigger import alike_but_for, settings_of
+from analysis.figures.trigger import Settings, alike_but_for, settings_of
 from analysis.scores import Scores
 from analysis.statistics import estimate, iqm_of_runs
 
-Settings = Mapping[str, Any]
 ALIKE = "Configurations that differ in this alone; of several such groups the largest."
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from analysis.columns import PARAMETERS, WIDTHS
 from analysis.figures.error_bars import bars
 from analysis.figures.selection import final_scores
 from analysis.figures.style import (
@@ -42,25 +43,17 @@ def sizes(frame: pd.DataFrame) -> pd.DataFrame:
     Raises Unsupported where the rows have no success.
     """
     table = runs(frame).drop_duplicates("label").set_index("label").to_dict("index")
-    found = []
-    for label, scores in final_scores(frame).items():
-        result = estimate(iqm_of_runs, scores.sample)
-        own = table[label]
-        found.append(
+    return pd.DataFrame(
+        [
             {
                 "label": label,
-                "algorithm": str(own["algorithm"]),
-                **{
-                    name: float(own[name])
-                    for name in (
-                        *("actor_parameters", "critic_parameters", "total_parameters"),
-                        *("actor_width", "critic_width"),
-                    )
-                },
-                "success": result,
+                "algorithm": str(table[label]["algorithm"]),
+                **{name: float(table[label][name]) for name in (*PARAMETERS, *WIDTHS)},
+                "success": estimate(iqm_of_runs, scores.sample),
             }
-        )
-    return pd.DataFrame(found)
+            for label, scores in final_scores(frame).items()
+        ]
+    )
 
 
 def together(table: pd.DataFrame) -> pd.Series[bool]:
@@ -76,10 +69,8 @@ def together(table: pd.DataFrame) -> pd.Series[bool]:
 def scaling(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn:
     """Final success against all parameters, one line per algorithm."""
     table = sizes(frame).dropna(subset=["total_parameters"])
-    if (
-        table.empty
-        or table["total_parameters"].max() <= (1 + ONE_SIZE) * table["total_parameters"].min()
-    ):
+    size = table["total_parameters"]
+    if table.empty or size.max() <= (1 + ONE_SIZE) * size.min():
         raise Unsupported("needs runs of at least two sizes")
     figure, (axes,) = panels(1, 1, COLUMN, 2.5)
     even = together(table)
@@ -90,11 +81,8 @@ def scaling(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn:
         table[even].groupby(family, sort=False),
         key=lambda g: (g[1]["algorithm"].iloc[0], len(g[0])),
     )
-    single = {
-        str(name): float(rows["total_parameters"].iloc[0])
-        for name, rows in groups
-        if len(rows) == 1
-    }
+    single = {str(name): float(rows["total_parameters"].iloc[0])
+              for name, rows in groups if len(rows) == 1}  # fmt: skip
     of_lines = [x for name, rows in groups if len(rows) > 1 for x in rows["total_parameters"]]
     places, bands = side_by_side(single, of_lines)
     for low, high in bands:
@@ -109,22 +97,20 @@ def scaling(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn:
         axes.plot(row["total_parameters"], row["success"].value, "x", color=look.colour, alpha=0.6)
     finish(axes, "parameters, actor and critics")
     legend_below(figure, axes)
-    crosses = (
-        " Crosses: actor and critic of different widths, in the colours of their methods and "
-        "without intervals; success against the parameters of each network tells them apart."
-        if not even.all()
-        else ""
-    )
-    beside = (
-        f" Points in a grey band have one size, to {ONE_SIZE:.0%}, about that of its middle, and "
-        "stand side by side."
-        if bands
-        else ""
-    )
     text = (
         "Final success averaged over tasks (IQM over seeds, bars: intervals) against the number "
-        f"of trained parameters, logarithmic.{beside}{crosses}"
+        "of trained parameters, logarithmic."
     )
+    if bands:
+        text += (
+            f" Points in a grey band have one size, to {ONE_SIZE:.0%}, about that of its middle, "
+            "and stand side by side."
+        )
+    if not even.all():
+        text += (
+            " Crosses: actor and critic of different widths, in the colours of their methods and "
+            "without intervals; success against the parameters of each network tells them apart."
+        )
     return Drawn(figure, text, list(table["label"]))
 
 
