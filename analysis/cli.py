@@ -26,7 +26,7 @@ MOST_PLANNED = 1_000
 
 def tables_command(arguments: Sequence[str]) -> None:
     """Tables as Markdown, CSV and booktabs LaTeX."""
-    parser = source_parser("tables", tables_command, out="results/tables")
+    parser = source_parser("tables", out="results/tables")
     given = with_control(parser, arguments)
     from analysis.published import published
     from analysis.table_formats import write
@@ -38,7 +38,7 @@ def tables_command(arguments: Sequence[str]) -> None:
 
 def plots_command(arguments: Sequence[str]) -> None:
     """Figures as PNG and PDF, each with its caption file."""
-    parser = source_parser("plots", plots_command, out="results/figures")
+    parser = source_parser("plots", out="results/figures")
     from analysis.plots import ACROSS, FIGURES, METRICS, check_names, draw_all, draw_one
 
     names = ", ".join(FIGURES | ACROSS)
@@ -57,7 +57,7 @@ def plots_command(arguments: Sequence[str]) -> None:
 
 def report_command(arguments: Sequence[str]) -> None:
     """One HTML file: table, curves, tasks, films, figures, every run's configuration."""
-    parser = source_parser("report", report_command, out="results/report.html")
+    parser = source_parser("report", out="results/report.html")
     parser.add_argument("--title", default="mtscale report")
     parser.add_argument("--no-figures", action="store_true", help="leave the figures out: faster")
     given = with_control(parser, arguments)
@@ -72,7 +72,7 @@ def report_command(arguments: Sequence[str]) -> None:
 
 def reproduced_command(arguments: Sequence[str]) -> None:
     """Whether runs that were trained again agree with released ones, as far as seeds vary."""
-    parser = source_parser("reproduced", reproduced_command, out="")
+    parser = source_parser("reproduced", out="")
     parser.add_argument(
         "--released",
         nargs="+",
@@ -119,9 +119,9 @@ def describe(command: str) -> str:
     return (COMMANDS[command].__doc__ or "").strip()
 
 
-def source_parser(command: str, function: Callable[[Sequence[str]], None], out: str) -> Parser:
+def source_parser(command: str, out: str) -> Parser:
     """The options of a command that reads rows and, with `out`, writes files into a folder."""
-    parser = Parser(command, function.__doc__)
+    parser = Parser(command, describe(command))
     parser.add_argument(
         "sources",
         nargs="*",

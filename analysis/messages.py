@@ -41,10 +41,10 @@ def note(text: str) -> None:
     print(f"note: {printable(text)}", file=sys.stderr)
 
 
-def listed(problems: Sequence[str], most: int = 10) -> str:
+def listed(problems: Sequence[str]) -> str:
     """The problems, one per line; from the eleventh on only how many."""
-    more = [f"and {len(problems) - most} more"] if len(problems) > most else []
-    return "\n".join(f"  {one_line(line)}" for line in [*problems[:most], *more])
+    more = [f"and {len(problems) - 10} more"] if len(problems) > 10 else []
+    return "\n".join(f"  {one_line(line)}" for line in [*problems[:10], *more])
 
 
 def one_line(text: str) -> str:

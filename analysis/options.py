@@ -13,7 +13,7 @@ from analysis.messages import AnalysisError, choose
 class Parser(argparse.ArgumentParser):
     """A parser that raises AnalysisError, and takes no option for another one."""
 
-    def __init__(self, command: str, description: str | None) -> None:
+    def __init__(self, command: str, description: str) -> None:
         super().__init__(
             f"python -m analysis {command}", description=description, allow_abbrev=False
         )

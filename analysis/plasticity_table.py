@@ -60,13 +60,10 @@ def plasticity(frame: pd.DataFrame) -> Table | None:
     networks = sorted(final["network"].unique())
     rows: list[tuple[Cell, ...]] = []
     for label, network in itertools.product(final["label"].unique(), networks):
-        cells: list[Cell] = []
-        seeds = 0
-        for measure in PLASTICITY:
-            sample = samples.get((str(label), network, measure))
-            cells.append(None if sample is None else estimate(iqm, sample))
-            seeds = max(seeds, 0 if sample is None else len(sample))
+        own = [samples.get((str(label), network, measure)) for measure in PLASTICITY]
+        seeds = max((len(sample) for sample in own if sample is not None), default=0)
         if seeds:
+            cells = [None if sample is None else estimate(iqm, sample) for sample in own]
             rows.append((str(label), network, seeds, *cells))
     notes: tuple[str, ...] = (
         "On a fixed probe batch of each run's own tasks and goals, of one size for every task set; "

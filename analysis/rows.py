@@ -63,11 +63,11 @@ def load(
     parts, lost, unreadable = read_all(sources, metrics)
     found, contradicting = joined(parts)
     trouble = Trouble(skip_malformed, bool(parts))
-    trouble.add(unreadable + [line.text for line in lost] + contradicting)
+    trouble.lines += [*unreadable, *(line.text for line in lost), *contradicting]
     frame, there = pd.DataFrame(), ""
     if found:
         frame, impossible = to_frame(found)
-        trouble.add([line for lines in impossible.values() for line in lines])
+        trouble.lines += [line for lines in impossible.values() for line in lines]
         frame = trouble.leave_out(frame, may_have_lost(found, frame, lost, metrics))
         frame = trouble.leave_out(frame, {*impossible})
         there = listed_metrics(frame)
@@ -99,11 +99,8 @@ class Trouble:
         self.readable = readable
         """Whether anything would be left."""
         self.lines: list[str] = []
+        """What is wrong, and where."""
         self.runs: set[str] = set()
-
-    def add(self, lines: Sequence[str]) -> None:
-        """Lines that say what is wrong, and where."""
-        self.lines += lines
 
     def leave_out(self, frame: pd.DataFrame, names: Collection[str]) -> pd.DataFrame:
         """The frame without runs of these names; a mapping says of each what is wrong with it."""

@@ -7,7 +7,7 @@ import io
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from analysis.messages import one_line
@@ -178,10 +178,8 @@ def without_empty(table: Table) -> Table:
         for index in range(len(table.columns))
         if any(cells[index] not in (None, "") for cells in table.rows)
     ]
-    return Table(
-        table.name,
-        table.caption,
-        tuple(table.columns[index] for index in kept),
-        tuple(tuple(cells[index] for index in kept) for cells in table.rows),
-        table.notes,
+    return replace(
+        table,
+        columns=tuple(table.columns[index] for index in kept),
+        rows=tuple(tuple(cells[index] for index in kept) for cells in table.rows),
     )
