@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from algorithms.encoded import Encoded, EncodedSettings
+from algorithms.encoded import PUBLISHED, Encoded, EncodedSettings
 from algorithms.fields import Depth, NotNegative, Positive, Rate
 from algorithms.parts.layers import Experts, Init, linear, stacked, zero
 
@@ -85,16 +85,7 @@ class CARE(Encoded):
             "gradient_clip": 1.0,
             "clip_critics": "jointly",
         },
-        # The authors' goals and reward version are not certain, and stay as they are by default.
-        "published": {
-            "temperature_loss": "alpha",
-            "horizon": 150,
-            "steps": lambda tasks: tasks * 2_000_000,
-            "random_steps": 1500,
-            "batch_per_task": lambda tasks: max(1, round(1280 / tasks)),
-            "eval_episodes": 1,
-            "final_episodes": 1,
-        },
+        "published": PUBLISHED,
     }
     capturable = True
 

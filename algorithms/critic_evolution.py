@@ -114,7 +114,6 @@ class BredCritics:
         self.settings, self.problem, self.tasks = settings, problem, len(problem.tasks)
         self.evolution = CriticPopulations(
             replace(settings, first_stage=settings.critic_first_stage),
-            settings.modules,
             self.tasks,
             problem.envs_per_task,
             seed_of(problem.seed, "critic evolution"),

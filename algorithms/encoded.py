@@ -39,6 +39,17 @@ from algorithms.sac import AllWeights, Given, MultiTaskSAC, Phase, Purpose, SACS
 
 REWARD_RATE = 1e-3
 """Share of a step in the running mean and variance of rewards [CARE]."""
+PUBLISHED: dict[str, Any] = {
+    # The authors' goals and reward version are not certain, and stay as they are by default.
+    "temperature_loss": "alpha",
+    "horizon": 150,
+    "steps": lambda tasks: tasks * 2_000_000,
+    "random_steps": 1500,
+    "batch_per_task": lambda tasks: max(1, round(1280 / tasks)),
+    "eval_episodes": 1,
+    "final_episodes": 1,
+}
+"""The protocol of CARE's authors, in which FiLM is a baseline."""
 
 
 @dataclass(frozen=True)

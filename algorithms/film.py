@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from algorithms.encoded import Context, Encoded, EncodedSettings
+from algorithms.encoded import PUBLISHED, Context, Encoded, EncodedSettings
 from algorithms.fields import Depth
 from algorithms.parts.layers import Init, linear, stacked, zero
 
@@ -100,13 +100,7 @@ class FiLM(Encoded):
             "adam_epsilon": 1e-8,
             "gradient_clip": 0.0,
             "clip_critics": "separately",
-            "temperature_loss": "alpha",
-            "horizon": 150,
-            "steps": lambda tasks: tasks * 2_000_000,
-            "random_steps": 1500,
-            "batch_per_task": lambda tasks: max(1, round(1280 / tasks)),
-            "eval_episodes": 1,
-            "final_episodes": 1,
+            **PUBLISHED,
         }
     }
     capturable = True

@@ -165,16 +165,9 @@ class Population:
 class Evolution:
     """One population per task, in lockstep with the training episodes."""
 
-    def __init__(
-        self,
-        settings: GeneticSettings,
-        largest_stage: int,
-        tasks: int,
-        envs_per_task: int,
-        seed: int,
-    ) -> None:
+    def __init__(self, settings: Any, tasks: int, envs_per_task: int, seed: int) -> None:
+        """`settings` are `GeneticSettings` that know the number of modules, the largest stage."""
         self.settings, self.envs_per_task = settings, envs_per_task
-        self.largest_stage = largest_stage
         self.random = np.random.default_rng(seed)
         self.births = 0
         self.turn: NDArray[np.int64] = np.arange(envs_per_task) % settings.population
@@ -195,18 +188,14 @@ class Evolution:
     @property
     def generation_episodes(self) -> int:
         """Episodes of a task in a generation."""
-        return self.settings.population * self.settings.episodes_per_individual
+        episodes: int = self.settings.population * self.settings.episodes_per_individual
+        return episodes
 
     @property
     def scores_kept(self) -> int:
         """Scores whose mean is an individual's fitness."""
-        return self.settings.episodes_per_individual
-
-    def end_episodes(self, returns: NDArray[np.float64], successes: NDArray[np.float64]) -> bool:
-        """Records returns and successes [T, N]; True where any population has changed."""
-        due = self.record(returns, successes)
-        self.next_generation(due)
-        return bool(due)
+        episodes: int = self.settings.episodes_per_individual
+        return episodes
 
     def record(self, returns: NDArray[np.float64], successes: NDArray[np.float64]) -> list[int]:
         """Records returns and successes [T, N]; the tasks whose generation has ended."""
@@ -237,7 +226,7 @@ class Evolution:
             population = self.populations[task]
             population.generation += 1
             population.episodes = 0
-            if fires(self.settings, population, self.largest_stage):
+            if fires(self.settings, population, self.settings.modules):
                 self.grow(task)
             else:
                 self.breed(task, elites)
@@ -301,12 +290,7 @@ class Evolution:
         """Everything, as one JSON text: big integers and −∞ included."""
         populations = [
             {
-                "stage": p.stage,
-                "generation": p.generation,
-                "episodes": p.episodes,
-                "window_start": p.window_start,
-                "window_successes": p.window_successes,
-                "cooling": p.cooling,
+                **{name: value for name, value in vars(p).items() if name != "individuals"},
                 "individuals": [
                     {"bits": i.bits.tolist(), "birth": i.birth, "scores": list(i.scores)}
                     for i in p.individuals

@@ -100,12 +100,9 @@ class MEGA(GenotypeCritics):
     def __init__(self, settings: MEGASettings, problem: Problem) -> None:
         super().__init__(settings, problem)
         start = seed_of(problem.seed, "evolution")
-        self.evolution = Evolution(
-            settings, settings.modules, self.tasks, problem.envs_per_task, start
-        )
-        self.stateful["evolution"] = self.evolution
+        self.evolution = Evolution(settings, self.tasks, problem.envs_per_task, start)
         self.watch = Watch(settings, self.tasks)
-        self.stateful["watch"] = self.watch
+        self.stateful |= {"evolution": self.evolution, "watch": self.watch}
         self.generators["genotypes"] = generator(problem.seed, "training genotypes", problem.device)
         self.decode_populations()
         self.look_up()
@@ -168,10 +165,6 @@ class MEGA(GenotypeCritics):
         keep(self, "evaluated", evaluated, device)
         keep(self, "turns", turns, device)
 
-    def table(self, individuals: Tensor) -> Tensor:
-        """Decoded tables of individuals of each task: [T, B] → [T, B, n, n]."""
-        return of_individuals(self.tables, individuals)
-
     # Acting and learning -----------------------------------------------------------------------
 
     def given(self, purpose: Purpose, samples: int, random: torch.Generator) -> dict[str, Tensor]:
@@ -192,7 +185,7 @@ class MEGA(GenotypeCritics):
                 generator=self.generators["genotypes"],
                 device=self.problem.device,
             )
-        given["table"] = self.table(individuals)
+        given["table"] = of_individuals(self.tables, individuals)
         if "mixing" in self.networks:
             given |= {"individuals": individuals, "segments": self.segments}
         return given

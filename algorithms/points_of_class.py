@@ -81,7 +81,12 @@ def names_are_hooks(trial: Trial) -> str:
     """A name that is nearly a hook's, and that its own file reads nowhere, is noted."""
     mro = trial.kind.__mro__
     own = [kind for kind in mro if not kind.__module__.startswith("algorithms.")]
-    hooks = {name for kind in mro if kind not in own for name in [*vars(kind), *annotated(kind)]}
+    hooks = {
+        name
+        for kind in mro
+        if kind not in own
+        for name in [*vars(kind), *inspect.get_annotations(kind)]
+    }
     public = {name for name in hooks if not name.startswith("_")}
     found = []
     for kind in own:
@@ -91,11 +96,6 @@ def names_are_hooks(trial: Trial) -> str:
             if hint and name not in read:
                 found.append(f"nothing reads {kind.__name__}.{name}{hint}")
     return " ".join(found)
-
-
-def annotated(kind: type[Any]) -> Iterable[str]:
-    """Names that a class gives types."""
-    return inspect.get_annotations(kind)
 
 
 def read_in_file_of(kind: type[Any]) -> set[str]:

@@ -11,7 +11,7 @@ import inspect
 import random
 import traceback
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -94,19 +94,14 @@ def alike(seed: int) -> Iterator[None]:
     """Within, every global generator starts at this seed; then it is as before."""
     before = random.getstate(), np.random.get_state()  # noqa: NPY002
     with torch.random.fork_rng(devices=[]):
-        plant(seed)
+        torch.manual_seed(seed)
+        np.random.seed(seed)  # noqa: NPY002
+        random.seed(seed)
         try:
             yield
         finally:
             random.setstate(before[0])
             np.random.set_state(before[1])  # noqa: NPY002
-
-
-def plant(seed: int) -> None:
-    """Seeds every global generator on the host."""
-    torch.manual_seed(seed)
-    np.random.seed(seed)  # noqa: NPY002
-    random.seed(seed)
 
 
 def global_states() -> list[Any]:
@@ -150,10 +145,7 @@ def lived(algorithm: Algorithm, steps: range, isolated: bool = True) -> list[Any
     """What is seen of a method that acts, learns and ends episodes: actions, extras, metrics."""
     seen: list[Any] = []
     for step in steps:
-        if isolated:
-            with alike(step):
-                seen.append(one_step(algorithm, step))
-        else:
+        with alike(step) if isolated else nullcontext():
             seen.append(one_step(algorithm, step))
     return seen
 

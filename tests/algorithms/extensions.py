@@ -64,34 +64,7 @@ class Everything(Critics):
     combine: Literal["mean", "pcgrad", "cagrad", "gradnorm"] = "pcgrad"
 
 
-class WithCritics(MEGA):
-    """MEGA with these settings."""
-
-    Settings = Critics
-
-
-class WithBaldwin(MEGA):
-    """MEGA with these settings."""
-
-    Settings = Baldwin
-
-
-class WithLamarck(MEGA):
-    """MEGA with these settings."""
-
-    Settings = Lamarck
-
-
-class WithTrigger(MEGA):
-    """MEGA with these settings."""
-
-    Settings = Trigger
-
-
-class WithEverything(MEGA):
-    """MEGA with these settings."""
-
-    Settings = Everything
-
-
-EXTENSIONS = [WithCritics, WithBaldwin, WithLamarck, WithTrigger, WithEverything]
+EXTENSIONS = [
+    type(f"With{kind.__name__}", (MEGA,), {"Settings": kind})
+    for kind in (Critics, Baldwin, Lamarck, Trigger, Everything)
+]

@@ -323,14 +323,14 @@ def test_the_seed_decides_everything() -> None:
 
 def test_drawn_at_random_a_generation_ends_when_all_have_been_judged() -> None:
     settings = MEGASettings(individual="random", population=4, episodes_per_individual=3)
-    evolution = Evolution(settings, 16, 1, 1, seed=0)
+    evolution = Evolution(settings, 1, 1, seed=0)
     waited = 0
     for _ in range(400):
         (population,), turn = evolution.populations, int(evolution.turn[0])
         episodes = population.episodes + 1
         judged = [min(3, len(i.scores) + (k == turn)) for k, i in enumerate(population.individuals)]
         generation = population.generation
-        evolution.end_episodes(np.ones((1, 1)), np.zeros((1, 1)))
+        play(evolution, 1.0)
         ended = evolution.populations[0].generation != generation
         assert ended == (episodes >= 12 and min(judged) == 3)
         waited += ended and episodes > 12
@@ -339,13 +339,13 @@ def test_drawn_at_random_a_generation_ends_when_all_have_been_judged() -> None:
 
 def test_individuals_may_be_drawn_at_random_and_the_draw_resumes() -> None:
     settings = MEGASettings(individual="random", population=4)
-    one = Evolution(settings, 16, 2, 3, seed=1)
+    one = Evolution(settings, 2, 3, seed=1)
     turns = []
     for _ in range(30):
         turns.append(one.turn.tolist())
-        one.end_episodes(np.ones((2, 3)), np.zeros((2, 3)))
+        play(one, 1.0)
     assert {i for turn in turns for i in turn} == {0, 1, 2, 3}
-    other = Evolution(settings, 16, 2, 3, seed=2)
+    other = Evolution(settings, 2, 3, seed=2)
     other.load_state_dict(one.state_dict())
     assert other.turn.tolist() == one.turn.tolist()
 
@@ -354,7 +354,7 @@ def test_one_point_crossover_takes_a_head_of_one_parent_and_a_tail_of_the_other(
     settings = MEGASettings(
         crossover="one_point", crossover_rate=1, mutation_rate=0, cross_population_rate=1
     )
-    evolution = Evolution(settings, 16, 2, 1, seed=0)
+    evolution = Evolution(settings, 2, 1, seed=0)
     mother = [evolution.individual(np.zeros(12, np.uint8))]
     father = [(3, np.zeros(12, np.uint8)), (3, np.ones(12, np.uint8))]
     children = [evolution.child(0, mother, father) for _ in range(60)]
@@ -365,7 +365,7 @@ def test_one_point_crossover_takes_a_head_of_one_parent_and_a_tail_of_the_other(
 def test_uniform_parents_are_drawn_alike() -> None:
     counts = {}
     for how in ("rank", "uniform"):
-        evolution = Evolution(MEGASettings(parents=how), 16, 1, 1, seed=0)
+        evolution = Evolution(MEGASettings(parents=how), 1, 1, seed=0)
         ranked = [evolution.individual(np.full(12, i, np.uint8)) for i in range(3)]
         drawn = [int(evolution.roulette(ranked)[0]) for _ in range(3000)]
         counts[how] = np.bincount(drawn) / 3000

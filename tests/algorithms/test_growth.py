@@ -125,10 +125,10 @@ def test_a_grown_task_rests_for_as_many_windows_as_configured(windows: int) -> N
     settings = MEGASettings(
         population=2, episodes_per_individual=1, window=2, cooldown_windows=windows
     )
-    evolution = Evolution(settings, 16, 1, 1, seed=0)
+    evolution = Evolution(settings, 1, 1, seed=0)
     stages = []
     for _ in range(2 * 2 * 6):
-        evolution.end_episodes(np.ones((1, 1)), np.zeros((1, 1)))
+        play(evolution, 1.0)
         stages.append(evolution.populations[0].stage)
     grown = [i for i in range(1, len(stages)) if stages[i] > stages[i - 1]]
     assert set(np.diff(grown)) == {4 * (windows + 1)}

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from evolutions import play
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,14 +17,14 @@ from algorithms.mega import MEGASettings
 def evolution(**fields: Any) -> Evolution:
     """One task in one env; every second episode ends a generation."""
     small: dict[str, Any] = {"population": 2, "episodes_per_individual": 1, "modules": 5}
-    return Evolution(MEGASettings(**small | fields), 5, 1, 1, 0)
+    return Evolution(MEGASettings(**small | fields), 1, 1, 0)
 
 
 def stages(e: Evolution, successes: list[float]) -> list[int]:
     """The stage after each episode; all returns are alike, so that they always stagnate."""
     found = []
     for success in successes:
-        e.end_episodes(np.ones((1, 1)), np.full((1, 1), success))
+        play(e, 1.0, success)
         found.append(e.populations[0].stage)
     return found
 
