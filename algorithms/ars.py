@@ -126,8 +126,7 @@ class ScaledAndReset(MultiTaskSAC):
 
     def report(self, batch: Batch) -> dict[str, list[float]]:
         """Per task: the factor on its rewards."""
-        factors: list[float] = self.state["reward_factors"].tolist()
-        return {**super().report(batch), "reward_factor": factors}
+        return {**super().report(batch), "reward_factor": self.state["reward_factors"].tolist()}
 
 
 def reset_rounds(rounds: int, resets: int) -> set[int]:

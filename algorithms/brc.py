@@ -161,11 +161,7 @@ class BRC(MultiTaskSAC):
     def build_optimisers(self) -> dict[str, Adam]:
         s, optimisers = self.settings, super().build_optimisers()
         temperature = Adam(s.temperature_learning_rate, s.adam_epsilon, s.temperature_momentum)
-        return {
-            **optimisers,
-            "embedding": optimisers["critic"],
-            "log_temperature": temperature,
-        }
+        return {**optimisers, "embedding": optimisers["critic"], "log_temperature": temperature}
 
     def trained_by(self, name: str) -> tuple[str, ...]:
         return ("critic", "embedding") if name == "critic" else (name,)
@@ -288,8 +284,7 @@ def gaussian(values: Tensor, atoms: Tensor, width: float) -> Tensor:
     edges = torch.cat([atoms - step / 2, atoms[-1:] + step / 2])
     values = values.clamp(atoms[0], atoms[-1])[..., None]
     below = torch.special.ndtr((edges - values) / (width * step))
-    mass: Tensor = below.diff(dim=-1) / (below[..., -1:] - below[..., :1])
-    return mass
+    return below.diff(dim=-1) / (below[..., -1:] - below[..., :1])
 
 
 def returns_to_go(rewards: Tensor, discount: float, terminal: bool = False) -> Tensor:

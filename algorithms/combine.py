@@ -188,13 +188,7 @@ def pcgrad(gram: Tensor, order: Tensor, include_self: bool, epsilon: float) -> T
 
 @library.custom_op("mtscale::cagrad", mutates_args=())
 def cagrad(
-    gram: Tensor,
-    weighed: Tensor,
-    c: float,
-    rescale: str,
-    steps: int,
-    rate: float,
-    momentum: float,
+    gram: Tensor, weighed: Tensor, c: float, rescale: str, steps: int, rate: float, momentum: float
 ) -> Tensor:
     """CAGrad (arXiv 2110.14048) in coefficients [T] of the gradients, from G [T, T].
 

@@ -281,5 +281,4 @@ def fitness(record: Tensor, kind: str) -> Tensor:
         variance = yy_all / count - (y_all / count).square()
         return -error / variance.clamp(min=LEAST_VARIANCE)
     spread = (qq - q * q).clamp(min=0) * (yy - y * y).clamp(min=0)
-    correlation: Tensor = (qy - q * y) / spread.sqrt().clamp(min=LEAST_VARIANCE)
-    return correlation
+    return (qy - q * y) / spread.sqrt().clamp(min=LEAST_VARIANCE)

@@ -89,11 +89,8 @@ class RoutedCritics(MultiTaskSAC):
         critics = self.networks["critic"]
         if phase == "critic":
             noise = given["critic_routes"].movedim(1, 0)
-            outputs, *_ = critics(weights["critic"], inputs, noise, given["heat"], apart=(1,))
-        else:
-            outputs, *_ = critics(weights["critic"], inputs)
-        result: Tensor = outputs
-        return result
+            return critics(weights["critic"], inputs, noise, given["heat"], apart=(1,))[0]
+        return critics(weights["critic"], inputs)[0]
 
 
 class D2R(RoutedCritics):

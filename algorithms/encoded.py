@@ -116,8 +116,7 @@ class Context(nn.Module):
     def forward(self, metadata: Tensor | None = None) -> Tensor:
         """Metadata [T, D], if there is any → [T, size], or as long as the trunk's last layer."""
         task = self.table() if metadata is None else self.projection(torch.relu(metadata))
-        context: Tensor = self.trunk(torch.relu(task))
-        return context
+        return self.trunk(torch.relu(task))
 
 
 class Torso(nn.Module):
@@ -138,8 +137,7 @@ class Torso(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[T, B, in] → [T, B, out]."""
-        output: Tensor = self.head(self.hidden(x))
-        return output
+        return self.head(self.hidden(x))
 
 
 class EncodedNetwork(nn.Module):
@@ -152,8 +150,7 @@ class EncodedNetwork(nn.Module):
     def forward(self, x: Tensor, metadata: Tensor | None = None) -> Tensor:
         """[T, B, in] → [T, B, out]."""
         context = self.context(metadata)
-        output: Tensor = self.torso(with_context(self.encoder(x, context), context))
-        return output
+        return self.torso(with_context(self.encoder(x, context), context))
 
 
 def with_context(encoding: Tensor, context: Tensor) -> Tensor:
@@ -250,8 +247,7 @@ class Encoded(MultiTaskSAC):
         return ("critic", "encoder") if self.shared else ("critic",)
 
     def polyak_of(self, name: str) -> float:
-        rate: float = self.settings.encoder_polyak
-        return rate if name == "encoder" else super().polyak_of(name)
+        return self.settings.encoder_polyak if name == "encoder" else super().polyak_of(name)
 
     def given(self, purpose: Purpose, samples: int, random: torch.Generator) -> dict[str, Tensor]:
         given = super().given(purpose, samples, random)
@@ -262,14 +258,12 @@ class Encoded(MultiTaskSAC):
         known = () if self.metadata is None else (given["metadata"],)
         network, own = self.networks[name], weights[name]
         if not self.shared:
-            output: Tensor = network(own, inputs, *known)
-            return output
+            return network(own, inputs, *known)
         observations = inputs[..., : self.problem.observation_size]
         context = self.networks["context"](weights["context"], *known)
         encoding = self.networks["encoder"](weights["encoder"], observations, context)
         actions = inputs[..., self.problem.observation_size :]
-        output = network(own, torch.cat([with_context(encoding, context), actions], -1))
-        return output
+        return network(own, torch.cat([with_context(encoding, context), actions], -1))
 
     def policy(
         self, weights: AllWeights, observations: Tensor, phase: Phase, given: Given

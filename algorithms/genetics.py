@@ -76,8 +76,7 @@ def segment_weights(genes: NDArray[np.int64], decoding: str) -> NDArray[np.float
     softmax.
     """
     strength = gene_strengths(genes, decoding)
-    weights: NDArray[np.float64] = strength / strength.sum()
-    return weights
+    return strength / strength.sum()
 
 
 def gene_strengths(genes: NDArray[np.int64], decoding: str) -> NDArray[np.float64]:
@@ -90,8 +89,7 @@ def genes_of(bits: Bits, gene_bits: int, bit_order: str) -> NDArray[np.int64]:
     powers = 2 ** np.arange(gene_bits)
     if bit_order == "msb_first":
         powers = powers[::-1]
-    genes: NDArray[np.int64] = bits.reshape(-1, gene_bits).astype(np.int64) @ powers
-    return genes
+    return bits.reshape(-1, gene_bits).astype(np.int64) @ powers
 
 
 def decode(
@@ -188,14 +186,12 @@ class Evolution:
     @property
     def generation_episodes(self) -> int:
         """Episodes of a task in a generation."""
-        episodes: int = self.settings.population * self.settings.episodes_per_individual
-        return episodes
+        return self.settings.population * self.settings.episodes_per_individual
 
     @property
     def scores_kept(self) -> int:
         """Scores whose mean is an individual's fitness."""
-        episodes: int = self.settings.episodes_per_individual
-        return episodes
+        return self.settings.episodes_per_individual
 
     def record(self, returns: NDArray[np.float64], successes: NDArray[np.float64]) -> list[int]:
         """Records returns and successes [T, N]; the tasks whose generation has ended."""

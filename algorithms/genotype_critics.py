@@ -66,8 +66,7 @@ class GenotypeCritics(RoutedCritics):
         if self.critics is None:
             return super().values(weights, inputs, phase, given)
         table = given["critic_table" if phase == "critic" else "target_table"]
-        result: Tensor = self.networks["critic"](weights["critic"], inputs, table)
-        return result
+        return self.networks["critic"](weights["critic"], inputs, table)
 
     def critic_loss(self, weights: AllWeights, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """As in SAC; of critics that are bred, over what is not held out."""

@@ -74,8 +74,7 @@ class LearnedMixing(nn.Module):
         shift = as_table(own.clamp(-LARGEST, LARGEST), 0.0)[..., :depth].gather(-2, rows)
         mixed, empty = table * shift.exp(), table.sum(-1, keepdim=True) == 0
         gained = (mixed.sum(-1, keepdim=True) + empty) / (table.sum(-1, keepdim=True) + empty)
-        result: Tensor = mixed / gained
-        return result
+        return mixed / gained
 
 
 def segments_of_rows(stages: list[int], depth: int) -> Tensor:
@@ -118,8 +117,7 @@ def encode(logarithms: Floats, before: Bits, settings: Any) -> Bits:
     places = np.arange(bits_each)
     if settings.bit_order == "msb_first":
         places = places[::-1]
-    bits: Bits = (genes[:, None] >> places & 1).astype(np.uint8).ravel()
-    return bits
+    return (genes[:, None] >> places & 1).astype(np.uint8).ravel()
 
 
 def nearest(logarithms: Floats, levels: Floats) -> NDArray[np.int64]:
@@ -132,12 +130,10 @@ def nearest(logarithms: Floats, levels: Floats) -> NDArray[np.int64]:
     turns = np.unique(middles[:, None] - logarithms)
     constants = np.concatenate([[turns[0] - 1], (turns[1:] + turns[:-1]) / 2, [turns[-1] + 1]])
     choices = np.searchsorted(middles, logarithms + constants[:, None])
-    best: NDArray[np.int64] = choices[np.argmin(distance(levels[choices], logarithms))]
-    return best
+    return choices[np.argmin(distance(levels[choices], logarithms))]
 
 
 def distance(levels: Floats, logarithms: Floats) -> Floats:
     """Squared Aitchison distance of shares with these logarithms [..., k]."""
     differences = levels - logarithms
-    squares: Floats = np.square(differences - differences.mean(-1, keepdims=True)).sum(-1)
-    return squares
+    return np.square(differences - differences.mean(-1, keepdims=True)).sum(-1)

@@ -195,8 +195,7 @@ class MEGA(GenotypeCritics):
         if "mixing" not in self.networks:
             return given["table"]
         table, individuals, segments = (given[k] for k in ("table", "individuals", "segments"))
-        learned: Tensor = self.networks["mixing"](weights["mixing"], table, individuals, segments)
-        return learned
+        return self.networks["mixing"](weights["mixing"], table, individuals, segments)
 
     def policy(
         self, weights: AllWeights, observations: Tensor, phase: Phase, given: Given

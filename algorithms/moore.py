@@ -102,8 +102,7 @@ class OrthogonalExperts(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[T, B, in] → [T, B, out]."""
-        output: Tensor = self.heads(self.features(x))
-        return output
+        return self.heads(self.features(x))
 
     def features(self, x: Tensor) -> Tensor:
         """What the heads read, [T, B, width]."""

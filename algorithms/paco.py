@@ -130,8 +130,7 @@ class ComposedNetwork(nn.Module):
             w = nn.functional.normalize(w, dim=-1)
         for layer, activation in zip(self.layers, self.activations, strict=True):
             x = activation(layer(x, w))
-        output: Tensor = self.head(x, w)
-        return output
+        return self.head(x, w)
 
 
 def w_table(tasks: int, s: PaCoSettings) -> TaskTable:
@@ -222,8 +221,7 @@ class PaCo(MultiTaskSAC):
         w = self.shared(weights)
         if phase == "policy":  # the policy's loss trains w in the policy alone
             w = tuple(part.detach() for part in w)
-        result: Tensor = self.networks["critic"](weights["critic"], inputs, *w)
-        return result
+        return self.networks["critic"](weights["critic"], inputs, *w)
 
     def backup(self, state: State, batch: Batch, outputs: Tensor, log_density: Tensor) -> Tensor:
         target = super().backup(state, batch, outputs, log_density)

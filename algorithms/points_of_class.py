@@ -81,12 +81,8 @@ def names_are_hooks(trial: Trial) -> str:
     """A name that is nearly a hook's, and that its own file reads nowhere, is noted."""
     mro = trial.kind.__mro__
     own = [kind for kind in mro if not kind.__module__.startswith("algorithms.")]
-    hooks = {
-        name
-        for kind in mro
-        if kind not in own
-        for name in [*vars(kind), *inspect.get_annotations(kind)]
-    }
+    bases = [kind for kind in mro if kind not in own]
+    hooks = {name for kind in bases for name in (*vars(kind), *inspect.get_annotations(kind))}
     public = {name for name in hooks if not name.startswith("_")}
     found = []
     for kind in own:

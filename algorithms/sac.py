@@ -20,14 +20,7 @@ from typing import Any, ClassVar, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from algorithms.algorithm import (
-    Algorithm,
-    Batch,
-    Decision,
-    NetworkProbe,
-    ParameterCounts,
-    Problem,
-)
+from algorithms.algorithm import Algorithm, Batch, Decision, NetworkProbe, ParameterCounts, Problem
 from algorithms.combine import combined, drawn, start_gradnorm
 from algorithms.parts.adam import Adam, State, check_optimisers
 from algorithms.parts.gaussian import tanh_gaussian
@@ -154,13 +147,11 @@ class MultiTaskSAC(Algorithm):
 
     def values(self, weights: AllWeights, inputs: Tensor, phase: Phase, given: Given) -> Tensor:
         """The critics' outputs [C, T, B, V] for observations with actions appended."""
-        result: Tensor = self.networks["critic"](weights["critic"], inputs)
-        return result
+        return self.networks["critic"](weights["critic"], inputs)
 
     def value(self, outputs: Tensor) -> Tensor:
         """The value [..., T, B] that the outputs [..., T, B, V] stand for."""
-        first: Tensor = outputs[..., 0]
-        return first
+        return outputs[..., 0]
 
     def reduced(self, values: Tensor) -> Tensor:
         """The critics' values [C, T, B] as one, [T, B]."""
@@ -172,8 +163,7 @@ class MultiTaskSAC(Algorithm):
 
     def rewards(self, state: State, batch: Batch) -> Tensor:
         """The rewards [T, B] to learn from; reported returns never see them."""
-        scaled: Tensor = self.settings.reward_scale * batch.rewards
-        return scaled
+        return self.settings.reward_scale * batch.rewards
 
     def backup(self, state: State, batch: Batch, outputs: Tensor, log_density: Tensor) -> Tensor:
         """What the critics learn to put out, [T, B, ...], from the target critics' outputs
@@ -183,8 +173,7 @@ class MultiTaskSAC(Algorithm):
         alive = 1 - batch.timeouts if s.timeout_is_terminal else 1.0
         soft_value = self.reduced(self.value(outputs))
         soft_value = soft_value - batch.extras["temperature"][:, None] * log_density
-        target: Tensor = self.rewards(state, batch) + s.discount * alive * soft_value
-        return target
+        return self.rewards(state, batch) + s.discount * alive * soft_value
 
     def critic_error(self, outputs: Tensor, target: Tensor) -> Tensor:
         """The loss [C, T, B] of the critics' outputs [C, T, B, V] against their target."""
@@ -210,8 +199,7 @@ class MultiTaskSAC(Algorithm):
 
     def polyak_of(self, name: str) -> float:
         """Rate at which the target copy of a network follows it."""
-        rate: float = self.settings.polyak
-        return rate
+        return self.settings.polyak
 
     # Acting ----------------------------------------------------------------------------------
 
@@ -513,14 +501,14 @@ class MultiTaskSAC(Algorithm):
         result: dict[str, NetworkProbe] = {}
         seen: set[str] = set()
         for name in ("actor", "critic"):
-            weights, tracks = self.weights(self.state), ExitStack()
+            weights = self.weights(self.state)
             parts = [part for part in self.trained_by(name) if part not in seen]
             seen |= set(parts)
             own = {
                 part: {k: w.detach().requires_grad_() for k, w in weights[part].items()}
                 for part in parts
             }
-            with tracks:
+            with ExitStack() as tracks:
                 records = {
                     part: tracks.enter_context(self.networks[part].recorded(self.tasks, samples))
                     for part in parts
@@ -538,11 +526,7 @@ class MultiTaskSAC(Algorithm):
         """What a loss says of each copy of a network, by name."""
         network = self.networks[name]
         gradients = torch.autograd.grad(
-            loss,
-            list(own.values()),
-            retain_graph=True,
-            materialize_grads=True,
-            allow_unused=True,
+            loss, list(own.values()), retain_graph=True, materialize_grads=True, allow_unused=True
         )
         by_name = dict(zip(own, gradients, strict=True))
         return {

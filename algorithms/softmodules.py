@@ -97,8 +97,7 @@ class SoftModularNetwork(nn.Module):
         h = torch.relu(features)
         for layer, weights in zip(self.layers, self.routes(features), strict=True):
             h = layer(h, weights)
-        output: Tensor = self.head(h[0])
-        return output
+        return self.head(h[0])
 
     def routes(self, features: Tensor) -> list[Tensor]:
         """Mixing weights [T, B, targets, n] after each layer; after the last, of one target."""

@@ -63,12 +63,7 @@ class Coverage(NamedTuple):
 
 
 def coverage(
-    world: str,
-    runs: int,
-    statistic: str,
-    *,
-    simulations: int = 400,
-    repetitions: int = 1000,
+    world: str, runs: int, statistic: str, *, simulations: int = 400, repetitions: int = 1000
 ) -> Coverage:
     """Simulates that many experiments of so many runs and counts the intervals that hold."""
     generator = np.random.default_rng([0, runs])
@@ -114,16 +109,14 @@ def per_task(
     drawn = generator.integers(runs, size=(repetitions, runs, tasks))
     samples = scores[drawn, np.arange(tasks)]
     if statistic is mean:
-        means: Array = samples.mean(axis=(1, 2))
-        return means
+        return samples.mean(axis=(1, 2))
     if statistic is iqm_of_runs:
         samples = samples.mean(axis=2)
     elif statistic is not iqm:
         return np.array([statistic(sample, None)[0] for sample in samples])
     ordered = np.sort(samples.reshape(repetitions, -1), axis=1)
     cut = int(TRIMMED * ordered.shape[1])
-    middle: Array = ordered[:, cut : ordered.shape[1] - cut].mean(axis=1)
-    return middle
+    return ordered[:, cut : ordered.shape[1] - cut].mean(axis=1)
 
 
 def coverage_table(simulations: int) -> str:

@@ -234,10 +234,7 @@ def in_words(rows: pd.DataFrame, key: Key, telling: Sequence[str]) -> str:
     if "task_set" not in telling:
         # Tasks that were scored stand in for an unknown task set only where they tell it apart.
         value["task_set"] = text(runs(rows)["task_set"].iloc[0])
-    parts = [
-        shown_set(value["task_set"]),
-        value["goals"] and f"{value['goals']} goals",
-    ]
+    parts = [shown_set(value["task_set"]), value["goals"] and f"{value['goals']} goals"]
     parts += [
         f"{NAMES[column]} {value[column] or 'unknown'}"
         for column in telling

@@ -17,13 +17,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.csv_rows import Lost, is_other_table, read_csv
-from analysis.evaluations import (
-    Ends,
-    at_shared_ends,
-    gaps,
-    partial,
-    without_more_of_diverged,
-)
+from analysis.evaluations import Ends, at_shared_ends, gaps, partial, without_more_of_diverged
 from analysis.frame import SUCCESS, runs, to_frame
 from analysis.joining import Run, joined
 from analysis.labels import unnamed

@@ -47,15 +47,13 @@ class Estimate:
 def mean(scores: Array, counts: Array | None = None) -> Array:
     """Mean over runs and tasks."""
     counts = once(scores) if counts is None else counts
-    means: Array = counts @ scores.mean(axis=1) / number(counts)
-    return means
+    return counts @ scores.mean(axis=1) / number(counts)
 
 
 def median(scores: Array, counts: Array | None = None) -> Array:
     """Median over tasks of the mean over runs."""
     counts = once(scores) if counts is None else counts
-    medians: Array = np.median(counts @ scores / number(counts), axis=1)
-    return medians
+    return np.median(counts @ scores / number(counts), axis=1)
 
 
 def iqm(scores: Array, counts: Array | None = None) -> Array:
@@ -72,8 +70,7 @@ def iqm(scores: Array, counts: Array | None = None) -> Array:
     # how often it is in the middle; the mean of the middle is then a sum by parts.
     upto = np.cumsum(counts[:, owners], axis=1)
     below = np.clip(upto, cut, size - cut, out=upto)[:, :-1] - cut
-    means: Array = values[-1] - below @ np.diff(values) / (size - 2 * cut)
-    return means
+    return values[-1] - below @ np.diff(values) / (size - 2 * cut)
 
 
 def iqm_of_runs(scores: Array, counts: Array | None = None) -> Array:
@@ -94,8 +91,7 @@ def median_of_runs(scores: Array, counts: Array | None = None) -> Array:
     drawn = np.cumsum(counts[:, order], axis=1)
     ranks = (number(counts) - 1) // 2, number(counts) // 2
     lower, upper = (means[order][(drawn > rank).argmax(axis=1)] for rank in ranks)
-    middle: Array = lower / 2 + upper / 2
-    return middle
+    return lower / 2 + upper / 2
 
 
 AGGREGATES: dict[str, Statistic] = {
@@ -160,8 +156,7 @@ def area_under_curve(steps: npt.ArrayLike, values: Array) -> Array:
     if len(steps) == 1:
         return values[:, 0]
     heights = (values[:, 1:] + values[:, :-1]) / 2
-    area: Array = heights @ np.diff(steps) / (steps[-1] - steps[0])
-    return area
+    return heights @ np.diff(steps) / (steps[-1] - steps[0])
 
 
 def steps_to_threshold(steps: npt.ArrayLike, values: Array, threshold: float) -> Array:

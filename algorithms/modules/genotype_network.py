@@ -27,5 +27,4 @@ class GenotypeNetwork(nn.Module):
 
     def forward(self, x: Tensor, table: Tensor) -> Tensor:
         """[T, B, in] and a table [T, B or 1, d, d] → [T, B, out]."""
-        result: Tensor = self.head(self.stack(torch.relu(self.base(x)), table))
-        return result
+        return self.head(self.stack(torch.relu(self.base(x)), table))

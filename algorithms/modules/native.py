@@ -116,8 +116,7 @@ def last(operator: Callable[..., Any]) -> Callable[..., Any]:
         def vmap(info: Any, in_dims: Any, *args: Any) -> Any:
             return folded(Last.apply)(info, in_dims, *args)
 
-    applied: Callable[..., Any] = Last.apply
-    return applied
+    return Last.apply
 
 
 def code(dtype: torch.dtype) -> ctypes.CDLL:
@@ -150,10 +149,7 @@ def library(dtype: torch.dtype) -> tuple[ctypes.CDLL, Any] | None:
         return compiled(compiler, real), gemm
     except (OSError, AttributeError) as error:
         reason, *_ = [*str(error).strip().splitlines(), type(error).__name__]
-        print(
-            f"warning: modules run without compiled C, and slower: {reason}",
-            file=sys.stderr,
-        )
+        print(f"warning: modules run without compiled C, and slower: {reason}", file=sys.stderr)
         return None
 
 

@@ -121,8 +121,7 @@ def route_backward(gradient: Tensor, weights: Tensor, sources: Tensor) -> Tensor
 def empty_logits(gradient: Tensor, weights: Tensor, sources: Tensor) -> Tensor:
     """What `route_backward` fills."""
     n = weights.shape[-2]
-    flat: Tensor = gradient.new_empty(*gradient.shape[:-2], n * (n + 1) // 2)
-    return flat
+    return gradient.new_empty(*gradient.shape[:-2], n * (n + 1) // 2)
 
 
 def described(weights: Tensor) -> Router:

@@ -17,14 +17,7 @@ from torch.nn import functional
 from algorithms.fields import Depth, Limit, NotNegative, Positive, Range, Rate, Share, Width
 from algorithms.modules.routes import choose
 from algorithms.modules.stack import ModuleStack
-from algorithms.parts.layers import (
-    TaskLinear,
-    constant,
-    fan_out_uniform,
-    linear,
-    scaled,
-    uniform,
-)
+from algorithms.parts.layers import TaskLinear, constant, fan_out_uniform, linear, scaled, uniform
 from algorithms.sac import SACSettings
 
 
@@ -76,8 +69,7 @@ class Base(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[T, B, in] → [T, B, width], before any activation."""
-        result: Tensor = self.layers(x)
-        return result
+        return self.layers(x)
 
 
 class RoutedNetwork(nn.Module):
@@ -142,8 +134,7 @@ class RoutedNetwork(nn.Module):
 
     def logits(self, features: Tensor) -> Tensor:
         """The router's logits [T, B, n(n+1)/2], slot by slot."""
-        result: Tensor = self.router((self.embedding + self.embedding_bias)[:, None] * features)
-        return result
+        return self.router((self.embedding + self.embedding_bias)[:, None] * features)
 
 
 def routes(modules: int) -> int:
@@ -159,15 +150,13 @@ def as_table(flat: Tensor, outside: float = -math.inf) -> Tensor:
     slot = torch.arange(n, device=flat.device)
     place = (slot * (slot + 1) // 2)[:, None] + slot
     below = slot[:, None] >= slot
-    table: Tensor = flat[..., place.masked_fill(~below, 0)].masked_fill(~below, outside)
-    return table
+    return flat[..., place.masked_fill(~below, 0)].masked_fill(~below, outside)
 
 
 def as_flat(table: Tensor) -> Tensor:
     """Inverse of `as_table`: [..., n, n] → [..., n(n+1)/2]."""
     slots, sources = torch.tril_indices(*table.shape[-2:], device=table.device)
-    flat: Tensor = table[..., slots, sources]
-    return flat
+    return table[..., slots, sources]
 
 
 def largest(score: Tensor, k: int) -> Tensor:
@@ -190,8 +179,7 @@ def gumbel(uniform_draw: Tensor) -> Tensor:
 def trust(logits: Tensor) -> Tensor:
     """ResRouting: a source of a slot with k sources is trusted if its probability > 1/(k + 1)."""
     sources = torch.arange(1, logits.shape[-1] + 1, device=logits.device, dtype=logits.dtype)
-    trusted: Tensor = torch.softmax(logits.detach(), -1) > (1 / (sources + 1)).unsqueeze(-1)
-    return trusted
+    return torch.softmax(logits.detach(), -1) > (1 / (sources + 1)).unsqueeze(-1)
 
 
 def packed_bytes(modules: int) -> int:

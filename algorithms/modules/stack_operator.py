@@ -42,8 +42,7 @@ def module_stack(first: Tensor, weight: Tensor, bias: Tensor, wiring: Routes | T
     types = {x.dtype for x in given[:4]}
     if len(types) > 1:
         raise TypeError(f"units, weights, biases and mixing weights differ in type: {types}")
-    result: Tensor = apply(*(None if x is None else x.unsqueeze(0) for x in given))
-    return result[0]
+    return apply(*(None if x is None else x.unsqueeze(0) for x in given))[0]
 
 
 class Mixed(torch.autograd.Function):
@@ -76,8 +75,7 @@ class Mixed(torch.autograd.Function):
 
 def apply(*args: Any) -> Tensor:
     """Operator and gradient, members first; see `module_stack`."""
-    result: Tensor = Mixed.apply(*args)[0]  # type: ignore[no-untyped-call]
-    return result
+    return Mixed.apply(*args)[0]  # type: ignore[no-untyped-call]
 
 
 @library.custom_op("mtscale::stack_forward", mutates_args=(), device_types="cpu")

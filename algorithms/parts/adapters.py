@@ -25,8 +25,7 @@ class Adapted(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[T, B, in] → [T, B, out]."""
-        output: Tensor = self.layer(x)
-        return output + x @ self.down @ self.up / self.down.shape[-1]
+        return self.layer(x) + x @ self.down @ self.up / self.down.shape[-1]
 
 
 def of_modules(network: Network, kind: type[nn.Module]) -> Tensor:

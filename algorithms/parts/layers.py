@@ -157,8 +157,7 @@ class TaskLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[T, B, in] → [T, B, out]."""
-        result: Tensor = self.input(x) + self.task[:, None]
-        return result
+        return self.input(x) + self.task[:, None]
 
 
 class TaskHeads(nn.Module):
@@ -203,5 +202,4 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[T, B, in] → [T, B, out]."""
-        result: Tensor = self.head(self.layers(x))
-        return result
+        return self.head(self.layers(x))

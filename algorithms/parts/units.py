@@ -26,8 +26,7 @@ NAMES = (
 def hidden(x: Tensor) -> Tensor:
     """Returns x, and says that these are hidden units: after an activation of your own."""
     if has_torch_function_unary(x):
-        result: Tensor = handle_torch_function(hidden, (x,), x)
-        return result
+        return handle_torch_function(hidden, (x,), x)
     return x
 
 

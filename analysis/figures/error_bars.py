@@ -16,5 +16,4 @@ def bars(found: Iterable[Estimate]) -> Array:
     may: matplotlib refuses bars of negative length.
     """
     ends = [(e.value - e.low, e.high - e.value) for e in found]
-    lengths: Array = np.nan_to_num(np.reshape(ends, (-1, 2)).T).clip(0)
-    return lengths
+    return np.nan_to_num(np.reshape(ends, (-1, 2)).T).clip(0)
