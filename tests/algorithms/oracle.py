@@ -47,10 +47,10 @@ def actions_last(kernel: Tensor, data: Numbers) -> Tensor:
     return torch.cat([kernel[..., actions:, :], kernel[..., :actions, :]], -2)
 
 
-def equal(ours: Tensor, theirs: Tensor) -> None:
+def equal(ours: Tensor, theirs: Tensor, what: str = "value") -> None:
     """Asserts equal shapes, and values to 1e-10 of the largest."""
-    scale = max(1.0, theirs.abs().max().item())
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-10 * scale)
+    atol = 1e-10 * max(1.0, theirs.abs().max().item())
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=atol, msg=lambda m: f"{what}: {m}")
 
 
 def compare(module: nn.Module, data: Numbers, arranged: Callable[[Get], Numbers]) -> Tensor:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from oracle import FOLDER, Numbers, by_task, equal, load
+from oracle import SAMPLES as B
+from oracle import TASKS as T
 from torch import Tensor
 from torch.func import functional_call
 
@@ -15,17 +16,12 @@ from algorithms.algorithm import Algorithm
 from algorithms.d2r import D2RSettings
 from algorithms.modules.routing import RoutedNetwork, as_table, trust
 
-FOLDER = Path(__file__).parent / "oracles"
 CASES = sorted(path.stem for path in FOLDER.glob("d2r_*.npz"))
-T, B = 3, 5
-
-Oracle = dict[str, Tensor]
 
 
-def read(case: str) -> Oracle:
+def read(case: str) -> Numbers:
     """The arrays of a case; what has a row per sample as [T, B, ...]."""
-    arrays = {k: torch.from_numpy(v) for k, v in np.load(FOLDER / f"{case}.npz").items()}
-    return {k: v.unflatten(0, (T, B)) if v.shape[0] == T * B else v for k, v in arrays.items()}
+    return {k: by_task(v) if v.shape[0] == T * B else v for k, v in load(case).items()}
 
 
 def our_name(name: str) -> str:
@@ -45,7 +41,7 @@ def our_name(name: str) -> str:
     return name
 
 
-def ours(oracle: Oracle, group: str) -> Oracle:
+def ours(oracle: Numbers, group: str) -> Numbers:
     """Weights or gradients under our names; a row of the embedding is a column of theirs."""
     named = {our_name(k.removeprefix(group)): v for k, v in oracle.items() if k.startswith(group)}
     return named | {"embedding": named["embedding"].T}
@@ -57,13 +53,6 @@ def network(case: str) -> RoutedNetwork:
     top_k = {"soft": n, "top3": 3}.get(case.split("_")[3], 2)
     s = D2RSettings(modules=n, top_k=top_k, resrouting=case.endswith("train"))
     return RoutedNetwork(T, 7, 4, 12, s).double()
-
-
-def close(actual: Tensor, expected: Tensor, what: str) -> None:
-    scale = max(1.0, expected.abs().max().item())
-    torch.testing.assert_close(
-        actual, expected, rtol=0, atol=1e-10 * scale, msg=lambda m: f"{what}: {m}"
-    )
 
 
 @pytest.mark.usefixtures("stacks")
@@ -83,21 +72,21 @@ def test_values_and_gradients_are_the_authors(case: str) -> None:
     output, used, logits = functional_call(net, weights, (x, None, None, chosen))
 
     flat = torch.ones_like(logits).tril().bool()
-    close(output, oracle["out/raw" if "actor" in case else "out/q"], "output")
-    close(logits[flat].view(T, B, -1), oracle["mid/routing_logits"], "logits")
-    close(head_inputs[0], oracle["mid/head_in"], "input of the head")
+    equal(output, oracle["out/raw" if "actor" in case else "out/q"], "output")
+    equal(logits[flat].view(T, B, -1), oracle["mid/routing_logits"], "logits")
+    equal(head_inputs[0], oracle["mid/head_in"], "input of the head")
     assert torch.equal(used[flat].view(T, B, -1), oracle["mid/route_mask_used"].bool())
     assert torch.equal(trust(logits)[flat].view(T, B, -1), oracle["mid/trusted"].bool())
     mixing = torch.softmax(logits.masked_fill(~used, -torch.inf), -1)
-    close(mixing[flat].view(T, B, -1), oracle["mid/routing_weights"], "mixing weights")
+    equal(mixing[flat].view(T, B, -1), oracle["mid/routing_weights"], "mixing weights")
 
     loss = (output * oracle["in/cotangent"]).sum()
     leaves = weights | inputs
     found = dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
     for name, expected in ours(oracle, "grad/").items():
-        close(found[name], expected, f"gradient of {name}")
+        equal(found[name], expected, f"gradient of {name}")
     for name in inputs:
-        close(found[name], oracle[name.replace("in/", "grad_in/")], f"gradient of {name}")
+        equal(found[name], oracle[name.replace("in/", "grad_in/")], f"gradient of {name}")
 
 
 def test_only_training_detaches() -> None:
@@ -110,11 +99,11 @@ def test_only_training_detaches() -> None:
 def test_routes_are_balanced_as_the_authors_do(build: Callable[..., Algorithm]) -> None:
     oracle, algorithm = read("d2r_actor_n4_sampled_train"), build("d2r")
     heat = algorithm.task_weights({"log_temperature": oracle["in/log_alpha"]})  # type: ignore[attr-defined]
-    close(heat, oracle["in/temperature"], "route balancing")
+    equal(heat, oracle["in/temperature"], "route balancing")
     # What the sampled keys of the network's scores, logits / heat + Gumbel, are draws from.
     heated = torch.softmax(as_table(oracle["mid/routing_logits"]) / heat[:, None, None, None], -1)
     flat = torch.ones_like(heated).tril().bool()
-    close(heated[flat].view(T, B, -1), oracle["mid/behaviour_probs"], "probabilities")
+    equal(heated[flat].view(T, B, -1), oracle["mid/behaviour_probs"], "probabilities")
 
 
 def test_there_are_all_cases() -> None:

@@ -11,13 +11,7 @@ import pytest
 from evolutions import evolution, play
 from numpy.typing import NDArray
 
-from algorithms.genetics import (
-    Evolution,
-    Individual,
-    Population,
-    decode,
-    genotype_length,
-)
+from algorithms.genetics import Evolution, Individual, Population, decode, genotype_length
 from algorithms.mega import MEGASettings
 
 

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 from oracle import Get, Numbers, actions_last, compare, load
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from algorithms.parts.layers import (
@@ -16,11 +16,9 @@ from algorithms.parts.layers import (
     TaskLinear,
     constant,
     fan_out_uniform,
-    he_uniform,
     linear,
     uniform,
     xavier_uniform,
-    zero,
 )
 
 T, B, IN, OUT = 3, 4, 5, 6
@@ -52,11 +50,6 @@ def test_task_linear_is_a_linear_layer_on_the_concatenated_one_hot() -> None:
     weight = torch.cat([layer.input.weight, layer.task.T], 1)
     expected = functional.linear(with_one_hot(x), weight, layer.input.bias)
     agree(layer(x), expected, list(layer.parameters()))
-
-
-def test_task_linear_has_the_parameters_of_the_concatenated_layer() -> None:
-    layer, plain = TaskLinear(IN, T, OUT, he_uniform, zero), nn.Linear(IN + T, OUT)
-    assert sum(p.numel() for p in layer.parameters()) == sum(p.numel() for p in plain.parameters())
 
 
 def test_task_heads_are_one_torch_linear_per_task() -> None:

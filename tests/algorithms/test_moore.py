@@ -64,11 +64,6 @@ def test_bases_are_orthonormal_and_span_what_they_came_from() -> None:
     assert triangle.triu(1).abs().max() < 1e-5
 
 
-def test_a_single_expert_becomes_a_unit_vector() -> None:
-    vector = torch.randn(1, 3, 5, 6)
-    torch.testing.assert_close(orthonormal(vector)[0].norm(dim=-1), torch.ones(3, 5))
-
-
 @pytest.mark.parametrize("epsilon", [0.0, 1e-8])
 @pytest.mark.parametrize("second", ["same", "twice", "nothing", "near"])
 def test_collinear_experts_give_finite_values_and_gradients(second: str, epsilon: float) -> None:

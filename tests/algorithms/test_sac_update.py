@@ -63,7 +63,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "one task left out": {"update_order": "simultaneous", "task_loss_threshold": 150.0},
     "temperatures by alpha": {"temperature_loss": "alpha"},
     "one temperature for all": {
-        **{"shared_temperature": True, "temperature_clip": 3.0, "adam_epsilon": 0.1},
+        **{"shared_temperature": True, "temperature_clip": 3.0, "adam_epsilon": 0.1}
     },
     "no task left": {"update_order": "simultaneous", "task_loss_threshold": -1e9},
     "capped temperatures": {

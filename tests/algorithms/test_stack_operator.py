@@ -365,16 +365,8 @@ def test_a_compilation_that_is_killed_leaves_nothing_behind(
         "XDG_CACHE_HOME": str(tmp_path / "cache"),
         "TMPDIR": str(tmp_path / "temporary"),
     }
-    run = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            SCRIPT,
-        ],
-        env=environment,
-        cwd=ROOT,
-        start_new_session=True,
-    )
+    command = [sys.executable, "-c", SCRIPT]
+    run = subprocess.Popen(command, env=environment, cwd=ROOT, start_new_session=True)
     try:
         while not Path(f"{gcc}.began").exists():
             assert run.poll() is None

@@ -42,11 +42,7 @@ EVEN = {f"{MTSAC}{width}" for width in (256, 512, 1024)}
     }.items(),
 )
 def test_captions_list_the_runs_that_a_figure_shows_and_no_others(
-    name: str,
-    shown: set[str],
-    rows: pd.DataFrame,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    name: str, shown: set[str], rows: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(comparison, "MOST_PAIRS", 1)
     plots.draw_all(rows, tmp_path, [name.partition("-")[0]], lambda _: None, dpi=40, pdf=False)

@@ -258,8 +258,7 @@ def test_modules_over_time_are_means_over_runs(mt10: pd.DataFrame) -> None:
 
 
 @pytest.mark.parametrize(
-    ("label", "metrics"),
-    [("mega decoding=softmax", evolution.MODULES), ("d2r", evolution.ROUTES)],
+    ("label", "metrics"), [("mega decoding=softmax", evolution.MODULES), ("d2r", evolution.ROUTES)]
 )
 def test_curves_of_configurations_take_runs_of_one_seed_as_one(
     label: str, metrics: dict[str, str], mt10: pd.DataFrame

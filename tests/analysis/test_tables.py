@@ -158,10 +158,7 @@ TABLE = Table(
     "t",
     "A & B",
     ("name", "score", "parameters"),
-    (
-        ("a_b|c", Estimate(0.12345, 0.1, 0.2), 1234567),
-        ("d", Estimate(0.5, math.nan, 1), None),
-    ),
+    (("a_b|c", Estimate(0.12345, 0.1, 0.2), 1234567), ("d", Estimate(0.5, math.nan, 1), None)),
     ("50% of them",),
 )
 
