@@ -20,7 +20,7 @@ from algorithms.algorithm import Batch, Outcomes, Problem
 from algorithms.fields import Depth, LogStd, NotNegative, Positive, Range, Rate, Share, Width
 from algorithms.parts.adam import Adam, State
 from algorithms.parts.adapters import Adapted, AdaptingAdam, of_modules
-from algorithms.parts.layers import TaskLinear, linear, xavier_normal, zero
+from algorithms.parts.layers import TaskLinear, linear, with_rows, xavier_normal, zero
 from algorithms.sac import AllWeights, Given, MultiTaskSAC, Phase, Purpose, SACSettings
 
 JUDGED = 10
@@ -270,11 +270,10 @@ class ARS(ScaledAndReset):
         return given
 
     def values(self, weights: AllWeights, inputs: Tensor, phase: Phase, given: Given) -> Tensor:
-        task = given["task"][:, None].expand(-1, inputs.shape[1], -1)
-        outputs = super().values(weights, torch.cat([inputs, task], -1), phase, given)
-        return (
-            outputs * given["value_factors"][:, None, None] if self.settings.lora_rank else outputs
-        )
+        outputs = super().values(weights, with_rows(inputs, given["task"]), phase, given)
+        if self.settings.lora_rank:
+            return outputs * given["value_factors"][:, None, None]
+        return outputs
 
     def policy_value(self, outputs: Tensor) -> Tensor:
         if self.settings.policy_critics == "first":

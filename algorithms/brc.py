@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from algorithms.algorithm import Batch, Outcomes, Problem
 from algorithms.fields import Depth, LogStd, NotNegative, Positive, Range, Rate, Share, Width
 from algorithms.parts.adam import Adam, State
-from algorithms.parts.layers import TaskTable, linear, orthogonal, unit_normal, zero
+from algorithms.parts.layers import TaskTable, linear, orthogonal, unit_normal, with_rows, zero
 from algorithms.parts.network import Network
 from algorithms.sac import AllWeights, Given, MultiTaskSAC, Phase, SACSettings
 
@@ -174,7 +174,7 @@ class BRC(MultiTaskSAC):
         rows = self.networks["embedding"](weights["embedding"])
         if self.settings.normalise_embedding:
             rows = rows / torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
-        return torch.cat([x, rows[:, None].expand(-1, x.shape[1], -1)], -1)
+        return with_rows(x, rows)
 
     def policy(
         self, weights: AllWeights, observations: Tensor, phase: Phase, given: Given

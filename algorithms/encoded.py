@@ -31,6 +31,7 @@ from algorithms.parts.layers import (
     standard_normal,
     uniform,
     unit_normal,
+    with_rows,
     xavier_uniform,
     zero,
 )
@@ -150,12 +151,7 @@ class EncodedNetwork(nn.Module):
     def forward(self, x: Tensor, metadata: Tensor | None = None) -> Tensor:
         """[T, B, in] → [T, B, out]."""
         context = self.context(metadata)
-        return self.torso(with_context(self.encoder(x, context), context))
-
-
-def with_context(encoding: Tensor, context: Tensor) -> Tensor:
-    """[T, B, E] and [T, C] → [T, B, E + C]."""
-    return torch.cat([encoding, context[:, None].expand(-1, encoding.shape[1], -1)], -1)
+        return self.torso(with_rows(self.encoder(x, context), context))
 
 
 class Encoded(MultiTaskSAC):
@@ -263,7 +259,7 @@ class Encoded(MultiTaskSAC):
         context = self.networks["context"](weights["context"], *known)
         encoding = self.networks["encoder"](weights["encoder"], observations, context)
         actions = inputs[..., self.problem.observation_size :]
-        return network(own, torch.cat([with_context(encoding, context), actions], -1))
+        return network(own, torch.cat([with_rows(encoding, context), actions], -1))
 
     def policy(
         self, weights: AllWeights, observations: Tensor, phase: Phase, given: Given

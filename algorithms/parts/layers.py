@@ -84,6 +84,11 @@ def scaled(ratio: float, width: int) -> int:
     return max(1, round(ratio * width))
 
 
+def with_rows(x: Tensor, rows: Tensor) -> Tensor:
+    """[T, B, in] and a row for each task [T, R] → [T, B, in + R]."""
+    return torch.cat([x, rows[:, None].expand(-1, x.shape[1], -1)], -1)
+
+
 def linear(inputs: int, outputs: int, weight: Init, bias: Init) -> nn.Linear:
     """`nn.Linear` with this initialisation."""
     layer = nn.Linear(inputs, outputs)

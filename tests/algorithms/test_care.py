@@ -12,8 +12,8 @@ from oracle import Get, Numbers, actions_last, by_task, compare, equal, load, pe
 
 from algorithms.algorithm import Batch, Outcomes, Problem
 from algorithms.care import CARE, CARESettings, MixedEncoder
-from algorithms.encoded import Context, EncodedNetwork, Torso, described, with_context
-from algorithms.parts.layers import he_uniform, unit_normal, zero
+from algorithms.encoded import Context, EncodedNetwork, Torso, described
+from algorithms.parts.layers import he_uniform, unit_normal, with_rows, zero
 from algorithms.sac import SACSettings
 
 T, B = 3, 6
@@ -57,7 +57,7 @@ def test_equals_the_public_network(case: str) -> None:
     equal(context, per_task(data["mid/context"]))
     equal(net.encoder.weights(context), per_task(data["mid/attention_weights"]))
     equal(net.encoder.encoders(x).movedim(0, 2), by_task(data["mid/encoder_out"]))
-    equal(with_context(net.encoder(x, context), context), by_task(data["mid/torso_in"]))
+    equal(with_rows(net.encoder(x, context), context), by_task(data["mid/torso_in"]))
 
 
 def test_attention_is_a_share_and_one_encoder_needs_none() -> None:
