@@ -153,14 +153,6 @@ def test_culling_replaces_the_worst(population: int, rate: float, culled: int) -
     assert all(after[i].fitness == returns[i] for i in range(population) if i not in replaced)
 
 
-def test_of_k_survivors_the_best_breed_k_times_as_often_as_the_worst() -> None:
-    e, survivors = evolution(), scored([9.0, 5.0, 1.0])
-    draws = 6000
-    counts = Counter(int(e.roulette(survivors).argmax()) for _ in range(draws))
-    for index, share in enumerate([3 / 6, 2 / 6, 1 / 6]):
-        assert counts[index] / draws == pytest.approx(share, abs=5 * np.sqrt(0.25 / draws))
-
-
 # Children ------------------------------------------------------------------------------------
 
 
@@ -356,7 +348,7 @@ def test_one_point_crossover_takes_a_head_of_one_parent_and_a_tail_of_the_other(
     assert len({int(child.sum()) for child in children}) == 7  # whole genes: 0, 2, ... 12 bits
 
 
-def test_uniform_parents_are_drawn_alike() -> None:
+def test_parents_are_drawn_by_rank_or_alike() -> None:
     counts = {}
     for how in ("rank", "uniform"):
         evolution = Evolution(MEGASettings(parents=how), 1, 1, seed=0)

@@ -173,15 +173,6 @@ def test_two_sources_are_drawn_without_replacement_from_the_heated_softmax(heat:
     assert ((pair_shares(chosen, 4) - exact).abs() < 5 * error + 1e-12).all()
 
 
-@pytest.mark.usefixtures("stacks")
-def test_the_network_heats_each_task_by_its_own_temperature() -> None:
-    """A cold task keeps to its greedy route, a hot one strays."""
-    net, x = network(), observations(200)
-    chosen = net(x, draws(200), torch.tensor([1e-3, 1.0, 100.0]))[1]
-    kept = (chosen == net(x)[1]).flatten(2).all(-1).double().mean(1)
-    assert kept[0] > 0.95 > 0.8 > kept[1] > kept[2]
-
-
 def test_the_network_adds_gumbel_noise_to_what_the_temperature_has_heated() -> None:
     net, noise, heat = network(), draws(50), torch.tensor([0.3, 1.0, 4.0])
     _, chosen, logits = net(observations(50), noise, heat)

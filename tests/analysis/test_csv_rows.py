@@ -87,7 +87,6 @@ def test_a_byte_order_mark_quotes_and_blank_lines_are_no_matter(tmp_path: Path) 
         ("x,reach-v3,0,success,200,good", "value: 'good' is not a number"),
         ("x,reach-v3,0,success,200,nan", "value: 'nan' is not a number"),
         ("x,reach-v3,zero,success,200,0.5", "seed: 'zero' is not a number"),
-        ("x,reach-v3,0,success,-1,0.5", "env_step: '-1' is not a whole number"),
         ("x,reach-v3,0,success,200", "has 5 fields, not 6"),
         (",reach-v3,0,success,200,0.5", "exp_name is empty"),
         ("x,reach-v3,0,success/mean,100,0.7", "success/mean is of the whole agent"),
@@ -137,14 +136,6 @@ def test_a_metric_that_is_spelled_otherwise_is_named(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", "x,reach-v3,0,Success,100,0.5")
     with pytest.raises(RowsError, match=r"no result rows .*; there are Success; write success"):
         load([path], metrics=["success"])
-
-
-@pytest.mark.parametrize(("value", "percent"), [("-0.5", False), ("50", True)])
-def test_a_share_below_0_is_no_percentage(tmp_path: Path, value: str, percent: bool) -> None:
-    path = write(tmp_path / "a.csv", f"x,reach-v3,0,success,100,{value}")
-    with pytest.raises(RowsError, match="which is no share from 0 to 1") as error:
-        load([path])
-    assert ("divide percentages by 100" in str(error.value)) is percent
 
 
 def test_only_ten_of_many_problems_are_listed(tmp_path: Path) -> None:

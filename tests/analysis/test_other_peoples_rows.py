@@ -376,6 +376,7 @@ def test_a_success_that_is_no_share_is_refused(
     tables(path, status=2)
     assert f"{path}:4: success" in (said := capsys.readouterr().err)
     assert "no share from 0 to 1" in said
+    assert ("divide percentages by 100" in said) is (float(value) > 1)
 
 
 @pytest.mark.parametrize("change", [("value", 77.0), ("env_step", -1), ("value", float("nan"))])

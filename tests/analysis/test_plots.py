@@ -133,13 +133,6 @@ def test_titles_name_tasks_of_unknown_sets_where_these_tell_them_apart(
 # The command -----------------------------------------------------------------------------------
 
 
-def test_an_unknown_figure_is_refused_with_the_nearest(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    assert main(["plots", str(RELEASED), "--only", "heatmap", "--out", str(tmp_path)]) == 2
-    assert "did you mean heat_map?" in capsys.readouterr().err
-
-
 def test_the_released_curve_is_drawn_by_its_command(tmp_path: Path) -> None:
     out = tmp_path / "easy3.png"
     assert main(["plots", str(RELEASED), "--only", "learning_curves", "--out", str(out)]) == 0
