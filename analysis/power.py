@@ -54,10 +54,10 @@ def could_be_seen(
         return [f"{sides} reach p < {level:.2f} {among} {never}: more seeds are needed."]
     scatter = deviation(scores, [c for c in found if c.enough])
     return [
-        f"What could be seen: were the runs of both sides normal and to scatter by {scatter:.3f}, "
+        f"What could be seen: if the runs of both sides are normal and scatter by {scatter:.3f}, "
         f"as those compared here do in the mean (standard deviation), {sides} reach "
         f"p < {level:.2f} {among} for a difference of means of {scatter * shift:.2f} in "
-        f"{POWER:.0%} of all studies, for smaller ones less often."
+        f"{POWER:.0%} of all studies, and for smaller ones less often."
     ]
 
 

@@ -54,8 +54,8 @@ def learning_curves(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn:
     text = (
         "Success averaged over tasks against environment steps of all tasks together. Line: IQM "
         f"over seeds; band: its interval; thin lines: single runs, where there are 2 or {FEW}. "
-        "Where the last evaluation has more episodes than those before it, on more goals, the last "
-        "step of a curve is from one measurement to another."
+        "Where the last evaluation has more episodes, on more goals, than those before it, the "
+        "last step of a curve joins two different measurements."
     )
     if len(names) > MOST_TOGETHER:
         figure, beside = by_algorithm(frame, found, looks)

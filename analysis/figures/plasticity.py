@@ -59,8 +59,9 @@ def plasticity_by_tasks(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn
         "Share of dormant units (τ = 0.1) and ranks of the hidden layers, pooled, at the last "
         f"evaluation, against the number of tasks; one line per width. {PROBE} A unit is dormant "
         "by its mean over all of them, so that dormancy and ranks may differ for what the probe "
-        "holds alone. What else grows with the tasks, data and transitions of a gradient step say, "
-        "is not told apart. Mean over seeds, bars: intervals. Dormancy is not loss of performance."
+        "holds alone. Data and the transitions of a gradient step grow with the tasks, too, and "
+        "their part is not told apart. Mean over seeds, bars: intervals. Dormancy is not loss of "
+        "performance."
     )
     return grid(frame, looks, text, by_width=False)
 

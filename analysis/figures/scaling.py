@@ -109,7 +109,7 @@ def scaling(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn:
     if not even.all():
         text += (
             " Crosses: actor and critic of different widths, in the colours of their methods and "
-            "without intervals; success against the parameters of each network tells them apart."
+            "without intervals; the figure scaling_apart shows which is which."
         )
     return Drawn(figure, text, list(table["label"]))
 
