@@ -41,7 +41,7 @@ def labels(runs: Sequence[Run]) -> list[str]:
     own = [("", "")] * len(runs)
     for algorithm, members in by_algorithm(runs).items():
         identities = identities_of([runs[i] for i in members])
-        names = naming_fields(unique(identities))
+        names = naming_fields(unique(identities), defaults(algorithm))
         for index, identity in zip(members, identities, strict=True):
             parts = [part(name, identity.get(name)) for name in names]
             found[index] = " ".join([algorithm, *parts])
@@ -59,7 +59,7 @@ def unnamed(runs: Sequence[Run]) -> dict[str, list[str]]:
     found = {}
     for algorithm, members in by_algorithm(runs).items():
         identities = unique(identities_of([runs[i] for i in members]))
-        named = naming_fields(identities)
+        named = naming_fields(identities, defaults(algorithm))
         rest = [name for name in differing(identities) if name not in named]
         if rest:
             found[algorithm] = [name.replace("_", "-") for name in rest]
@@ -74,7 +74,8 @@ def also(runs: Sequence[Run]) -> list[str]:
     for algorithm, members in by_algorithm(runs).items():
         identities = identities_of([runs[i] for i in members])
         alone = unique(identities)
-        named, usual = naming_fields(alone), defaults(algorithm)
+        usual = defaults(algorithm)
+        named = naming_fields(alone, usual)
         rest = [n for n in differing(alone) if n in usual and n not in named]
         for index, own in zip(members, identities, strict=True):
             parts = [part(n, own[n]) for n in rest if n in own and own[n] != usual[n]]
@@ -174,14 +175,19 @@ def differing(identities: Sequence[Fields]) -> list[str]:
     return [n for n in names if len({repr(fields.get(n)) for fields in identities}) > 1]
 
 
-def naming_fields(identities: Sequence[Fields]) -> list[str]:
+def naming_fields(identities: Sequence[Fields], usual: Fields) -> list[str]:
     """The first differing fields that tell all configurations apart, and those that differ in more
-    than sizes without their sizes, too.
+    than sizes without their sizes, too. A configuration whose settings are not all as usual has one
+    that is not among them, or its name would be that of the plain one.
     """
     fields = differing(identities)
     names = telling(identities, fields)
     others = [name for name in fields if name not in SIZES]
     names += telling(identities, others, [name for name in names if name in others])
+    for own in identities:
+        changed = [n for n in fields if n in usual and n in own and own[n] != usual[n]]
+        if changed and not {*changed} & {*names}:
+            names.append(changed[0])
     return [name for name in fields if name in names]
 
 

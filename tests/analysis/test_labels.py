@@ -71,6 +71,23 @@ def test_a_width_hides_no_other_difference(write_run: WriteRun, tmp_path: Path) 
     assert named == [["mtsac", "width", "discount"]] * 2
 
 
+def test_no_configuration_is_named_as_the_plain_one_that_is_not(
+    write_run: WriteRun, tmp_path: Path
+) -> None:
+    # The trigger alone tells them apart, but the second has the default one.
+    write_run(tmp_path, algorithm="mega", trigger="none")
+    write_run(tmp_path, algorithm="mega", trigger="return", evolution=False)
+    frame = load([tmp_path])
+    assert set(short_names(algorithms(frame)).values()) == {
+        "mega trigger=none",
+        "mega evolution=False",
+    }
+    # Nor where the task set alone tells them apart.
+    write_run(tmp_path / "sets", task_set="MT10")
+    write_run(tmp_path / "sets", task_set="MT50", discount=0.9)
+    assert "mtsac tasks=MT50 discount=0.9" in found(tmp_path / "sets")
+
+
 def test_a_setting_that_is_younger_than_a_run_is_its_default(
     write_run: WriteRun, tmp_path: Path
 ) -> None:
