@@ -59,6 +59,10 @@ class Curves:
     """[seeds, S]: of each seed its run, or the mean of its runs."""
     seeds: tuple[int, ...]
 
+    def mean(self) -> pd.Series[float]:
+        """[S]: the mean over seeds, by step."""
+        return pd.Series(self.values.mean(axis=0), index=self.steps)
+
 
 def by_seed(values: Array, seeds: Sequence[int]) -> Array:
     """Values [runs, ...] with the runs of each seed as one, their mean: [seeds, ...]."""

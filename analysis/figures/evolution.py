@@ -132,13 +132,12 @@ def by_task(rows: pd.DataFrame, metrics: Mapping[str, str]) -> Figure:
 
 
 def evaluations(rows: pd.DataFrame) -> pd.DataFrame:
-    """Mean over runs, steps × tasks; tasks in the order of the rows."""
-    order = [str(task) for task in rows["task"].unique()]
-    table = rows.pivot_table(
-        index="env_step", columns="task", values="value", aggfunc="mean", observed=True
-    )
-    table.columns = table.columns.astype(str)
-    return table[order]
+    """Mean over seeds, steps × tasks; tasks in the order of the rows."""
+    found = {
+        str(task): as_curve(own.set_index(["run", "env_step"])["value"], own)
+        for task, own in rows.groupby("task", observed=True, sort=False)
+    }
+    return pd.DataFrame({task: curve.mean() for task, curve in found.items() if curve})
 
 
 def heat(axes: Axes, table: pd.DataFrame, label: str) -> None:

@@ -24,7 +24,7 @@ from analysis.figures.style import (
     steps_axis,
 )
 from analysis.figures.trigger import Settings, alike_but_for, settings_of
-from analysis.scores import Scores
+from analysis.scores import Scores, as_curve
 from analysis.statistics import estimate, iqm_of_runs
 
 ALIKE = "Configurations that differ in this alone; of several such groups the largest."
@@ -87,15 +87,19 @@ def largest_group(
 def over_time(rows: pd.DataFrame, metrics: Mapping[str, str], name_of: Mapping[str, str]) -> Figure:
     """A panel per metric, a line per name of a label: means over tasks and runs."""
     rows = rows[rows["metric"].isin(list(metrics)) & rows["label"].isin(list(name_of))]
-    names = rows["label"].astype(str).map(name_of)
-    shades = sns.color_palette("viridis", names.nunique())
+    rows = rows.assign(name=rows["label"].astype(str).map(name_of))
+    names = sorted(rows["name"].unique(), key=by_number)
+    shades = sns.color_palette("viridis", len(names))
     figure, axes = panels(len(metrics), 2, PAGE, 2.0)
     for panel, (metric, label) in zip(axes, metrics.items(), strict=True):
         own = rows[rows["metric"] == metric]
-        for index, name in enumerate(sorted(names.unique(), key=by_number)):
-            values = own[names[own.index] == name].groupby("env_step")["value"].mean()
+        for index, name in enumerate(names):
+            alone = own[own["name"] == name]
+            curve = as_curve(alone.groupby(["run", "env_step"], observed=True)["value"].mean(), own)
+            if curve is None:
+                continue
             panel.plot(
-                values.index, values, color=shades[index], label=name,
+                curve.steps, curve.mean(), color=shades[index], label=name,
                 marker=MARKERS[index % len(MARKERS)], markersize=3,
                 linestyle=DASHES[index % len(DASHES)],
             )  # fmt: skip

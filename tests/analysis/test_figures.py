@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 
-from analysis.figures import comparison, curves, evolution, matched, plasticity, scaling
+from analysis.figures import comparison, curves, evolution, extensions, matched, plasticity, scaling
 from analysis.figures.error_bars import bars
 from analysis.figures.style import KNOWN, Look, Unsupported, colours, looks
 from analysis.rows import load
@@ -280,10 +280,17 @@ def test_runs_of_one_seed_that_were_measured_apart_meet_at_the_steps_of_both(
     both = again(own, label)
     both = both[(both["run"] != "again") | both["env_step"].isin(steps[::2])]
     expected = halved(own).groupby(own["env_step"]).mean().loc[: steps[::2][-1]]
-    figure = evolution.by_configuration(both, {name: name}, look(mt10))
-    line = lines(figure)[look(mt10)[label].name]
-    assert line.get_xdata().tolist() == expected.index.tolist()
-    assert line.get_ydata() == pytest.approx(expected.to_numpy())
+    alone = own["task"] == "window-close-v3"
+    of_task = halved(own)[alone].groupby(own["env_step"]).mean().loc[: steps[::2][-1]]
+    drawn = {
+        look(mt10)[label].name: evolution.by_configuration(both, {name: name}, look(mt10)),
+        "any": extensions.over_time(both, {name: name}, {label: "any"}),
+        "window-close": evolution.by_task(both, {name: name}),
+    }
+    for title, figure in drawn.items():
+        line, means = lines(figure)[title], of_task if title == "window-close" else expected
+        assert list(line.get_xdata()) == means.index.tolist()
+        assert line.get_ydata() == pytest.approx(means.to_numpy())
 
 
 def test_a_configuration_without_one_of_the_metrics_is_drawn_in_the_others_panels(
