@@ -180,6 +180,22 @@ def test_study_5_is_told_as_it_is() -> None:
         assert f"| {line} |\n" in PAGE, line
 
 
+def test_study_4_is_told_as_it_is() -> None:
+    frame = rows("study-4")
+    for label, scores in success_matrix(frame).items():
+        genotypes = "drawn once" if "evolution=False" in label else "bred"
+        line = f"- MEGA of 8 modules at stage 3 throughout, {genotypes}, in `study-4`: "
+        seeds = scores.values.mean(axis=1)
+        assert line + ", ".join(f"{x:.2f}" for x in seeds) + "\n" in PAGE
+    found = tables(frame, published().iloc[:0], against="mega evolution=False")[0]
+    assert len(found.rows) == 2
+    for line in lines(found)[2:]:
+        label, _, _, success, difference, *_ = (cell.strip() for cell in line.split("|")[1:-1])
+        genotypes = "drawn once" if "evolution=False" in label else "bred"
+        assert f"| {genotypes} | {success} | {difference} |\n" in PAGE
+        assert success in README and difference in README
+
+
 def test_study_3_is_told_as_it_is() -> None:
     frame = rows("study-1/mtsac-*", "study-3")
     last = frame[frame["env_step"] == frame["total_steps"]]
