@@ -37,6 +37,8 @@ START = {"alg": "mega", "preset": "quick", "tasks": "MT10"}
 """What is trained where nothing is said."""
 NAME = re.compile(r"[A-Za-z][\w-]*", re.ASCII)
 HELP = ("-h", "--help")
+EXECUTION = {f.name for f in fields(ExecutionConfig)}
+"""Fields that change no run's result: a sweep gives them one value."""
 
 
 def parse(arguments: Sequence[str]) -> RunConfig:
@@ -164,7 +166,7 @@ def values_of(given: Given, types: Mapping[str, Any], others_wait: bool = False)
             raise UserError(f"{option}: nothing is deleted unless asked for; leave it out")
         if name == "tasks" and text:
             text = text.strip()  # with a blank behind it MT10 would be another set
-        value = False if negated else read(name, types[name], text)
+        value = False if negated else read(name, types[name], text, name not in EXECUTION)
         if values.get(name, value) != value:
             raise UserError(f"{option}: {options[name]} is given, too; give one of them")
         values[name] = value

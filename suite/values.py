@@ -40,8 +40,9 @@ def default_of(field: Field[Any]) -> Any:
     return field.default if field.default_factory is MISSING else field.default_factory()
 
 
-def read(name: str, kind: Any, text: str | None) -> Any:
+def read(name: str, kind: Any, text: str | None, swept: bool = True) -> Any:
     """The value that a text stands for; None is an option without one, which a flag alone may be.
+    `swept` is whether a sweep may give the field several values.
 
     Raises UserError in one line, also for a value outside of the type's range.
     """
@@ -55,10 +56,8 @@ def read(name: str, kind: Any, text: str | None) -> Any:
     if not text.isprintable():
         raise UserError(f"{shown}: {text!a} has characters that cannot be shown")
     if several(name, kind, text):
-        raise UserError(
-            f"{shown}: {text!r} is several values; give one, or all of them to a sweep: "
-            f'make sweep ARGS="--{shown} {text}"'
-        )
+        sweep = f', or all of them to a sweep: make sweep ARGS="--{shown} {text}"'
+        raise UserError(f"{shown}: {text!r} is several values; give one{sweep * swept}")
     value = converted(shown, kind, text)
     check_value(name, kind, value, text)
     return value

@@ -13,16 +13,17 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from algorithms import algorithm_names
 from algorithms.declared import declared
 from suite.checks import RULES_HERE, ask, check, check_directory
-from suite.config import ExecutionConfig, RunConfig, seeds_of
+from suite.config import RunConfig, seeds_of
 from suite.messages import UserError
 from suite.options import (
+    EXECUTION,
     Given,
     command_line,
     field_name,
@@ -47,7 +48,6 @@ EXCLUDED = {
 }
 LISTED_SEEDS = 20
 """No more are written out in a message."""
-EXECUTION = {f.name for f in fields(ExecutionConfig)}
 Axes = dict[str, list[str | None]]
 """Values of each field, as they are typed on the command line; None is an option without one."""
 

@@ -137,6 +137,13 @@ def test_a_mistake_is_answered_in_one_line_that_says_what_to_type(
         assert part in line, line
 
 
+def test_several_values_are_not_sent_to_a_sweep_that_takes_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    line = refused(["bench", "--threads", "1,2"], capsys)
+    assert line == "error: threads: '1,2' is several values; give one"
+
+
 def test_an_unknown_command_is_named_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     line = refused(["bnech"], capsys)
     assert line.startswith("error: command: 'bnech' is not one of bench, scale")
