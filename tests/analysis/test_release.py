@@ -16,6 +16,7 @@ from analysis.scores import success_matrix
 from analysis.statistics import Estimate, estimate, iqm_of_runs
 from analysis.table_formats import Table, markdown, shown
 from analysis.tables import tables
+from tests.analysis.drawn import look
 
 ROOT = Path(__file__).parents[2]
 RELEASE = ROOT / "results" / "release" / "mt10-small"
@@ -27,6 +28,8 @@ FIGURES = {
     "scaling": ["study-1", "study-1-further", "study-2"],
     "scaling_apart": ["study-1/mtsac-*", "study-1-further", "study-2"],
     "plasticity_by_tasks": ["study-1", "study-3"],
+    "mega_modules": ["study-4"],
+    "mega_weights": ["study-4"],
 }
 """The folders that each released figure is drawn from."""
 BESIDE = ("mean", "median", "IQM over runs × tasks", "optimality gap")
@@ -58,6 +61,23 @@ STUDY_5 = {
 }
 """The lines of the page's table: a configuration, and the MT-SAC that is trained as it is."""
 
+STUDY_4 = {
+    "mega": "as it is",
+    "mega decoding=softmax": "with softmax",
+    "mega trigger=none": "at stage 3 throughout",
+    "mega evolution=False": "at stage 3 throughout, drawn once",
+}
+"""How the page calls what has been made of it."""
+PAIRS = {
+    "genotypes that are bred, or drawn once (at stage 3)": (
+        "mega trigger=none",
+        "mega evolution=False",
+    ),
+    "stages that grow from 3, or stay there": ("mega", "mega trigger=none"),
+    "HalfSoftmax, or softmax (2 bits a gene)": ("mega", "mega decoding=softmax"),
+}
+"""The lines of its table there."""
+
 
 def rows(*folders: str) -> pd.DataFrame:
     return load([path for folder in folders for path in sorted(RELEASE.glob(folder))])
@@ -79,6 +99,13 @@ def success() -> dict[str, Estimate]:
 
 def lines(table: Table) -> list[str]:
     return [line for line in markdown(table).splitlines() if line.startswith("|")]
+
+
+def against(frame: pd.DataFrame, control: str) -> dict[str, list[str]]:
+    """By name: success, and how it differs from that of a control."""
+    found = tables(frame, published().iloc[:0], against=control)[0]
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines(found)]
+    return {row[0]: row[3:5] for row in cells}
 
 
 def beside(table: Table) -> Table:
@@ -167,33 +194,32 @@ def test_where_success_differs_and_how_far_mega_grew() -> None:
 def test_study_5_is_told_as_it_is() -> None:
     frame = rows(*(f"study-1/{name}-*" for name in ("mtsac", "d2r", "mega", "softm*")), "study-5")
 
-    def beside(control: str) -> dict[str, list[str]]:
-        """By label: success, and how it differs from that of a control."""
-        found = tables(frame, published().iloc[:0], against=control)[0]
-        cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines(found)]
-        return {row[0]: row[3:5] for row in cells}
-
-    plain = beside("mtsac")
+    plain = against(frame, "mtsac")
     for name, (label, control) in STUDY_5.items():
-        trained_alike = beside(control)[label][1] if control else ""
+        trained_alike = against(frame, control)[label][1] if control else ""
         line = " | ".join([name, *plain[label], trained_alike])
         assert f"| {line} |\n" in PAGE, line
 
 
 def test_study_4_is_told_as_it_is() -> None:
     frame = rows("study-4")
+    looks = look(frame)
     for label, scores in success_matrix(frame).items():
-        genotypes = "drawn once" if "evolution=False" in label else "bred"
-        line = f"- MEGA of 8 modules at stage 3 throughout, {genotypes}, in `study-4`: "
-        seeds = scores.values.mean(axis=1)
-        assert line + ", ".join(f"{x:.2f}" for x in seeds) + "\n" in PAGE
-    found = tables(frame, published().iloc[:0], against="mega evolution=False")[0]
-    assert len(found.rows) == 2
-    for line in lines(found)[2:]:
-        label, _, _, success, difference, *_ = (cell.strip() for cell in line.split("|")[1:-1])
-        genotypes = "drawn once" if "evolution=False" in label else "bred"
-        assert f"| {genotypes} | {success} | {difference} |\n" in PAGE
-        assert success in README and difference in README
+        line = f"- MEGA of 8 modules, {STUDY_4[looks[label].name]}, in `study-4`: "
+        assert line + ", ".join(f"{x:.2f}" for x in scores.values.mean(1)) + "\n" in PAGE
+    for name, (one, other) in PAIRS.items():
+        found = against(frame, other)
+        cells = [found[one][0], found[other][0], found[one][1]]
+        assert f"| {name} | {' | '.join(cells)} |\n" in PAGE
+        assert all(cell in " ".join(README.split()) for cell in cells)
+    last = frame[frame["env_step"] == frame["total_steps"]]
+    means = last.groupby(["label", "metric"], observed=True)["value"].mean()
+    ended = {looks[str(label)].name: means[label] for label in means.index.unique("label")}
+    grown, kept = ended["mega"], ended["mega trigger=none"]
+    said = f"{grown['stage']:.1f} on average, with {grown['modules_in_use']:.1f} modules in use"
+    assert f"end at {said}; at stage 3 throughout {kept['modules_in_use']:.1f} are" in (
+        " ".join(PAGE.split())
+    )
 
 
 def test_study_3_is_told_as_it_is() -> None:
