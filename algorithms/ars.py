@@ -2,7 +2,8 @@
 
 Rewards of every task are scaled so that their means are equal, and networks begin again a few times
 in a run while the replay stays. Both stand on any architecture: `class Mine(ScaledAndReset,
-SoftModules)` with settings that derive from `ScaleAndResetSettings` and `SoftModulesSettings`.
+SoftModules)` with settings that derive from `ScaleAndResetSettings` and `SoftModulesSettings`. An
+architecture that normalises rewards itself, as CARE and BRC do, wants one of the two left out.
 """
 
 from __future__ import annotations
@@ -79,6 +80,11 @@ class ScaledAndReset(MultiTaskSAC):
             raise ValueError(
                 f"resets {settings.resets} do not fit into a run of {rounds} rounds of episodes; "
                 f"give at most {rounds - 1}"
+            )
+        if settings.scale_rewards and getattr(settings, "normalise_rewards", False):
+            raise ValueError(
+                "scale_rewards and normalise_rewards would both scale a task's rewards: add "
+                "--no-scale-rewards or --no-normalise-rewards"
             )
         super().__init__(settings, problem)
         self.state["reward_factors"] = torch.ones(self.tasks, device=problem.device)

@@ -126,6 +126,11 @@ class BRC(MultiTaskSAC):
     capturable = True
 
     def __init__(self, settings: BRCSettings, problem: Problem) -> None:
+        if settings.normalise_embedding and settings.embedding_size == 1 and len(problem.tasks) > 1:
+            raise ValueError(
+                "embedding_size 1 has one embedding of length 1 and its negative for all tasks: "
+                "give 2 or more, or add --no-normalise-embedding"
+            )
         super().__init__(settings, problem)
         self.state["return_bound"] = torch.zeros(self.tasks, device=problem.device)
 
@@ -238,7 +243,8 @@ class BRC(MultiTaskSAC):
         if not s.normalise_rewards:
             return rewards
         bound, horizon = s.reward_scale * state["return_bound"], 1 / (1 - s.discount)
-        entropy = batch.extras["temperature"] * (-s.target_entropy / 2 * horizon)
+        # An entropy above 0 adds to no return.
+        entropy = batch.extras["temperature"] * max(0.0, -s.target_entropy / 2 * horizon)
         scale = torch.where(bound > 0, s.value_limit / (bound + entropy), 0.0)
         return rewards * scale[:, None]
 
@@ -252,6 +258,8 @@ class BRC(MultiTaskSAC):
 
     def raise_bounds(self, outcomes: Outcomes) -> None:
         """Raises each task's bound to the largest |return to go| of the episodes that ended."""
+        if not self.settings.normalise_rewards:
+            return
         terminal = self.settings.timeout_is_terminal
         returns = returns_to_go(outcomes.rewards.double().cpu(), self.settings.discount, terminal)
         largest = returns.abs().amax((1, 2)).to(self.state["return_bound"])

@@ -276,9 +276,10 @@ def gradnorm_slope(
     """The gradient for v of Σ_i |v_i ‖g_i‖ − mean(v ‖g‖) r_i^κ|, with `detach` what is subtracted
     held fixed, [T].
 
-    r_i is L_i / L_i(0), at least `floor`, over its mean (arXiv 1711.02257).
+    r_i is L_i / L_i(0), at least `floor`, over its mean (arXiv 1711.02257). A first loss that is
+    not positive, as an actor's may be, tells no task's pace: its ratio is 1 [choice].
     """
-    known = first.abs() > TINY
+    known = first > TINY
     ratio = torch.where(known, loss / torch.where(known, first, 1.0), 1.0).clamp(min=floor)
     norm = weight * length
     aim = (ratio / ratio.mean()) ** kappa

@@ -11,6 +11,8 @@ begins anew. What had been learned
   1987);
 - is written into the genes with `lamarck`, before anyone is culled or has children: the nearest
   genes, by `encode`.
+
+Without evolution no generation ends, and weights go on learning through the run.
 """
 
 from __future__ import annotations

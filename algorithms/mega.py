@@ -75,6 +75,11 @@ class MEGASettings(
                 f"genotype_gradient {self.genotype_gradient} needs generations of all tasks that "
                 "end together: add --individual round_robin"
             )
+        if self.genotype_gradient == "lamarck" and not self.evolution:
+            raise ValueError(
+                "genotype_gradient lamarck writes into genes as a generation ends, and without "
+                "evolution none does: add --evolution or --genotype-gradient baldwin"
+            )
 
 
 class MEGA(GenotypeCritics):

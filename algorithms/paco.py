@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from algorithms.algorithm import Batch
+from algorithms.algorithm import Batch, Problem
 from algorithms.fields import Depth, LogStd, Range, Rate, Width
 from algorithms.parts.adam import Adam, State
 from algorithms.parts.layers import Init, TaskTable, he_uniform, uniform, zero
@@ -67,6 +67,12 @@ class PaCoSettings(SACSettings):
             raise ValueError(
                 f"min_log_temperature {self.min_log_temperature:g} is more than "
                 f"max_log_temperature {self.max_log_temperature:g}"
+            )
+        if math.log(self.initial_temperature) < self.min_log_temperature:
+            raise ValueError(
+                f"initial_temperature {self.initial_temperature:g} is less than "
+                f"{math.exp(self.min_log_temperature):g}, to which min_log_temperature "
+                f"{self.min_log_temperature:g} bounds it"
             )
         if self.w_reset != "none" and self.task_loss_threshold == math.inf:
             raise ValueError(
@@ -174,6 +180,15 @@ class PaCo(MultiTaskSAC):
         },
     }
     capturable = True
+
+    def __init__(self, settings: PaCoSettings, problem: Problem) -> None:
+        one, kind = settings.parameter_sets == 1, settings.w_activation
+        if one and kind != "identity" and len(problem.tasks) > 1:
+            raise ValueError(
+                f"parameter_sets 1 with w_activation {kind} cannot tell tasks apart: give 2 or "
+                "more, or add --w-activation identity"
+            )
+        super().__init__(settings, problem)
 
     def build_actor(self) -> nn.Module:
         s, p = self.settings, self.problem

@@ -90,6 +90,12 @@ class SACSettings(CombineSettings):
             raise ValueError(
                 f"log_std_min {self.log_std_min:g} is more than log_std_max {self.log_std_max:g}"
             )
+        if math.log(self.initial_temperature) > self.max_log_temperature:
+            raise ValueError(
+                f"initial_temperature {self.initial_temperature:g} is more than "
+                f"{math.exp(self.max_log_temperature):g}, to which max_log_temperature "
+                f"{self.max_log_temperature:g} bounds it"
+            )
         if self.task_loss_threshold != math.inf and self.update_order != "simultaneous":
             raise ValueError(
                 f"task_loss_threshold {self.task_loss_threshold:g} needs every loss before any "

@@ -25,7 +25,8 @@ class TriggerSettings:
     window of a task that is not mastered [MEGA], where the mean success of the task's last
     trigger_episodes episodes at this stage is below trigger_success, or never [choice]."""
     window: Count = 10
-    """Generations between two looks at whether a task stagnates, of trigger return [choice]."""
+    """Generations between two looks at whether a task stagnates, of trigger return; a window of 1
+    ends as it begins, so that every task stagnates which is not mastered [choice]."""
     cooldown_windows: Annotated[int, Range(0, 1_000_000)] = 1
     """Windows after growth in which a task does not grow again, of trigger return [choice]."""
     success_threshold: Share = 0.8

@@ -32,6 +32,10 @@ from analysis.statistics import (
 
 FEW_SEEDS = 5
 """Below this number of seeds on either side a comparison is no evidence, and says so."""
+WITHOUT_WIDTH = (
+    "An interval of a probability of improvement that has no width is no certainty: these runs do "
+    "not overlap, others may."
+)
 MOST_EXACT = 20_000
 """Ways to split the runs up to which all are tried; as many random ones where there are more."""
 
@@ -83,6 +87,20 @@ class Comparison:
             f"P({self.a} > {self.b}) = {i.value:.2f}{ends(i)}, "
             f"{self.seeds[0]} and {self.seeds[1]} seeds{warning}"
         )
+
+
+def cautions(found: Collection[Comparison]) -> list[str]:
+    """What readers of these comparisons must not take their numbers for."""
+    made = [c for c in found if c.enough]
+    lines = []
+    if any(c.improvement.low == c.improvement.high for c in made):
+        lines.append(WITHOUT_WIDTH)
+    if any(c.seeds[0] != c.seeds[1] for c in made):
+        lines.append(
+            "p takes runs as exchangeable: where the side with fewer seeds scatters more, it is "
+            "too small."
+        )
+    return lines
 
 
 def ends(estimate: Estimate, sign: str = "") -> str:

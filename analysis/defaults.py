@@ -1,4 +1,6 @@
-"""What goes without saying of a configuration: the defaults of its method's settings."""
+"""What goes without saying of a configuration: the defaults of its method's settings, and what runs
+had that are older than one of the suite's fields.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,12 @@ from typing import Any
 
 from algorithms import ALGORITHMS
 from algorithms.declared import declared
+
+OLDER = {
+    "training": {"precision": "float32", "updates_per_step": 1},
+    "evaluation": {"metrics_every": 1, "eval_goals": "same"},
+}
+"""By section of a configuration the fields that it leaves out where they have these values."""
 
 
 @cache

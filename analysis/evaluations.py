@@ -60,10 +60,16 @@ def at_shared_ends(frame: pd.DataFrame, ends: Ends = "shared") -> pd.DataFrame:
 
 
 def last_shared(evaluations: pd.DataFrame) -> int | None:
-    """The last step at which all of the runs were evaluated; None where there is none."""
+    """The last step at which all of the runs were evaluated; None where there is none.
+
+    Step 0 is one only where no run was evaluated after it: a policy that has not learned is not
+    the score of one that has.
+    """
     count = evaluations.groupby("env_step").size()
     steps = count.index[count == evaluations["run"].nunique()]
-    return int(steps.max()) if len(steps) else None
+    if not len(steps) or steps.max() < min(1, count.index.max()):
+        return None
+    return int(steps.max())
 
 
 def at_last_shared(rows: pd.DataFrame) -> pd.DataFrame:

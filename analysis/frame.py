@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from analysis.columns import NUMBERS, TEXT, WIDTHS
+from analysis.columns import DIVERGED, NUMBERS, TEXT, WIDTHS
 from analysis.joining import Run
 from analysis.labels import also, flat, labels
 from analysis.messages import listed, note
@@ -156,6 +156,12 @@ class Values:
             self.problem(row, f"which is no share from 0 to 1{percent}")
         for row in np.flatnonzero(self.step < 0).tolist():
             self.problem(row, "but env_step counts from 0")
+        ends = [run.columns.get(DIVERGED) for run in self.found]
+        after = self.step > np.array(ends, dtype=np.float64)[self.run]
+        alive = np.isin(self.metric.codes, shares) & after & (self.value > 0)
+        for row in np.flatnonzero(alive).tolist():
+            at = ends[self.run[row]]
+            self.problem(row, f"but its run diverged at step {at}: write 0 from there on")
 
     def problem(self, row: int, text: str) -> None:
         """A line on a row, by the name of its run."""

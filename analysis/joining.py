@@ -12,6 +12,8 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow.compute as pc
+
 from analysis.columns import PROTOCOL
 from analysis.parquet_rows import Part
 
@@ -123,10 +125,13 @@ def csv_names(groups: Groups) -> dict[Hashable, str]:
 def contradiction(parts: Sequence[Part]) -> str:
     """A line on what parts of a run of that name say differently of it; empty for none.
 
-    Versions, the device and the hash may differ: the values are compared all the same.
+    Versions, the device and the hash may differ: the values are compared all the same. Of a CSV's
+    runs only the values can tell that files are not of one: other tasks at other steps.
     """
     first = parts[0]
-    for part in parts[1:] if "run" in first.columns else ():
+    if "run" not in first.columns:
+        return other_benchmarks(parts)
+    for part in parts[1:]:
         for name in sorted({*first.columns, *part.columns}):
             is_version = name.startswith("version_") and name not in PROTOCOL
             differs = first.columns.get(name) != part.columns.get(name)
@@ -136,3 +141,32 @@ def contradiction(parts: Sequence[Part]) -> str:
                     f"{first.source}"
                 )
     return ""
+
+
+def other_benchmarks(parts: Sequence[Part]) -> str:
+    """A line on files of one algorithm and seed that have success of some tasks at some steps and
+    of others at others, as MT10's and MT50's have; empty for none.
+    """
+    tasks: dict[int, set[str]] = defaultdict(set)
+    steps: dict[str, set[int]] = defaultdict(set)
+    for part in parts:
+        rows = part.values.filter(pc.equal(part.values["metric"].cast("string"), "success"))
+        for task, step in zip(*(rows[n].to_pylist() for n in ("task", "env_step")), strict=True):
+            if task:
+                tasks[step].add(task)
+                steps[part.source].add(step)
+    files: dict[frozenset[str], str] = {}
+    for source, own in steps.items():
+        sets = {frozenset(tasks[step]) for step in own}
+        if len(sets) > 1:
+            return ""
+        files.setdefault(sets.pop(), source)
+    if len(files) < 2:
+        return ""
+    (one, first), (other, second) = list(files.items())[:2]
+    name = f"{parts[0].columns['algorithm']}, seed {parts[0].columns['seed']}"
+    return (
+        f"{first} and {second}: success of {name} is of {len(one)} tasks in the one and of "
+        f"{len(other)} in the other, at no step of both; where these are two task sets, name them "
+        "in a column task_set"
+    )

@@ -13,7 +13,7 @@ from typing import Any
 
 from algorithms import ALGORITHMS
 from analysis.columns import PARAMETERS, PROTOCOL, WIDTHS
-from analysis.defaults import defaults
+from analysis.defaults import OLDER, defaults
 from analysis.joining import Run
 
 FIRST = ("tasks", "width", "goals", "reward_version", "horizon", "total_steps")
@@ -165,7 +165,8 @@ def flat(config: Mapping[str, Any]) -> dict[str, Any]:
         # A setting that is younger than the run was what is now its default.
         fields |= defaults(config["algorithm"])
     for section in ("task", "settings", "training", "evaluation"):
-        fields |= config.get(section) or {}
+        if config.get(section):
+            fields |= OLDER.get(section, {}) | config[section]
     return fields | {k: v for k, v in config.items() if not isinstance(v, dict)}
 
 

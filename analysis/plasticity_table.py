@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Iterable
 
 import pandas as pd
 
@@ -22,6 +23,18 @@ PLASTICITY = {
     "weight_norm": "weight norm",
     "gradient_norm": "gradient norm",
 }
+NOT_COMPARABLE = {
+    "ars": "ARS's critics end in tanh, not ReLU: dormancy there is another number.",
+    "mega": "Modules that no task of MEGA uses are measured, too: they are constant, so never "
+    "dormant, and of rank 1.",
+    "moore": "MOORE's mixture of experts ends in tanh, not ReLU: dormancy there is another number.",
+}
+"""By algorithm, why dormancy and ranks are not those of other methods."""
+
+
+def not_comparable(algorithms: Iterable[str]) -> list[str]:
+    """What must be said of these algorithms' dormancy and ranks."""
+    return [NOT_COMPARABLE[name] for name in sorted({*algorithms} & {*NOT_COMPARABLE})]
 
 
 def pooled(frame: pd.DataFrame) -> pd.DataFrame:
@@ -69,6 +82,7 @@ def plasticity(frame: pd.DataFrame) -> Table | None:
         "On a fixed probe batch of each run's own tasks and goals, of one size for every task set; "
         "pooled over the layers that "
         "were measured; layers with other activations than ReLU are not comparable in dormancy.",
+        *not_comparable(final["algorithm"].astype(str)),
         "Dormancy rises with width while success rises too: it is not loss of performance.",
     )
     if early:

@@ -1,8 +1,8 @@
 """What a comparison of so few runs could have seen at all.
 
 That two configurations are not told apart says little where only a huge difference would have been.
-In standard deviations of a run, the difference of means that the permutation test finds most of the
-time depends on the numbers of runs and of comparisons alone; it is simulated with normal scores.
+In standard deviations of a run, the difference of means that is called significant most of the time
+depends on the numbers of runs and of comparisons alone; it is simulated with normal scores.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from functools import cache
 import numpy as np
 
 from analysis.comparisons import Comparison, splits
-from analysis.statistics import LEVEL, Array, checked
+from analysis.statistics import LEVEL, Array, checked, iqm, resampled, tail
 
 POWER = 0.8
 """Share of experiments in which a difference is found that counts as one that can be."""
@@ -22,6 +22,8 @@ EXPERIMENTS = 1000
 """Simulated, of which the share is known to 0.013."""
 MOST_SPLITS = 5000
 """Ways to split the runs that a simulated experiment tries, at random where there are more."""
+RESAMPLED = 5000
+"""Repetitions of the bootstrap that make its interval."""
 LARGEST = 64.0
 """Standard deviations; a difference of so many is found wherever one can be."""
 
@@ -53,11 +55,13 @@ def could_be_seen(
         )
         return [f"{sides} reach p < {level:.2f} {among} {never}: more seeds are needed."]
     scatter = deviation(scores, [c for c in found if c.enough])
+    if not scatter:
+        return []
     return [
         f"What could be seen: if the runs of both sides are normal and scatter by {scatter:.3f}, "
-        f"as those compared here do in the mean (standard deviation), {sides} reach "
-        f"p < {level:.2f} {among} for a difference of means of {scatter * shift:.2f} in "
-        f"{POWER:.0%} of all studies, and for smaller ones less often."
+        f"as those compared here do in the mean (standard deviation), {sides} find a difference of "
+        f"means of {scatter * shift:.2f} {among}, by p and interval both, in {POWER:.0%} of all "
+        "studies, and smaller ones less often."
     ]
 
 
@@ -72,8 +76,8 @@ def deviation(scores: Mapping[str, Array], found: Collection[Comparison]) -> flo
 @cache
 def in_deviations(a: int, b: int, threshold: float) -> float:
     """The difference of means, in standard deviations of a run, of which `a` runs and `b` runs give
-    a p below `threshold` in `POWER` of all experiments; infinite where no difference has one, NaN
-    where so many splits cannot say.
+    a p below `threshold`, and an interval that leaves out 0, in `POWER` of all experiments;
+    infinite where no difference has them, NaN where so many splits cannot say.
     """
     random = np.random.default_rng(0)
     if math.comb(a + b, a) > MOST_SPLITS and threshold * MOST_SPLITS < 1:
@@ -82,18 +86,44 @@ def in_deviations(a: int, b: int, threshold: float) -> float:
     weights = np.full((len(chosen), a + b), -1 / b)
     np.put_along_axis(weights, chosen, 1 / a, axis=1)
     # The difference of means of each split, and what it gains where the first side is shifted by 1.
-    found = random.standard_normal((EXPERIMENTS, a + b)) @ weights.T
+    runs = random.standard_normal((EXPERIMENTS, a + b))
+    low, high = intervals(runs[:, :a], runs[:, a:])
+    found = runs @ weights.T
     gained = weights[:, :a].sum(axis=1)
 
     def power(shift: float) -> float:
         moved = np.abs(found + shift * gained)
         p_values = (moved >= moved[:, :1] - 1e-9).mean(axis=1)
-        return float((p_values < threshold).mean())
+        apart = (low + shift > 0) | (high + shift < 0)
+        return float((apart & (p_values < threshold)).mean())
 
     if power(LARGEST) < POWER:
         return math.inf
-    low, high = 0.0, LARGEST
-    while high - low > 1e-3 * high:
-        middle = (low + high) / 2
-        low, high = (low, middle) if power(middle) >= POWER else (middle, high)
-    return high
+    seldom, often = 0.0, LARGEST
+    while often - seldom > 1e-3 * often:
+        middle = (seldom + often) / 2
+        seldom, often = (seldom, middle) if power(middle) >= POWER else (middle, often)
+    return often
+
+
+def intervals(a: Array, b: Array) -> tuple[Array, Array]:
+    """The ends [experiments] of the interval of the difference of IQMs, of runs [experiments, runs]
+    of both sides: those of `difference_and_improvement`.
+    """
+    first, second = (
+        np.sort(side, axis=1) @ middle_halves(side.shape[1], seed).T
+        for seed, side in enumerate((a, b))
+    )
+    ordered = np.sort(first - second, axis=1)
+    outside = int(tail(min(a.shape[1], b.shape[1])) * RESAMPLED)
+    return ordered[:, outside], ordered[:, -1 - outside]
+
+
+def middle_halves(runs: int, seed: int) -> Array:
+    """[repetitions, runs]: by how much each of the runs, from least to most, counts in the IQM of a
+    repetition of the bootstrap.
+    """
+    counts = np.concatenate([*resampled(runs, runs, RESAMPLED, seed)])
+    # Of runs that are 0 below a place and 1 from there on the IQM is what the latter count.
+    from_there = [iqm(step[:, None], counts) for step in np.tri(runs).T]
+    return -np.diff(from_there, axis=0, append=0).T

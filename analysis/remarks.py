@@ -8,16 +8,17 @@ from collections.abc import Iterator
 import pandas as pd
 
 from analysis.evaluations import endings
-from analysis.frame import runs
+from analysis.frame import SUCCESS, runs
 from analysis.protocol import is_part, protocols, scored_tasks
 
 Remarks = dict[str, list[str]]
 """By label; most have none."""
+KEY = ["label", "run", "task", "env_step"]
 
 
 def remarks(frame: pd.DataFrame) -> Remarks:
-    """Which runs ended early or diverged, which are of one seed or of several codes, of which tasks
-    scores are, and what a label leaves out.
+    """Which runs ended early or diverged, which are of one seed or of several codes, on
+    which device, of which tasks scores are, and what a label leaves out.
     """
     found = remarks_on_runs(frame)
     for label, line in left_out_of_labels(runs(frame)):
@@ -33,7 +34,10 @@ def remarks_on_runs(frame: pd.DataFrame) -> Remarks:
         *endings(table).items(),
         *repeated_seeds(table),
         *several_codes(table),
+        *several_devices(table),
         *parts_of_task_sets(frame),
+        *incomplete_evaluations(frame),
+        *without_single_tasks(frame),
     )
     for label, line in told:
         found[label].append(line)
@@ -65,6 +69,15 @@ def several_codes(table: pd.DataFrame) -> Iterator[tuple[str, str]]:
             yield str(label), f"{label}: its runs were made with {count} versions of its code"
 
 
+def several_devices(table: pd.DataFrame) -> Iterator[tuple[str, str]]:
+    """Of one row per run: each label whose runs were made on CPU cores and on GPUs."""
+    for label, rows in table.groupby("label", observed=True):
+        kinds = rows["device"].astype(str).str.partition(":")[0]
+        seeds = rows["seed"].groupby(kinds).agg(lambda own: ", ".join(map(str, sorted({*own}))))
+        if len(told := [f"{kind} (seed {own})" for kind, own in seeds.items() if kind]) > 1:
+            yield str(label), f"{label}: its runs were made on {' and '.join(told)}"
+
+
 def parts_of_task_sets(frame: pd.DataFrame) -> Iterator[tuple[str, str]]:
     """Each label that is scored on fewer tasks than its task set's name says."""
     known, tasks = protocols(frame), scored_tasks(frame)
@@ -75,6 +88,38 @@ def parts_of_task_sets(frame: pd.DataFrame) -> Iterator[tuple[str, str]]:
                 f"{label}: has success of {len(tasks[label])} of the tasks of "
                 f"{protocol['task_set']}, and is scored on them alone",
             )
+
+
+def incomplete_evaluations(frame: pd.DataFrame) -> Iterator[tuple[str, str]]:
+    """Each label that at some evaluations lacks success of some of its tasks."""
+    for label, rows in single_tasks(frame).groupby("label", observed=True):
+        evaluations = rows.groupby(["run", "env_step"], observed=True).size()
+        most = rows["task"].nunique()
+        if (lacking := evaluations[evaluations < most]).size:
+            yield (
+                str(label),
+                f"{label}: {lacking.size} of its {evaluations.size} evaluations lack success of "
+                f"some of its {most} tasks (the first at step {lacking.index[0][1]}); where they "
+                "are of another task set, name it in a column task_set",
+            )
+
+
+def without_single_tasks(frame: pd.DataFrame) -> Iterator[tuple[str, str]]:
+    """Each label whose runs have success of single tasks, but not at the step of their scores."""
+    last = frame[frame["metric"].isin(SUCCESS)].groupby("label", observed=True)["env_step"].max()
+    single = single_tasks(frame).groupby("label", observed=True)["env_step"].max()
+    for label, step, end in zip(single.index, single, last[single.index], strict=True):
+        if step < end:
+            yield (
+                str(label),
+                f"{label}: has success of single tasks up to step {step} alone, so the whole "
+                f"agent's at step {end} is its score, and no table by task has it",
+            )
+
+
+def single_tasks(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of success that are of one task."""
+    return frame.loc[(frame["metric"] == "success") & (frame["task"] != ""), KEY]
 
 
 def left_out_of_labels(table: pd.DataFrame) -> Iterator[tuple[str, str]]:

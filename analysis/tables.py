@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from analysis.columns import PROTOCOL
-from analysis.comparisons import FEW_SEEDS, corrected_for
+from analysis.comparisons import FEW_SEEDS, cautions, corrected_for
 from analysis.file_names import file_names, task_set_name
 from analysis.frame import algorithms, runs
 from analysis.labels import short_names
@@ -251,6 +251,7 @@ def comparisons(found: Study, against: str = "", planned: int = 0) -> Table | No
         f"{1 - LEVEL:.2f} and the interval of the difference of IQMs leaves out 0, with "
         f"{FEW_SEEDS} seeds or more each.",
         "P(first > second): probability of improvement, ties half.",
+        *cautions(pairs),
     ]
     notes += [
         f"{len(group)} configurations of one protocol: each against the best, which these scores "

@@ -41,15 +41,19 @@ class Adam:
         first = self.beta1 * state[f"{name}.first_moment"] + (1 - self.beta1) * gradient
         second = self.beta2 * state[f"{name}.second_moment"]
         second = second + (1 - self.beta2) * gradient.square()
-        # 1 − βⁿ, exact also where βⁿ is near 1
-        unbiased_first = first / -torch.expm1(steps * math.log(self.beta1))
-        unbiased_second = second / -torch.expm1(steps * math.log(self.beta2))
+        unbiased_first = first / weighed(self.beta1, steps)
+        unbiased_second = second / weighed(self.beta2, steps)
         rate = self.learning_rate * (1.0 if self.schedule is None else self.schedule(steps))
         direction = unbiased_first / (unbiased_second.sqrt() + self.epsilon)
         weights.copy_(weights - rate * (direction + self.weight_decay * weights))
         state[f"{name}.first_moment"].copy_(first)
         state[f"{name}.second_moment"].copy_(second)
         state[f"{name}.steps"].copy_(steps)
+
+
+def weighed(beta: float, steps: Tensor) -> Tensor | float:
+    """1 − βⁿ, what a moment's terms weigh after n steps; exact also where βⁿ is near 1."""
+    return -torch.expm1(steps * math.log(beta)) if beta > 0 else 1.0
 
 
 def check_optimisers(optimisers: Mapping[str, Any], names: Iterable[str]) -> None:

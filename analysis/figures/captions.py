@@ -14,6 +14,8 @@ INTERVAL = (
     "Intervals: 95 %, bootstrap that resamples whole runs, its percentiles widened for few runs, "
     "seed 0; none for one run."
 )
+OF_A_RUN = ("goals", "reward_version", "horizon", "evaluation", "version_metaworld")
+"""Protocol columns that stand with each configuration where they are not the same in all."""
 RUNS = "Runs:"
 """Begins what a caption says of each configuration's runs."""
 
@@ -31,8 +33,10 @@ def caption(name: str, text: str, frame: pd.DataFrame, intervals: bool = True) -
         least = f"{smallest} seed" + "s" * (smallest != 1)
         lines += ["", f"Fewer than {FEW_SEEDS} seeds ({least}): no ranking can be drawn from this."]
     lines += ["", RUNS, ""]
+    apart = [name for name in OF_A_RUN if name in table and table[name].nunique() > 1]
     for label, rows in table.groupby("label", observed=True, sort=False):
-        lines.append(f"- {sample(str(label), rows)}")
+        own = [f"{name.replace('_', ' ')} {shown(rows[name].iloc[0])}" for name in apart]
+        lines.append(f"- {one_line('; '.join([sample(str(label), rows), *own]))}")
     lines += [f"- {line}." for own in remarks(frame).values() for line in own]
     lines += ["", "Protocol:", ""]
     lines += [f"- {line}" for line in protocol(table)]

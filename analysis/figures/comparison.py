@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from rliable import plot_utils
 
-from analysis.comparisons import difference_and_improvement
+from analysis.comparisons import WITHOUT_WIDTH, difference_and_improvement
 from analysis.figures.selection import final_scores
 from analysis.figures.style import (
     COLUMN,
@@ -130,13 +130,15 @@ def improvement(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn:
     if not every:
         raise Unsupported("needs two configurations of one protocol with success of the same tasks")
     pairs = every[:MOST_PAIRS]
-    points, intervals = {}, {}
+    points, intervals, known = {}, {}, []
     for x, y in pairs:
         _, result = difference_and_improvement(found[x].sample, found[y].sample)
         key = f"{looks[x].name}\t{looks[y].name}"
         points[key] = result.value
         ends = (result.low, result.high)
-        intervals[key] = (result.value,) * 2 if np.isnan(ends).any() else ends
+        unknown = np.isnan(ends).any()
+        intervals[key] = (result.value,) * 2 if unknown else ends
+        known += [] if unknown else [ends]
     sides = [margin([looks[pair[side]].name for pair in pairs]) + 0.1 for side in (0, 1)]
     size = (2.0 + sum(sides), 0.8 + 0.24 * len(pairs))
     figure = Figure(figsize=size)
@@ -153,6 +155,7 @@ def improvement(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn:
         "Probability that a run of X ends with more success than a run of Y, mean over tasks, ties "
         "counted half (Mann–Whitney U; arXiv 2108.13264). An interval that holds ½ is no "
         "evidence of a difference; none is corrected for the number of pairs."
+        + (f" {WITHOUT_WIDTH}" if any(low == high for low, high in known) else "")
         + (f" The first {len(pairs)} of {len(every)} pairs." if len(every) > len(pairs) else "")
     )
     return Drawn(figure, text, list(dict.fromkeys(label for pair in pairs for label in pair)))

@@ -17,6 +17,7 @@ from analysis.figures.style import COLUMN, PAGE, Drawn, Look, Unsupported, panel
 from analysis.frame import runs
 from analysis.power import could_be_seen
 from analysis.protocol import comparable
+from analysis.statistics import LEVEL
 
 MATCH = 0.1
 """Largest relative difference of parameter counts that passes for matched."""
@@ -104,6 +105,8 @@ def verdict(found: Comparison) -> str:
         p = f"{fewest} seeds" if fewest > 1 else "one seed"
     else:
         p = "p < 0.001" if found.p_value < 0.001 else f"p = {found.p_value:.3f}"
+    if found.p_value < 1 - LEVEL and not found.significant and fewest >= FEW_SEEDS:
+        p += ", interval holds 0"
     difference = f"{-found.difference.value:+.2f}".replace("-", "−")
     return f"{difference}, {p}"
 

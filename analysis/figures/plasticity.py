@@ -21,7 +21,7 @@ from analysis.figures.style import (
     legend_below,
     panels,
 )
-from analysis.plasticity_table import at_the_end, pooled
+from analysis.plasticity_table import at_the_end, not_comparable, pooled
 from analysis.statistics import estimate, mean
 
 MEASURES = {
@@ -38,8 +38,6 @@ PROBE = (
 )
 Style = dict[str, Any]
 """Colour, marker and label, by matplotlib's names."""
-TANH = {"moore": "MOORE's mixture of experts", "ars": "ARS's critics"}
-"""Methods with layers that dormancy cannot be compared of, and which."""
 
 
 def plasticity_by_width(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Drawn:
@@ -90,9 +88,7 @@ def grid(frame: pd.DataFrame, looks: Mapping[str, Look], text: str, by_width: bo
         what = "two widths" if by_width else "two numbers of tasks"
         raise Unsupported(f"needs plasticity rows of runs of an algorithm with at least {what}")
     legend_below(figure, axes, 4)
-    tanh = [TANH[name] for name in sorted(set(table["algorithm"])) if name in TANH]
-    if tanh:
-        text += f" {' and '.join(tanh)} end in tanh, not ReLU: dormancy there is another number."
+    text = " ".join([text, *not_comparable(table["algorithm"])])
     return Drawn(figure, text, list(table["label"].astype(str).unique()))
 
 

@@ -9,17 +9,19 @@ from torch import Tensor, nn
 from algorithms.parts.adam import Adam, State
 
 
+@pytest.mark.parametrize("beta1", [0.9, 0.0])
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
 @pytest.mark.parametrize("schedule", [None, lambda step: 1 / step])
-def test_steps_are_those_of_torch(weight_decay: float, schedule) -> None:  # type: ignore[no-untyped-def]
+def test_steps_are_those_of_torch(weight_decay: float, schedule, beta1: float) -> None:  # type: ignore[no-untyped-def]
     random = torch.Generator().manual_seed(0)
     state: State = {"w": torch.randn(2, 5, generator=random, dtype=torch.float64)}
-    ours = Adam(1e-2, 1e-3, weight_decay=weight_decay, schedule=schedule)
+    ours = Adam(1e-2, 1e-3, beta1, weight_decay=weight_decay, schedule=schedule)
     ours.start(state, "w")
     # Counted in float64 here, so that the comparison can be as tight.
     state["w.steps"] = state["w.steps"].double()
     weights = nn.Parameter(state["w"].clone())
-    theirs = torch.optim.AdamW([weights], 1e-2, eps=1e-3, weight_decay=weight_decay)
+    betas = (beta1, 0.999)
+    theirs = torch.optim.AdamW([weights], 1e-2, betas, eps=1e-3, weight_decay=weight_decay)
     for step in range(1, 51):
         gradient = torch.randn(2, 5, generator=random, dtype=torch.float64)
         ours.step(state, "w", gradient)

@@ -182,6 +182,13 @@ def test_without_resets_and_factors_it_is_the_architecture(name: str, collect: C
     assert all(torch.equal(value, scaled.state[name]) for name, value in plain.state.items())
 
 
+def test_two_that_scale_rewards_are_refused() -> None:
+    kind = on(load("brc"))
+    with pytest.raises(ValueError, match="add --no-scale-rewards or --no-normalise-rewards"):
+        made(kind)
+    made(kind, normalise_rewards=False)
+
+
 def test_networks_by_hand(collect: Collect) -> None:
     """The critic normalises its whole input, one-hot included; the policy climbs the first critic
     and has a standard deviation of softplus + 1e-5.

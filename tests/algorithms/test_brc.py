@@ -168,6 +168,28 @@ def test_rewards_fill_the_range(scale: float, build: Build, collect: Callable[..
     assert torch.equal(algorithm.state["return_bound"], bound)
 
 
+def test_rewards_keep_their_sign_whatever_entropy_is_aimed_at(
+    build: Build, collect: Callable[..., Batch]
+) -> None:
+    algorithm: Any = build("brc", target_entropy=4 * math.log(2))
+    algorithm.state["return_bound"].fill_(2.0)
+    batch = ready(algorithm, collect(algorithm))
+    found = algorithm.rewards(algorithm.state, batch)
+    assert torch.equal(found.sign(), batch.rewards.sign())
+
+
+def test_without_a_discount_nothing_is_bounded(build: Build) -> None:
+    algorithm: Any = build("brc", discount=1.0, normalise_rewards=False)
+    algorithm.end_episodes(outcomes(torch.rand(3, 1, 7)))
+    assert algorithm.state["return_bound"].tolist() == [0, 0, 0]
+
+
+def test_embeddings_that_cannot_tell_tasks_apart_are_refused(build: Build) -> None:
+    build("brc", embedding_size=1, normalise_embedding=False)
+    with pytest.raises(ValueError, match="or add --no-normalise-embedding"):
+        build("brc", embedding_size=1)
+
+
 def test_target_is_a_distribution(build: Build, collect: Callable[..., Batch]) -> None:
     """Where time limits end everything, it is the reward's own two neighbours."""
     algorithm: Any = build("brc", timeout_is_terminal=True, normalise_rewards=False)

@@ -379,6 +379,14 @@ def test_gradnorm_slope_is_that_of_its_loss(detach: bool) -> None:
     assert bool(odd.isfinite().all())
 
 
+def test_gradnorm_does_not_take_a_task_that_is_ahead_for_one_behind() -> None:
+    """An actor's loss falls below 0 as it improves: no ratio of two such losses tells a pace."""
+    alike = torch.ones(2, dtype=torch.float64)
+    first = torch.tensor([-1.0, -1.0]).double()
+    found = gradnorm_slope(alike, alike, torch.tensor([-50.0, -1.0]).double(), first, 1.0, 1e-3)
+    assert found.tolist() == [0, 0]
+
+
 def test_gradnorm_slows_the_task_that_is_ahead() -> None:
     settings, state = CombineSettings(combine="gradnorm", gradnorm_kappa=1.5), {}
     start_gradnorm(settings, state, 3, torch.device("cpu"))

@@ -246,3 +246,8 @@ def test_generations_that_end_apart_are_refused() -> None:
     MEGASettings(individual="random")
     with pytest.raises(ValueError, match="add --individual round_robin"):
         MEGASettings(individual="random", genotype_gradient="lamarck")
+
+
+def test_genes_that_nothing_is_written_into_are_refused() -> None:
+    with pytest.raises(ValueError, match="add --evolution or --genotype-gradient baldwin"):
+        MEGASettings(evolution=False, genotype_gradient="lamarck")

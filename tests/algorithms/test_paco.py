@@ -162,6 +162,19 @@ def test_the_policys_loss_does_not_train_the_critics_w() -> None:
     assert not values["policy"].requires_grad and values["critic"].requires_grad
 
 
+def test_one_set_that_cannot_tell_tasks_apart_is_refused() -> None:
+    settings = PaCoSettings(parameter_sets=1, w_activation="softmax")
+    with pytest.raises(ValueError, match="or add --w-activation identity"):
+        PaCo(settings, Problem(("a", "b")))
+    PaCo(settings, Problem(("a",)))
+
+
+@pytest.mark.parametrize(("start", "bound"), [(10.0, "more than 1, to"), (1e-9, "less than 4.5")])
+def test_temperatures_that_begin_outside_their_bounds_are_refused(start: float, bound: str) -> None:
+    with pytest.raises(ValueError, match=f"initial_temperature {start:g} is {bound}"):
+        PaCoSettings(initial_temperature=start, min_log_temperature=-10.0, max_log_temperature=0.0)
+
+
 def test_a_reset_needs_a_threshold() -> None:
     with pytest.raises(ValueError, match="w_reset copy needs a threshold"):
         PaCoSettings(w_reset="copy")

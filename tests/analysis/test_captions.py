@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -9,10 +10,12 @@ import pytest
 
 from analysis import plots
 from analysis.figures import comparison, curves, evolution
-from analysis.figures.captions import INTERVAL
+from analysis.figures.captions import INTERVAL, caption
 from analysis.rows import load
 from tests.analysis.drawn import look
 from tests.analysis.simulated import questions
+
+WriteRun = Callable[..., Path]
 
 
 def listed(caption: Path) -> set[str]:
@@ -61,6 +64,18 @@ def test_captions_of_megas_questions_list_what_differs_in_these_alone(
     frame = load([questions(tmp_path / "rows")])
     plots.draw_all(frame, tmp_path, [name], lambda _: None, dpi=40, pdf=False)
     assert len(listed(tmp_path / f"{name}-MT10-preset.md")) == count < frame["label"].nunique()
+
+
+def test_a_caption_says_whose_protocol_is_whose(write_run: WriteRun, tmp_path: Path) -> None:
+    write_run(tmp_path)
+    write_run(tmp_path, algorithm="mega", horizon=200)
+    lines = caption("", "", load([tmp_path])).splitlines()
+    assert [line.rpartition("; ")[2] for line in lines if "(seed 0)" in line] == [
+        "horizon 200",
+        "horizon 500",
+    ]
+    write_run(tmp_path / "one")
+    assert "horizon 500;" not in caption("", "", load([tmp_path / "one"]))
 
 
 def test_captions_speak_of_intervals_where_a_figure_has_them(

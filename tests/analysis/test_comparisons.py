@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,7 +15,9 @@ from rliable import metrics
 from scipy import stats
 
 from analysis.comparisons import (
+    WITHOUT_WIDTH,
     Comparison,
+    cautions,
     compare,
     compare_all,
     corrected_for,
@@ -22,6 +25,7 @@ from analysis.comparisons import (
     permutation_test,
 )
 from analysis.coverage import normal_scores
+from analysis.figures.matched import verdict
 from analysis.power import could_be_seen
 from analysis.statistics import Array, Estimate, iqm_of_runs
 from analysis.study import MOST_AT_ONCE, compared, corrected_number
@@ -118,6 +122,16 @@ def test_one_seed_has_no_interval_and_no_verdict() -> None:
     assert "nan" not in found.sentence()
 
 
+def test_what_numbers_are_not_is_said() -> None:
+    generator = np.random.default_rng(0)
+    a, b, more = (normal_scores(generator, runs) for runs in (5, 5, 8))
+    assert cautions([compare(("a", a), ("b", b))]) == []
+    assert cautions([compare(("a", a), ("b", a + 2))]) == [WITHOUT_WIDTH]
+    (line,) = cautions([compare(("a", a), ("b", more))])
+    assert line.startswith("p takes runs as exchangeable")
+    assert cautions([compare(("a", a[:3]), ("b", b + 2))]) == [], "there is no verdict"
+
+
 def test_chance_is_rarely_called_significant() -> None:
     generator = np.random.default_rng(1)
     found = [
@@ -188,3 +202,10 @@ def test_with_many_configurations_the_best_is_corrected_for_as_one_of_all_pairs(
 def test_other_numbers_of_tasks_are_refused() -> None:
     with pytest.raises(ValueError, match="a was scored on 3 tasks, b on 2"):
         compare(("a", np.zeros((2, 3))), ("b", np.zeros((2, 2))))
+
+
+def test_a_small_p_alone_is_no_verdict_beside_a_figure() -> None:
+    wide, clear = Estimate(-0.1, -0.3, 0.01), Estimate(-0.1, -0.3, -0.01)
+    found = Comparison("plain", "x", wide, Estimate(0.5, 0.4, 0.6), 0.03, (5, 5))
+    assert verdict(found) == "+0.10, p = 0.030, interval holds 0"
+    assert verdict(replace(found, difference=clear)) == "+0.10, p = 0.030"

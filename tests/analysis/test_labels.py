@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from analysis.defaults import OLDER
 from analysis.frame import algorithms
-from analysis.labels import short_names
+from analysis.labels import flat, short_names
+from analysis.remarks import remarks
 from analysis.rows import load, runs
 from analysis.scores import curves, success_matrix
+from suite.config import YOUNGER
 
 WriteRun = Callable[..., Path]
 
@@ -94,6 +97,25 @@ def test_a_setting_that_is_younger_than_a_run_is_its_default(
     write_run(tmp_path)
     write_run(tmp_path, seed=1, combine="mean")
     assert found(tmp_path) == ["mtsac"]
+
+
+def test_a_field_of_the_suite_that_is_younger_than_a_run_is_what_runs_had() -> None:
+    """And configurations leave out what they had."""
+    assert {part: YOUNGER[part] for part in OLDER} == OLDER
+    assert set(YOUNGER) - set(OLDER) == {"settings"}
+    fields = flat({"algorithm": "mtsac", "training": {"steps": 1}, "evaluation": {"probe_size": 1}})
+    assert (fields["precision"], fields["updates_per_step"], fields["steps"]) == ("float32", 1, 1)
+    assert flat({"training": {"precision": "tf32"}})["precision"] == "tf32"
+    assert "precision" not in flat({"algorithm": "x"}), "other code's"
+
+
+def test_devices_of_a_label_are_told(write_run: WriteRun, tmp_path: Path) -> None:
+    for seed, device in enumerate(["cpu", "cuda:0", "cuda:1"]):
+        write_run(tmp_path / "both", seed=seed, device=device)
+        write_run(tmp_path / "gpus", seed=seed, device=f"cuda:{seed}")
+    line = "mtsac: its runs were made on cpu (seed 0) and cuda (seed 1, 2)"
+    assert remarks(load([tmp_path / "both"])) == {"mtsac": [line]}
+    assert remarks(load([tmp_path / "gpus"])) == {}
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,30 @@ def test_one_file_a_protocol_is_one_configuration_each(tables: Tables, tmp_path:
     assert means == {"x horizon=200": pytest.approx(0.21), "x horizon=500": pytest.approx(0.51)}
 
 
+def test_files_of_two_task_sets_without_a_name_are_refused(
+    tables: Tables, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = rows("moore", {"reach-v3": 0.9})
+    large = rows("moore", {"reach-v3": 0.6, "push-v3": 0.6}, steps=[300, 400])
+    files = [write(tmp_path / f"{i}.csv", lines) for i, lines in enumerate((small, large))]
+    tables(*files, status=2)
+    assert "1 tasks in the one and of 2 in the other, at no step of both" in capsys.readouterr().err
+    named = [f"{x},{'A' if x in small else 'B'}" for x in (*small, *large)]
+    assert len(by_method(tables(write(files[0], named, f"{HEADER},task_set")))) == 2
+
+
+def test_evaluations_that_lack_tasks_are_told(tmp_path: Path) -> None:
+    lines = [x for x in BOTH if not x.startswith("moore,push-v3,0,success,100")]
+    (found,) = remarks(load([write(tmp_path / "a.csv", lines)]))["moore"]
+    assert found.startswith("moore: 1 of its 6 evaluations lack success of some of its 2 tasks")
+
+
+def test_a_whole_agent_scored_after_its_tasks_is_told(tmp_path: Path) -> None:
+    lines = [*BOTH, *rows("moore", {"": 0.7}, steps=[210])]
+    (found,) = remarks(load([write(tmp_path / "a.csv", lines)]))["moore"]
+    assert "success of single tasks up to step 200 alone" in found and "at step 210" in found
+
+
 def test_a_method_that_lacks_a_task_of_its_set_says_so_where_its_numbers_stand(
     tables: Tables, tmp_path: Path
 ) -> None:
@@ -273,6 +297,28 @@ def test_a_run_that_diverged_counts_and_is_named(
     assert float(by_method(found)["moore"]["mean"]) == pytest.approx((0.8 + 0 + 0.82) / 3, abs=1e-3)
     for name in ("aggregate", "per_task"):
         assert said in (tmp_path / "written" / f"{name}.md").read_text(), name
+
+
+def test_success_after_a_run_diverged_is_refused(
+    tables: Tables, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [f"x,reach-v3,0,success,{step},0.8,150" for step in (100, 200)]
+    tables(write(tmp_path / "a.csv", lines, f"{HEADER},diverged_at"), status=2)
+    said = capsys.readouterr().err
+    assert "a.csv:3: success reach-v3 is 0.8 at step 200, but its run diverged at step 150" in said
+
+
+def test_an_evaluation_before_training_is_no_score_of_runs_that_learned(
+    tables: Tables, tmp_path: Path
+) -> None:
+    lines = [
+        *rows("x", {"reach-v3": 0.5}, steps=[0, 100, 200]),
+        *rows("y", {"reach-v3": 0.6}, steps=[0, 150, 250]),
+    ]
+    found = by_method(tables(write(tmp_path / "a.csv", lines)))
+    assert {name: round(float(row["mean"]), 2) for name, row in found.items()} == {
+        "x": 0.51, "y": 0.61,
+    }  # fmt: skip
 
 
 def test_seeds_that_share_no_step_are_refused(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.comparisons import compare_all
+from analysis.comparisons import compare, compare_all, holm
 from analysis.power import POWER, could_be_seen, deviation, in_deviations
 
 
@@ -20,11 +21,24 @@ def of_a_t_test(runs: int, threshold: float) -> float:
     return float(shifts[(power >= POWER).argmax()])
 
 
-@pytest.mark.parametrize(("runs", "threshold"), [(5, 0.05), (10, 0.05), (10, 0.01), (20, 0.002)])
-def test_it_is_that_of_a_t_test_where_there_are_many_splits(runs: int, threshold: float) -> None:
+@pytest.mark.parametrize(("runs", "threshold"), [(10, 0.01), (20, 0.002)])
+def test_it_is_that_of_a_t_test_where_p_decides(runs: int, threshold: float) -> None:
     assert in_deviations(runs, runs, threshold) == pytest.approx(
         of_a_t_test(runs, threshold), rel=0.04
     )
+
+
+@pytest.mark.parametrize(("runs", "comparisons"), [(5, 1), (5, 5), (8, 1)])
+def test_so_many_experiments_have_a_verdict(runs: int, comparisons: int) -> None:
+    random = np.random.default_rng(1)
+    shift = in_deviations(runs, runs, 0.05 / comparisons)
+    significant = 0
+    for _ in range(200):
+        a, b = random.normal(shift, 1, (runs, 1)), random.normal(0, 1, (runs, 1))
+        found = compare(("a", a), ("b", b), repetitions=5000)
+        (p_value,) = holm([found.p_value], comparisons)
+        significant += replace(found, p_value=p_value).significant
+    assert significant / 200 == pytest.approx(POWER, abs=0.09)
 
 
 def test_five_seeds_find_nothing_among_seven_comparisons() -> None:
@@ -53,8 +67,8 @@ def test_what_could_be_seen_is_said() -> None:
     found = compare_all(scores, against="a", planned=5)
     (line,) = could_be_seen(scores, found, 5)
     least = deviation(scores, found) * in_deviations(5, 5, 0.01)
-    assert "5 seeds a side reach p < 0.05 among 5 comparisons" in line
-    assert f"for a difference of means of {least:.2f} in 80% of all studies" in line
+    assert f"5 seeds a side find a difference of means of {least:.2f} among 5 comparisons" in line
+    assert "by p and interval both, in 80% of all studies" in line
     (line,) = could_be_seen(scores, compare_all(scores, against="a", planned=7), 7)
     assert line.startswith("5 seeds a side reach p < 0.05 among 7 comparisons for no difference")
     scores["b"] = np.tile(scores["b"], (2, 1))
@@ -62,5 +76,7 @@ def test_what_could_be_seen_is_said() -> None:
     assert line.startswith(
         "5 seeds a side, the fewest here, reach p < 0.05 among 7 comparisons only"
     )
+    alike = {name: np.full((5, 1), 0.5) for name in "ab"}
+    assert could_be_seen(alike, compare_all(alike), 0) == []
     few = {name: own[:4] for name, own in scores.items()}
     assert could_be_seen(few, compare_all(few), 0) == []

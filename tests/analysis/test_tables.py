@@ -94,6 +94,12 @@ def test_plasticity_has_intervals(two_methods: Path) -> None:
     assert 0.4 <= dormant.low < dormant.value < dormant.high <= 0.45
 
 
+def test_plasticity_that_is_another_number_is_named(two_methods: Path) -> None:
+    notes = by_name(two_methods)["plasticity"].notes
+    assert sum("constant, so never dormant" in note for note in notes) == 1
+    assert not any("tanh" in note for note in notes)
+
+
 def test_rows_of_different_protocol_are_never_merged(write_run: WriteRun, tmp_path: Path) -> None:
     for horizon in (200, 500):
         for seed in range(5):
