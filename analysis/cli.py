@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.evaluations import ENDS
-from analysis.messages import AnalysisError, choose, note, printable
+from analysis.messages import AnalysisError, choose, listed, note, printable
 from analysis.options import Parser, named_path, one_of, whole_number
 from analysis.rows import load
 
@@ -30,10 +30,14 @@ def tables_command(arguments: Sequence[str]) -> None:
     given = with_control(parser, arguments)
     from analysis.published import published
     from analysis.table_formats import write
-    from analysis.tables import METRICS, tables
+    from analysis.tables import FILES, METRICS, tables
 
-    for table in tables(rows(given, METRICS), published(), given.against, given.planned):
-        print(*write(table, given.out), sep="\n")
+    made = tables(rows(given, METRICS), published(), given.against, given.planned)
+    paths = [path for table in made for path in write(table, given.out)]
+    print(*paths, sep="\n")
+    older = sorted(p for p in given.out.iterdir() if p.name.startswith(FILES) and p not in paths)
+    if older:
+        note(f"of an earlier call, not of these rows:\n{listed([str(path) for path in older])}")
 
 
 def plots_command(arguments: Sequence[str]) -> None:
@@ -48,6 +52,10 @@ def plots_command(arguments: Sequence[str]) -> None:
     add_planned(parser)
     given = parser.given(arguments)
     check_names(given.only)
+    if given.out.suffix.lower() in (".pdf", ".svg", ".eps", ".jpg", ".jpeg", ".tex"):
+        raise AnalysisError(
+            f"out: {given.out} is no folder; name one, or a .png, beside which the PDF comes"
+        )
     frame = rows(given, METRICS)
     if given.out.suffix.lower() == ".png":
         draw_one(frame, given.out, given.only, given.planned)

@@ -4,13 +4,19 @@
     moore,reach-v3,0,success,2000000,0.94
     moore,MT10,0,success,2000000,0.81
 
+To be compared with rows of ours they say the same of the protocol, in further columns:
+
+    task_set,goals,reward_version,horizon,total_steps,version_metaworld,evaluation
+    MT10,preset,v2,200,500000,3.1.1,"deterministic policy, separate envs, success at any step,
+    preset goals, 50 final episodes a task"                                  (one line of a file)
+
 `exp_name` stands for the algorithm, `env_name` for the task; `success` is a share from 0 to 1.
-Where `env_name` is empty or a task set (MT10, mt50, ML10, a list of tasks) the value belongs to the
-whole agent, and its `success` is `success/mean`. Further columns are read where they have the name
-of one of ours (`horizon`, `goals`, `total_steps`, …, or `actor_width`, `critic_width`); a protocol
-column that is missing stays empty and is never guessed, and `diverged_at` stands in every row of a
-run that diverged, whose success the file has as 0 from there on. Rows that agree in `exp_name`,
-`seed` and these columns are one run, whichever files they are in.
+Where `env_name` is empty, mean, all or a task set (MT10, mt50, ML10, a list of tasks) the value
+belongs to the whole agent, and its `success` is `success/mean`. Further columns are read where they
+have the name of one of ours (`horizon`, `goals`, `total_steps`, …, or `actor_width`,
+`critic_width`); a protocol column that is missing stays empty and is never guessed, and
+`diverged_at` stands in every row of a run that diverged, whose success the file has as 0 from there
+on. Rows that agree in `exp_name`, `seed` and these columns are one run, whatever files they are in.
 """
 
 from __future__ import annotations
@@ -34,7 +40,12 @@ from analysis.parquet_rows import MOST, VALUE_SCHEMA, Part
 COLUMNS = ("exp_name", "env_name", "seed", "metric", "env_step", "value")
 MORE_TEXT = (*(name for name in TEXT if name not in ("run", "algorithm")), "version_metaworld")
 MORE_NUMBERS = (*(name for name in NUMBERS if name != "seed"), *WIDTHS)
+OPTIONAL = ("env_name", *MORE_TEXT, *MORE_NUMBERS)
 TASK_SET = re.compile(r"(?:meta-?world[-_/: ]?)?(m[tl])[-_ ]?(\d+)(?:[-_ ]?v\d+)?", re.IGNORECASE)
+WHOLE = ("mean", "average", "avg", "all", "overall")
+"""What people call the whole agent where a task's name should be."""
+NOTHING = ("nan", "none", "null", "na", "n/a")
+"""What programs write into an empty cell."""
 BLANK = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
 
 Value = tuple[str, str, int, float]
@@ -158,6 +169,9 @@ def read_line(found: CsvRows, header: Sequence[str], cells: Sequence[str], line:
     problems: list[str] = []
     # One spelling of a name, whatever blanks, tabs or line breaks are in it.
     row = {n: BLANK.sub(" ", cell).strip() for n, cell in zip(header, cells, strict=False)}
+    row = {
+        n: "" if n in OPTIONAL and cell.casefold() in NOTHING else cell for n, cell in row.items()
+    }
     if len(cells) != len(header):
         problems.append(f"has {len(cells)} fields, not {len(header)}")
         # What is left of the last cell may be cut off. A stray quote has swallowed lines: of
@@ -204,6 +218,8 @@ def as_task_set(name: str) -> str | None:
 
     Empty for no name; None for the name of a task.
     """
+    if name.casefold() in WHOLE:
+        return ""
     short = TASK_SET.fullmatch(name)
     if short:
         return f"{short[1].upper()}{int(short[2])}"

@@ -7,6 +7,7 @@ files.
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from analysis.columns import PROTOCOL
+from analysis.messages import note
 from analysis.parquet_rows import Part
 
 Groups = Mapping[Hashable, list[Part]]
@@ -51,6 +53,8 @@ def joined(parts: Iterable[Part]) -> tuple[list[Run], list[str]]:
         groups[identity(part)].append(part)
     groups = with_task_set(groups)
     names = csv_names(groups)
+    for line in partly_known(groups, names):
+        note(line)
     found, problems = [], []
     for key, members in groups.items():
         ordered = tuple(sorted(members, key=lambda part: part.source))
@@ -102,6 +106,23 @@ def with_task_set(groups: Groups) -> dict[Hashable, list[Part]]:
         if len(keys) == 2 and rest in groups:
             (other,) = set(keys) - {rest}
             found[other] += found.pop(rest)
+    return found
+
+
+def partly_known(groups: Groups, names: Mapping[Hashable, str]) -> list[str]:
+    """A line for each two runs of CSVs of which one lacks columns and has the rest of the other."""
+    same: dict[tuple[Any, Any], list[Hashable]] = defaultdict(list)
+    for key in names:
+        same[groups[key][0].columns["algorithm"], groups[key][0].columns["seed"]].append(key)
+    found = []
+    for key, other in (pair for keys in same.values() for pair in itertools.permutations(keys, 2)):
+        own, more = dict(key), dict(other)  # type: ignore[call-overload]
+        if own.items() < more.items():
+            columns = ", ".join(sorted(more.keys() - own.keys()))
+            found.append(
+                f"{groups[key][0].source}: {names[key]} and {names[other]} are two runs, for the "
+                f"first has no {columns}; where they are one, give it in every line"
+            )
     return found
 
 

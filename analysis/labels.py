@@ -25,6 +25,8 @@ NOT_IDENTITY = frozenset(
 """`steps` counts as `total_steps`: what it was rounded up to. `metrics_every` says how many of the
 rows are kept."""
 
+OTHER_CODE = "code=other"
+"""What a label says of results that the suite did not make, beside its own of the same name."""
 SIZES = frozenset({"width", *WIDTHS, *PARAMETERS})
 
 Fields = Mapping[str, Any]
@@ -97,16 +99,22 @@ def short_names(algorithms: Mapping[str, str]) -> dict[str, str]:
         decided = {field(word) for word in known}
         often = {word for word, times in count.items() if times > len(said) / 2}
         usual = known | {word for word in often if field(word) not in decided}
+        usual -= {OTHER_CODE}
         for label, words in said.items():
             found[label] = " ".join([algorithm, *(word for word in words if word not in usual)])
     return found
 
 
 def by_algorithm(runs: Sequence[Run]) -> dict[str, list[int]]:
-    """Positions of the runs of each algorithm."""
+    """Positions of the runs of each algorithm; other code's under a name of their own where runs
+    of the suite have the same one.
+    """
+    ours = {run.columns["algorithm"] for run in runs if run.config.get("task")}
     found: dict[str, list[int]] = defaultdict(list)
     for index, run in enumerate(runs):
-        found[run.columns["algorithm"]].append(index)
+        name = run.columns["algorithm"]
+        other = name in ours and not run.config.get("task")
+        found[f"{name} {OTHER_CODE}" if other else name].append(index)
     return found
 
 

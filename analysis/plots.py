@@ -30,7 +30,16 @@ from analysis.figures import (
     trigger,
 )
 from analysis.figures.captions import caption
-from analysis.figures.style import Drawn, Look, Unsupported, as_drawn, looks, named, theme
+from analysis.figures.style import (
+    Drawn,
+    Look,
+    Unsupported,
+    as_drawn,
+    looks,
+    named,
+    shortened,
+    theme,
+)
 from analysis.file_names import TASKS, file_names, task_set_name
 from analysis.frame import runs
 from analysis.messages import AnalysisError, choose
@@ -123,7 +132,8 @@ def draw_all(
         title = f"{name}-{where}" if where else name
         try:
             with matplotlib.rc_context(theme()):
-                own = {k: replace(v, name=as_drawn(v.name)) for k, v in named(look, rows).items()}
+                own = shortened(named(look, rows))
+                own = {k: replace(v, name=as_drawn(v.name)) for k, v in own.items()}
                 drawn = draw(rows, own)
                 made.append(save(drawn.figure, out / title, dpi, pdf))
         except Unsupported as reason:
@@ -152,7 +162,7 @@ def draw_one(frame: pd.DataFrame, out: Path, only: Sequence[str], planned: int =
         out.parent.mkdir(parents=True, exist_ok=True)
         for suffix in (".png", ".pdf", ".md"):
             drawn = made[0].parent / (made[0].name.removesuffix(".png") + suffix)
-            shutil.copyfile(drawn, out.with_suffix(suffix))
+            shutil.copyfile(drawn, out if suffix == ".png" else out.with_suffix(suffix))
     print(out)
 
 
@@ -210,11 +220,18 @@ def as_slug(key: Key, telling: Sequence[str]) -> str:
     """A benchmark for files: task set and goals, and what else tells it from the others."""
     shown = {"task_set", "goals", *telling}
     values = zip(key, BENCHMARK, strict=True)
-    return "-".join(slug(value, column) for value, column in values if value and column in shown)
+    # An unknown value that tells apart is named, too: or other rows would take this name.
+    return "-".join(
+        slug(value, column)
+        for value, column in values
+        if column in telling or (value and column in shown)
+    )
 
 
 def slug(value: str, column: str) -> str:
     """A column's value as part of a file's name."""
+    if not value:
+        return f"unknown_{column}"
     if column == "task_set" and "," in value:
         return task_set_name(value.split(","))
     return {"horizon": f"h{value}", "version_metaworld": f"metaworld{value}"}.get(column, value)

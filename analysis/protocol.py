@@ -51,7 +51,13 @@ def display(name: str, value: str) -> str | int:
 
 def is_part(task_set: str, tasks: int) -> bool:
     """Whether so many tasks are fewer than the name of their set says, as 9 of MT10."""
-    return task_set.startswith("MT") and task_set[2:].isdecimal() and tasks < int(task_set[2:])
+    return tasks < size_of(task_set)
+
+
+def size_of(task_set: str) -> int:
+    """The number of tasks that the name of a set says, 10 of MT10; 0 of none."""
+    known = task_set.startswith("MT") and task_set[2:].isdecimal()
+    return int(task_set[2:]) if known else 0
 
 
 def scored_tasks(frame: pd.DataFrame) -> dict[str, tuple[str, ...]]:

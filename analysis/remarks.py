@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis.evaluations import endings
 from analysis.frame import SUCCESS, runs
-from analysis.protocol import is_part, protocols, scored_tasks
+from analysis.protocol import is_part, protocols, scored_tasks, size_of
 
 Remarks = dict[str, list[str]]
 """By label; most have none."""
@@ -79,9 +79,15 @@ def several_devices(table: pd.DataFrame) -> Iterator[tuple[str, str]]:
 
 
 def parts_of_task_sets(frame: pd.DataFrame) -> Iterator[tuple[str, str]]:
-    """Each label that is scored on fewer tasks than its task set's name says."""
+    """Each label that is scored on fewer or more tasks than its task set's name says."""
     known, tasks = protocols(frame), scored_tasks(frame)
     for label, protocol in known.items():
+        if (size := size_of(protocol["task_set"])) and len(tasks[label]) > size:
+            yield (
+                label,
+                f"{label}: has success of {len(tasks[label])} tasks, more than "
+                f"{protocol['task_set']} has",
+            )
         if tasks[label] and is_part(protocol["task_set"], len(tasks[label])):
             yield (
                 label,

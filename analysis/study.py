@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from analysis.comparisons import Comparison, compare_all
 from analysis.frame import SUCCESS, runs
 from analysis.messages import AnalysisError, choose
 from analysis.power import could_be_seen
-from analysis.protocol import Protocol, comparable, protocols
+from analysis.protocol import NAMES, Protocol, comparable, differing, protocols
 from analysis.remarks import Remarks, remarks
 from analysis.scores import Curves, Scores, curves, success_matrix
 from analysis.statistics import iqm_of_runs
@@ -85,6 +86,38 @@ def label_of(name: str, names: Mapping[str, str], found: Iterable[Configuration]
     if name not in labels:
         raise AnalysisError(choose("against", name, labels))
     return labels[name]
+
+
+def obstacle(one: Configuration, other: Configuration) -> str:
+    """Why `one` is not compared with another configuration, in words."""
+    found = []
+    for name in differing([one.protocol, other.protocol]):
+        own, theirs = one.protocol[name], other.protocol[name]
+        found.append(
+            f"{NAMES[name]} {own or 'unknown'}" + (f", not {theirs or 'unknown'}" * bool(own))
+        )
+    if (tasks := one.final.tasks) != other.final.tasks:
+        spelled = {bare(task): task for task in other.final.tasks}
+        if {*map(bare, tasks)} == {*spelled}:
+            task = next(task for task in tasks if spelled[bare(task)] != task)
+            found.append(f"tasks spelled otherwise, as {task} for {spelled[bare(task)]}")
+        elif len(tasks) != len(spelled):
+            found.append(f"success of {scored(one)}, not of {scored(other)}")
+        else:
+            found.append("success of other tasks")
+    steps = [x.final.steps[0] for x in (one, other)]
+    return "; ".join(found) or f"the step of its score, {steps[0]}, not {steps[1]}"
+
+
+def scored(one: Configuration) -> str:
+    """What a configuration has success of."""
+    count = len(one.final.tasks)
+    return f"{count} task{'s' * (count > 1)}" if one.final.per_task else "the whole agent alone"
+
+
+def bare(task: str) -> str:
+    """A task's name without what people put before and behind it: a benchmark, a version."""
+    return re.sub(r"^.*[/:]|[-_]v\d+$", "", task.lower()).replace("_", "-")
 
 
 def corrected_number(group: Sequence[Configuration], against: str = "", planned: int = 0) -> int:

@@ -16,7 +16,7 @@ from analysis.comparisons import FEW_SEEDS, cautions, corrected_for
 from analysis.file_names import file_names, task_set_name
 from analysis.frame import algorithms, runs
 from analysis.labels import short_names
-from analysis.messages import sentence
+from analysis.messages import note, sentence
 from analysis.plasticity_table import plasticity
 from analysis.power import could_be_seen
 from analysis.protocol import NAMES, differing, display, shared, text
@@ -34,12 +34,25 @@ from analysis.statistics import (
     median_of_runs,
     steps_to_threshold,
 )
-from analysis.study import MOST_AT_ONCE, Configuration, Study, compared, label_of, seen, study
+from analysis.study import (
+    MOST_AT_ONCE,
+    Configuration,
+    Study,
+    compared,
+    label_of,
+    obstacle,
+    seen,
+    study,
+)
 from analysis.table_formats import Cell, Table, without_empty
 
 METRICS = ("success", "plasticity/")
 """Prefixes of the metrics that the tables need."""
 THRESHOLD = 0.8
+NAMED, MOST_APART = 3, 8
+"""Configurations that a line names, and lines, on what is not compared."""
+FILES = ("aggregate", "per_task", "comparisons", "against_control", "plasticity", "published")
+"""What the names of all tables begin with."""
 HEADLINE = "IQM over seeds"
 STATISTICS = (*AGGREGATES, "statistic not stated")
 AGGREGATE_NOTES = (
@@ -71,6 +84,8 @@ def tables(
         raise no_rows(frame, "success")
     names = short_names(algorithms(runs(frame)))
     against = label_of(against, names, found.configurations)
+    if against and [against] in [[one.label for one in group] for group in found.groups]:
+        note("\n".join([f"nothing is compared with {against}", *apart(found, against)[1:]]))
     made = [against_control(found, against, planned, names) if against else None]
     made += [aggregate(found, literature), *per_task(found), comparisons(found, against, planned)]
     made += [plasticity(frame)]
@@ -99,14 +114,18 @@ def against_control(
         rows.append((names[one.label], total, len(one.final.sample), score, *cells))
     columns = ("method", "parameters", "seeds", f"success, {HEADLINE}",
                f"minus {names[control]}", "p", f"told apart at {LEVEL:.0%}")  # fmt: skip
-    notes = (
-        AGGREGATE_NOTES[0],
+    test = (
         "p: permutation test of whole runs, of the difference of means, corrected for "
         f"{corrected_for(result.values(), planned)} (Holm). Told apart: p is below "
         f"{1 - LEVEL:.2f} and the interval of the difference of IQMs leaves out 0, with "
-        f"{FEW_SEEDS} seeds or more each.",
+        f"{FEW_SEEDS} seeds or more each."
+    )
+    notes = (
+        AGGREGATE_NOTES[0],
+        *([test] if result else []),
         *could_be_seen(scores, result.values(), planned),
         *few(found),
+        *apart(found, control),
         *remarked(found, group),
     )
     same = shared([one.protocol for one in group])
@@ -262,7 +281,7 @@ def comparisons(found: Study, against: str = "", planned: int = 0) -> Table | No
     for group in found.groups:
         of = f"Of {group[0].label} and those it is compared with: " if len(found.groups) > 1 else ""
         notes += [of + line for line in seen(group, pairs, against, planned)]
-    notes += [*apart(found), *remarked(found, found.configurations)]
+    notes += [*apart(found, against), *remarked(found, found.configurations)]
     caption = "Comparisons of final success, within one protocol."
     return without_empty(Table("comparisons", caption, columns, rows, tuple(notes)))
 
@@ -281,7 +300,20 @@ def remarked(found: Study, group: Sequence[Configuration]) -> list[str]:
     return [f"{line}." for one in group for line in found.remarks.get(one.label, [])]
 
 
-def apart(found: Study) -> list[str]:
-    """What keeps configurations from being compared, where something does."""
-    line = "Configurations of different protocol, tasks or final step are not compared."
-    return [line] if len(found.groups) > 1 else []
+def apart(found: Study, control: str = "") -> list[str]:
+    """What keeps configurations from being compared with the control, or with the most that are
+    compared with one another; nothing where nothing does.
+    """
+    if len(found.groups) < 2:
+        return []
+    of_control = [g for g in found.groups if control in [one.label for one in g]]
+    most = of_control[0] if of_control else max(found.groups, key=len)
+    more = f" and {len(most) - 1} more" if len(most) > 1 else ""
+    with_it = f"with {control or most[0].label + more}"
+    lines = ["Configurations of different protocol, tasks or final step are not compared."]
+    for group in found.groups:
+        if group is not most:
+            names = ", ".join(one.label for one in group[:NAMED])
+            names += f" and {len(group) - NAMED} more" if len(group) > NAMED else ""
+            lines.append(f"Not compared {with_it}: {names}, for {obstacle(group[0], most[0])}.")
+    return lines[: 1 + MOST_APART]

@@ -32,7 +32,7 @@ def command(arguments: Sequence[str]) -> int:
         return 0
     given: dict[str, str | None] = {"preset": "scaling", **split(arguments)}
     if "match" in given:
-        raise UserError("match: the sizes of a table are --params")
+        raise UserError(f"match: the sizes of a table are --params {given['match'] or 'ALGORITHM'}")
     names = listed("alg", given.pop("alg", "all"))
     names = algorithm_names() if names == ["all"] else names
     sizes = listed("params", given.pop("params", "1M,4M,16M"))

@@ -17,6 +17,8 @@ from suite.messages import UserError, choose
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9}
 NUMBER = re.compile(r"([+-]?\d+(?:_\d+)*(?:\.\d+)?(?:[eE][+-]?\d{1,9})?)([kKMGB]?)", re.ASCII)
+SPAN = re.compile(r"\d+(-|\.\.+|:)\d+", re.ASCII)
+"""How other programs write a list of whole numbers."""
 DIGITS = 40
 """A whole number with more is refused before it is worked out."""
 NONE = "none"
@@ -135,6 +137,8 @@ def parts(shown: str, kinds: tuple[Any, ...], text: str) -> tuple[Any, ...]:
 def whole(shown: str, text: str) -> int:
     """2000000, 2_000_000, 2e6, 2M or 1.5M as a whole number. Raises UserError for others."""
     found = NUMBER.fullmatch(text)
+    if SPAN.fullmatch(text):
+        raise UserError(f"{shown}: {text!r} is not a whole number; a list has commas: 0,1,2")
     if not found:
         raise UserError(f"{shown}: {text!r} is not a whole number; write 400000, 400k or 4e5")
     number = Decimal(found[1])

@@ -53,6 +53,10 @@ RC = {
 }
 
 
+HALF = 18
+"""Letters at either end that a figure keeps of a longer word."""
+
+
 class Unsupported(AnalysisError):
     """The rows do not hold what a figure needs; the text says what that is."""
 
@@ -205,7 +209,12 @@ def margin(names: Sequence[str]) -> float:
     """Inches that the longest of these names takes at the size of tick labels, of a page at most
     half: for longer ones see `wrapped`.
     """
-    return min(PAGE / 2, 0.2 + 0.062 * max(len(name) for name in names))
+    return min(PAGE / 2, 0.2 + max(map(drawn_width, names)))
+
+
+def drawn_width(name: str) -> float:
+    """Inches that a name takes."""
+    return float(TextPath((0, 0), name, TYPE).get_extents().width) / 72
 
 
 def wrapped(names: Sequence[str]) -> tuple[list[str], float]:
@@ -215,7 +224,7 @@ def wrapped(names: Sequence[str]) -> tuple[list[str], float]:
     room, line = PAGE / 2 - 0.2, 1.2 * TYPE / 72
     found = []
     for name in names:
-        wide = TextPath((0, 0), name, TYPE).get_extents().width / 72
+        wide = drawn_width(name)
         most = int(0.9 * len(name) * room / wide)
         found.append(fill(name, most, break_on_hyphens=False) if wide > room else name)
     return found, 0.115 + line * max(1 + name.count("\n") for name in found)
@@ -230,6 +239,24 @@ def as_drawn(name: str) -> str:
     """A name that matplotlib draws as it stands: no formula, and not left out of legends."""
     text = one_line(name).replace("$", r"\$")
     return f" {text}" if text.startswith("_") else text
+
+
+def shortened(looks: Mapping[str, Look]) -> dict[str, Look]:
+    """The looks without the middle of words that no panel has room for, where that leaves no two
+    names alike.
+    """
+    found = {
+        label: " ".join(
+            f"{word[:HALF]}…{word[-HALF:]}" if len(word) > 2 * HALF + 1 else word
+            for word in own.name.split(" ")
+        )
+        for label, own in looks.items()
+    }
+    count = Counter(found.values())
+    return {
+        label: replace(own, name=found[label]) if count[found[label]] == 1 else own
+        for label, own in looks.items()
+    }
 
 
 def few(found: Collection[str], most: int) -> None:

@@ -25,7 +25,7 @@ NAMED = ("alg", "match", "preset")
 
 def find(name: str) -> Path:
     """The file of a sweep, by path or name. Raises UserError naming the nearest."""
-    if name.endswith(".toml"):
+    if name.lower().endswith(".toml"):
         if not Path(name).is_file():
             raise UserError(f"sweep: there is no file {name}")
         return Path(name)

@@ -27,11 +27,13 @@ from suite.options import (
     Given,
     command_line,
     field_name,
+    option_types,
     parse,
     suite_values,
     trainable,
     unmatched,
 )
+from suite.presets import settings_of
 from suite.sweeps.grid_file import (
     WIDTHS,
     find,
@@ -73,7 +75,9 @@ def plan(name: str, overrides: Mapping[str, Sequence[str | None]], here: bool = 
     given: list[Given] = []
     for grid in grids:  # all that can be refused before torch is loaded
         with in_file(find(name).name if name else "", grid.keys() - over.keys()):
-            for cell in cells(replaced(grid, over)):
+            axes = replaced(grid, over)
+            check_of_all(axes)
+            for cell in cells(axes):
                 check_cell(cell, here)
                 given.append(cell)
     found: dict[str, RunConfig] = {}
@@ -101,6 +105,20 @@ def check_cell(cell: Given, here: bool) -> None:
         ask(RULES_HERE, known)
         check_directory(known)
     check(unmatched(cell, declared), here)
+
+
+def check_of_all(axes: Axes) -> None:
+    """Raises UserError for a field that some of a grid's algorithms have, and others do not."""
+    names = list(algorithm_names()) if axes.get("alg") == ["all"] else axes.get("alg", [])
+    types = {str(name): option_types(settings_of(str(name), declared)) for name in names}
+    for typed in axes.keys() - {"width"}:
+        has = [alg for alg, own in types.items() if {typed, typed.removeprefix("no_")} & own.keys()]
+        lacks = [alg for alg in types if alg not in has]
+        if has and lacks:
+            raise UserError(
+                f"field: {typed.replace('_', '-')!r} is one of {', '.join(has)}, not of "
+                f"{', '.join(lacks)}; in a .toml file give each a [[grid]] of its own"
+            )
 
 
 def check_command(config: RunConfig) -> None:
