@@ -99,6 +99,68 @@ def test_files_of_two_task_sets_without_a_name_are_refused(
     assert len(by_method(tables(write(files[0], named, f"{HEADER},task_set")))) == 2
 
 
+def test_who_is_not_compared_is_told_with_the_reason(
+    write_run: WriteRun, tables: Tables, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed in range(3):
+        write_run(tmp_path / "ours", seed=seed, tasks=["reach-v3", "push-v3"])
+    theirs = write(tmp_path / "a.csv", rows("theirs", {"reach": 0.5, "push": 0.5}))
+    tables(tmp_path / "ours", theirs, "--against", "mtsac")
+    said = capsys.readouterr().err
+    assert "nothing is compared with mtsac\nNot compared with mtsac: theirs, for task set" in said
+    for reason in ("evaluation unknown", "Meta-World unknown", "as push for push-v3"):
+        assert reason in said
+        assert reason in (tmp_path / "written" / "against_control.md").read_text()
+
+
+def test_other_codes_results_of_our_name_are_told_apart(
+    write_run: WriteRun, tables: Tables, tmp_path: Path
+) -> None:
+    write_run(tmp_path / "ours")
+    write_run(tmp_path / "ours", algorithm="d2r")
+    theirs = write(tmp_path / "a.csv", rows("mtsac", {"reach-v3": 0.5}))
+    assert set(by_method(tables(tmp_path / "ours", theirs))) == {"d2r", "mtsac", "mtsac code=other"}
+    assert set(by_method(tables(theirs))) == {"mtsac"}
+
+
+@pytest.mark.parametrize("name", ["mean", "Average", "all"])
+def test_a_mean_over_tasks_is_no_task(name: str, tmp_path: Path) -> None:
+    lines = [*BOTH, *rows("moore", {name: 0.6})]
+    assert success_matrix(load([write(tmp_path / "a.csv", lines)]))["moore"].tasks == (
+        "push-v3",
+        "reach-v3",
+    )
+
+
+def test_more_tasks_than_a_set_has_are_told(tmp_path: Path) -> None:
+    lines = [f"{x},MT10" for x in rows("x", {f"task-{i}": 0.5 for i in range(11)}, [0])]
+    frame = load([write(tmp_path / "a.csv", lines, f"{HEADER},task_set")])
+    assert remarks(frame) == {"x": ["x: has success of 11 tasks, more than MT10 has"]}
+
+
+def test_cells_that_programs_leave_for_empty_ones_are_empty(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    header = f"{HEADER},goals,total_steps"
+    lines = [f"{x},{'nan' if ',100,' in x else ''},None" for x in BOTH]
+    frame = load([write(tmp_path / "a.csv", lines, header)])
+    assert set(frame["label"]) == {"moore"} and set(frame["goals"]) == {""}
+    lines = [f"{x},preset,{200 if 'push' in x else ''}" for x in BOTH]
+    assert len(set(load([write(tmp_path / "a.csv", lines, header)])["label"])) == 2
+    assert "are two runs, for the first has no total_steps" in capsys.readouterr().err
+
+
+def test_tables_of_an_earlier_call_are_named(
+    tables: Tables, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = write(tmp_path / "a.csv", BOTH)
+    tables(one, write(tmp_path / "b.csv", rows("x", {"reach-v3": 0.3, "push-v3": 0.3})))
+    assert "earlier call" not in capsys.readouterr().err
+    tables(one)
+    assert "of an earlier call, not of these rows:" in (said := capsys.readouterr().err)
+    assert "comparisons.md" in said and "aggregate" not in said
+
+
 def test_evaluations_that_lack_tasks_are_told(tmp_path: Path) -> None:
     lines = [x for x in BOTH if not x.startswith("moore,push-v3,0,success,100")]
     (found,) = remarks(load([write(tmp_path / "a.csv", lines)]))["moore"]

@@ -10,6 +10,7 @@ import pytest
 
 from analysis import plots
 from analysis.cli import main
+from analysis.figures.style import Look, shortened
 from analysis.rows import load
 from tests.analysis.simulated import questions
 
@@ -113,6 +114,11 @@ def test_titles_say_what_tells_benchmarks_apart_and_only_that(
         "# Final success, by task (MT10, preset goals, reward unknown, horizon 200)",
         "# Final success, by task (MT10, preset goals, reward v2, horizon 500)",
     ]
+    # No other rows take the name that these would have alone.
+    assert [name for name, _, _ in plots.benchmarks(other)] == [
+        "MT10-preset-unknown_reward_version-h200",
+        "MT10-preset-v2-h500",
+    ]
 
 
 def test_titles_name_tasks_of_unknown_sets_where_these_tell_them_apart(
@@ -138,6 +144,22 @@ def test_the_released_curve_is_drawn_by_its_command(tmp_path: Path) -> None:
     assert main(["plots", str(RELEASED), "--only", "learning_curves", "--out", str(out)]) == 0
     assert sorted(p.name for p in tmp_path.iterdir()) == ["easy3.md", "easy3.pdf", "easy3.png"]
     assert "mega: 1 run (seed 0)" in (tmp_path / "easy3.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["x.pdf", "x.SVG"])
+def test_a_figure_is_asked_for_as_a_png(
+    name: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main(["plots", str(RELEASED), "--out", str(tmp_path / name)]) == 2
+    assert f"{name} is no folder; name one, or a .png" in capsys.readouterr().err
+
+
+def test_long_words_lose_their_middle_where_names_stay_apart() -> None:
+    long = "x" * 30
+    names = {"a": f"{long}1{long}", "b": f"{long}2{long}", "c": f"mega {'y' * 50} z", "d": "mtsac"}
+    looks = {label: Look("k", "-", "o", name) for label, name in names.items()}
+    found = {label: own.name for label, own in shortened(looks).items()}
+    assert found == {**names, "c": f"mega {'y' * 18}…{'y' * 18} z"}
 
 
 def test_one_file_cannot_hold_several_figures(
