@@ -123,7 +123,7 @@ def test_tables_in_the_documents_are_those_of_the_rows(study_1: dict[str, Table]
 
 def test_what_could_have_been_seen_is_what_the_documents_say(study_1: dict[str, Table]) -> None:
     notes = " ".join(study_1["against_control"].notes)
-    scatter, difference = re.findall(r"scatter by ([\d.]+), .*means of ([\d.]+) in", notes)[0]
+    scatter, difference = re.findall(r"scatter by ([\d.]+), .*means of ([\d.]+) among", notes)[0]
     plain = " ".join(README.split())
     assert f"scatter by {float(scatter):.2f}, as those compared do" in plain
     assert f"a true difference of means of {difference}, from" in plain
@@ -164,7 +164,7 @@ def test_the_other_family_is_told_as_it_is() -> None:
     assert f"other family](results/release/mt10-small#what-has-been-made): {shown(film[3])}." in (
         " ".join(README.split())
     )
-    (difference,) = re.findall(r"for a difference of means of ([\d.]+) in", " ".join(found.notes))
+    (difference,) = re.findall(r"a difference of means of ([\d.]+) among", " ".join(found.notes))
     assert f"a difference of means of {difference} would have been seen" in " ".join(PAGE.split())
 
 
