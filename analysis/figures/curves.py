@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from textwrap import fill
 
 import numpy as np
 import pandas as pd
@@ -38,6 +39,8 @@ MOST_TOGETHER = 6
 """Configurations that one panel shows; more are drawn by algorithm."""
 MOST = 12
 """Configurations whose curves on each task are drawn."""
+TITLE = 24
+"""Letters that a line above one of four panels has room for."""
 FEW = 3
 """Runs up to which each is drawn thinly under the curve of them all."""
 
@@ -99,7 +102,8 @@ def by_algorithm(
         for label in own:
             alone = len(own) == 1
             draw_curve(panel, found[label], looks[label], "_" if alone else "")
-        panel.set_title(as_drawn(title) if len(own) > 1 else looks[own[0]].name)
+        name = as_drawn(title) if len(own) > 1 else looks[own[0]].name
+        panel.set_title(fill(name, TITLE, break_on_hyphens=False))
     alike(axes, "mean success")
     legend_below(figure, axes, 4)
     grey = ""

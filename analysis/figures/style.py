@@ -5,7 +5,7 @@ An algorithm has one colour in all figures; its configurations differ in lightne
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from textwrap import fill
@@ -54,7 +54,8 @@ RC = {
 
 
 HALF = 18
-"""Letters at either end that a figure keeps of a longer word."""
+LONG = 2 * HALF + 1
+"""Letters at either end that a figure keeps of a word longer than so many."""
 
 
 class Unsupported(AnalysisError):
@@ -209,7 +210,7 @@ def margin(names: Sequence[str]) -> float:
     """Inches that the longest of these names takes at the size of tick labels, of a page at most
     half: for longer ones see `wrapped`.
     """
-    return min(PAGE / 2, 0.2 + max(map(drawn_width, names)))
+    return min(PAGE / 2, 0.27 + max(map(drawn_width, names)))
 
 
 def drawn_width(name: str) -> float:
@@ -221,7 +222,7 @@ def wrapped(names: Sequence[str]) -> tuple[list[str], float]:
     """The names, in several lines where they are longer than the largest `margin`, and the inches
     that a row beside the tallest of them takes.
     """
-    room, line = PAGE / 2 - 0.2, 1.2 * TYPE / 72
+    room, line = PAGE / 2 - 0.27, 1.2 * TYPE / 72
     found = []
     for name in names:
         wide = drawn_width(name)
@@ -242,21 +243,34 @@ def as_drawn(name: str) -> str:
 
 
 def shortened(looks: Mapping[str, Look]) -> dict[str, Look]:
-    """The looks without the middle of words that no panel has room for, where that leaves no two
-    names alike.
+    """The looks without the middle of words that no panel has room for, or, where that is what
+    tells names apart, without what is alike at both sides of it.
     """
-    found = {
-        label: " ".join(
-            f"{word[:HALF]}…{word[-HALF:]}" if len(word) > 2 * HALF + 1 else word
-            for word in own.name.split(" ")
-        )
-        for label, own in looks.items()
-    }
-    count = Counter(found.values())
+    words = sorted({w for own in looks.values() for w in own.name.split(" ") if len(w) > LONG})
+    short = {word: f"{word[:HALF]}…{word[-HALF:]}" for word in words}
+    alike: dict[str, list[str]] = defaultdict(list)
+    for word in words:
+        alike[short[word]].append(word)
+    for own in alike.values():
+        if len(own) > 1:
+            start, end = shared(own), shared([word[::-1] for word in own])
+            middles = [word[start : max(start, len(word) - end)] for word in own]
+            fits = len({*middles}) == len(own) and max(map(len, middles)) <= HALF
+            ends = HALF // 2
+            for word, middle in zip(own, middles, strict=True):
+                short[word] = f"{word[:ends]}…{middle}…{word[-ends:]}" if fits else word
     return {
-        label: replace(own, name=found[label]) if count[found[label]] == 1 else own
+        label: replace(own, name=" ".join(short.get(word, word) for word in own.name.split(" ")))
         for label, own in looks.items()
     }
+
+
+def shared(words: Sequence[str]) -> int:
+    """Letters that all words begin with, up to where the part begins that they differ in."""
+    first, last = min(words), max(words)  # what these two share all words do
+    pairs = enumerate(zip(first, last, strict=False))
+    alike = first[: next((place for place, (a, b) in pairs if a != b), len(first))]
+    return 1 + max(alike.rfind(mark) for mark in "_-=.,")
 
 
 def few(found: Collection[str], most: int) -> None:

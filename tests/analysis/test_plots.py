@@ -160,6 +160,10 @@ def test_long_words_lose_their_middle_where_names_stay_apart() -> None:
     looks = {label: Look("k", "-", "o", name) for label, name in names.items()}
     found = {label: own.name for label, own in shortened(looks).items()}
     assert found == {**names, "c": f"mega {'y' * 18}…{'y' * 18} z"}
+    names = {str(i): f"Soft_of_ours_lr3e-4_depth{i}_layer_norm_new_v2" for i in range(3)}
+    looks = {label: Look("k", "-", "o", name) for label, name in names.items()}
+    found = [own.name for own in shortened(looks).values()]
+    assert found == [f"Soft_of_o…depth{i}…rm_new_v2" for i in range(3)]
 
 
 def test_one_file_cannot_hold_several_figures(
