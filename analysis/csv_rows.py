@@ -152,6 +152,8 @@ def check_header(path: Path, header: Sequence[str]) -> None:
 
 def meant(header: Sequence[str], missing: Sequence[str]) -> str:
     """Why columns may be missing, with a colon before it: how they are separated or spelled."""
+    if header and header[0].startswith("#"):
+        return ": its first line is a comment; take it out"
     if len(header) == 1:
         separator = next((s for s in (";", "\t", "|", " ") if s in header[0]), None)
         return f": it separates them by {separator!r}; write commas" if separator else ""

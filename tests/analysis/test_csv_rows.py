@@ -119,6 +119,7 @@ def test_line_numbers_count_lines_of_the_file(tmp_path: Path) -> None:
         ("exp_name,seed,metric,env_step,value", "has no column env_name"),
         (f"{HEADER},value", "has two columns value"),
         (f"{HEADER},reward_versoin", "did you mean reward_version"),
+        ("# my results", "its first line is a comment; take it out"),
         ("", "has no column exp_name"),
         (HEADER.replace("env_step", "step"), "no column env_step: write env_step for step"),
         (HEADER.replace("exp_name", "Exp_Name"), "exp_name: write exp_name for Exp_Name"),
