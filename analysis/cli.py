@@ -35,7 +35,12 @@ def tables_command(arguments: Sequence[str]) -> None:
     made = tables(rows(given, METRICS), published(), given.against, given.planned)
     paths = [path for table in made for path in write(table, given.out)]
     print(*paths, sep="\n")
-    older = sorted(p for p in given.out.iterdir() if p.name.startswith(FILES) and p not in paths)
+    endings = {path.suffix for path in paths}
+    older = sorted(
+        path
+        for path in given.out.iterdir()
+        if path.name.startswith(FILES) and path.suffix in endings and path not in paths
+    )
     if older:
         note(f"of an earlier call, not of these rows:\n{listed([str(path) for path in older])}")
 

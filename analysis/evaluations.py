@@ -90,7 +90,8 @@ def never_together(label: str, evaluations: pd.DataFrame, table: pd.DataFrame) -
         for run, step in last.items()
     ]
     return (
-        f"{label}: its runs were never evaluated at the same step, so no score is comparable; "
+        f"{label}: its runs were never evaluated at the same step after 0, so no score is "
+        "comparable; "
         f"leave some out:\n{listed(ends)}"
     )
 

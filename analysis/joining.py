@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from analysis.columns import PROTOCOL
-from analysis.messages import note
+from analysis.messages import listed, note
 from analysis.parquet_rows import Part
 
 Groups = Mapping[Hashable, list[Part]]
@@ -53,8 +53,8 @@ def joined(parts: Iterable[Part]) -> tuple[list[Run], list[str]]:
         groups[identity(part)].append(part)
     groups = with_task_set(groups)
     names = csv_names(groups)
-    for line in partly_known(groups, names):
-        note(line)
+    if lines := partly_known(groups, names):
+        note(f"of rows of other code, two runs each that may be one:\n{listed(lines)}")
     found, problems = [], []
     for key, members in groups.items():
         ordered = tuple(sorted(members, key=lambda part: part.source))
@@ -112,13 +112,14 @@ def with_task_set(groups: Groups) -> dict[Hashable, list[Part]]:
 def partly_known(groups: Groups, names: Mapping[Hashable, str]) -> list[str]:
     """A line for each two runs of CSVs of which one lacks columns and has the rest of the other."""
     same: dict[tuple[Any, Any], list[Hashable]] = defaultdict(list)
+    pairs_of = {key: frozenset(key) for key in names}  # type: ignore[call-overload]
     for key in names:
         same[groups[key][0].columns["algorithm"], groups[key][0].columns["seed"]].append(key)
     found = []
     for key, other in (pair for keys in same.values() for pair in itertools.permutations(keys, 2)):
-        own, more = dict(key), dict(other)  # type: ignore[call-overload]
-        if own.items() < more.items():
-            columns = ", ".join(sorted(more.keys() - own.keys()))
+        own, more = pairs_of[key], pairs_of[other]
+        if own < more:
+            columns = ", ".join(sorted(name for name, _ in more - own))
             found.append(
                 f"{groups[key][0].source}: {names[key]} and {names[other]} are two runs, for the "
                 f"first has no {columns}; where they are one, give it in every line"
@@ -168,6 +169,8 @@ def other_benchmarks(parts: Sequence[Part]) -> str:
     """A line on files of one algorithm and seed that have success of some tasks at some steps and
     of others at others, as MT10's and MT50's have; empty for none.
     """
+    if len(parts) < 2 or any("task_set" in part.columns for part in parts):
+        return ""
     tasks: dict[int, set[str]] = defaultdict(set)
     steps: dict[str, set[int]] = defaultdict(set)
     for part in parts:

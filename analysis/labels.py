@@ -39,15 +39,15 @@ def labels(runs: Sequence[Run]) -> list[str]:
     `unnamed` finds the rest.
     """
     found = [""] * len(runs)
-    spelled: dict[str, set[tuple[str, str]]] = defaultdict(set)
-    own = [("", "")] * len(runs)
-    for algorithm, members in by_algorithm(runs).items():
+    spelled: dict[str, set[tuple[str, bool, str]]] = defaultdict(set)
+    own = [("", False, "")] * len(runs)
+    for (algorithm, other), members in by_algorithm(runs).items():
         identities = identities_of([runs[i] for i in members])
         names = naming_fields(unique(identities), defaults(algorithm))
         for index, identity in zip(members, identities, strict=True):
             parts = [part(name, identity.get(name)) for name in names]
-            found[index] = " ".join([algorithm, *parts])
-            own[index] = algorithm, spelling(identity)
+            found[index] = " ".join([called(algorithm, other), *parts])
+            own[index] = algorithm, other, spelling(identity)
             spelled[found[index]].add(own[index])
     # Names of others may read alike: "x" of horizon 200 and an "x horizon=200".
     for index, label in enumerate(found):
@@ -59,12 +59,12 @@ def labels(runs: Sequence[Run]) -> list[str]:
 def unnamed(runs: Sequence[Run]) -> dict[str, list[str]]:
     """By algorithm, the fields that differ between its configurations and are in no label."""
     found = {}
-    for algorithm, members in by_algorithm(runs).items():
+    for (algorithm, other), members in by_algorithm(runs).items():
         identities = unique(identities_of([runs[i] for i in members]))
         named = naming_fields(identities, defaults(algorithm))
         rest = [name for name in differing(identities) if name not in named]
         if rest:
-            found[algorithm] = [name.replace("_", "-") for name in rest]
+            found[called(algorithm, other)] = [name.replace("_", "-") for name in rest]
     return found
 
 
@@ -73,7 +73,7 @@ def also(runs: Sequence[Run]) -> list[str]:
     algorithm differ and it is not the default: `update-order=simultaneous, ...`.
     """
     found = [""] * len(runs)
-    for algorithm, members in by_algorithm(runs).items():
+    for (algorithm, _), members in by_algorithm(runs).items():
         identities = identities_of([runs[i] for i in members])
         alone = unique(identities)
         usual = defaults(algorithm)
@@ -105,17 +105,22 @@ def short_names(algorithms: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def by_algorithm(runs: Sequence[Run]) -> dict[str, list[int]]:
-    """Positions of the runs of each algorithm; other code's under a name of their own where runs
-    of the suite have the same one.
+def by_algorithm(runs: Sequence[Run]) -> dict[tuple[str, bool], list[int]]:
+    """Positions of the runs of each algorithm; apart, with True, those of other code where runs of
+    the suite have the same one.
     """
     ours = {run.columns["algorithm"] for run in runs if run.config.get("task")}
-    found: dict[str, list[int]] = defaultdict(list)
+    found: dict[tuple[str, bool], list[int]] = defaultdict(list)
     for index, run in enumerate(runs):
         name = run.columns["algorithm"]
         other = name in ours and not run.config.get("task")
-        found[f"{name} {OTHER_CODE}" if other else name].append(index)
+        found[name, other].append(index)
     return found
+
+
+def called(algorithm: str, other: bool) -> str:
+    """What a label begins with."""
+    return f"{algorithm} {OTHER_CODE}" if other else algorithm
 
 
 def identities_of(runs: Sequence[Run]) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from functools import cache
 import numpy as np
 
 from analysis.comparisons import Comparison, splits
-from analysis.statistics import LEVEL, Array, checked, iqm, resampled, tail
+from analysis.statistics import LEVEL, TRIMMED, Array, checked, resampled, tail
 
 POWER = 0.8
 """Share of experiments in which a difference is found that counts as one that can be."""
@@ -24,6 +24,8 @@ MOST_SPLITS = 5000
 """Ways to split the runs that a simulated experiment tries, at random where there are more."""
 RESAMPLED = 5000
 """Repetitions of the bootstrap that make its interval."""
+NO_SCATTER = 1e-9
+"""Below it there is rounding alone."""
 LARGEST = 64.0
 """Standard deviations; a difference of so many is found wherever one can be."""
 
@@ -55,7 +57,7 @@ def could_be_seen(
         )
         return [f"{sides} reach p < {level:.2f} {among} {never}: more seeds are needed."]
     scatter = deviation(scores, [c for c in found if c.enough])
-    if not scatter:
+    if scatter < NO_SCATTER:
         return []
     return [
         f"What could be seen: if the runs of both sides are normal and scatter by {scatter:.3f}, "
@@ -123,7 +125,7 @@ def middle_halves(runs: int, seed: int) -> Array:
     """[repetitions, runs]: by how much each of the runs, from least to most, counts in the IQM of a
     repetition of the bootstrap.
     """
-    counts = np.concatenate([*resampled(runs, runs, RESAMPLED, seed)])
-    # Of runs that are 0 below a place and 1 from there on the IQM is what the latter count.
-    from_there = [iqm(step[:, None], counts) for step in np.tri(runs).T]
-    return -np.diff(from_there, axis=0, append=0).T
+    cut = int(TRIMMED * runs)
+    upto = np.cumsum(np.concatenate([*resampled(runs, runs, RESAMPLED, seed)]), axis=1)
+    inside = np.clip(upto, cut, runs - cut)
+    return np.diff(inside, axis=1, prepend=cut) / (runs - 2 * cut)

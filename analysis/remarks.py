@@ -71,8 +71,10 @@ def several_codes(table: pd.DataFrame) -> Iterator[tuple[str, str]]:
 
 def several_devices(table: pd.DataFrame) -> Iterator[tuple[str, str]]:
     """Of one row per run: each label whose runs were made on CPU cores and on GPUs."""
-    for label, rows in table.groupby("label", observed=True):
-        kinds = rows["device"].astype(str).str.partition(":")[0]
+    kind = table["device"].astype(str).str.partition(":")[0]
+    several = kind.groupby(table["label"], observed=True).transform("nunique") > 1
+    for label, rows in table[several].groupby("label", observed=True):
+        kinds = kind[rows.index]
         seeds = rows["seed"].groupby(kinds).agg(lambda own: ", ".join(map(str, sorted({*own}))))
         if len(told := [f"{kind} (seed {own})" for kind, own in seeds.items() if kind]) > 1:
             yield str(label), f"{label}: its runs were made on {' and '.join(told)}"
@@ -98,16 +100,21 @@ def parts_of_task_sets(frame: pd.DataFrame) -> Iterator[tuple[str, str]]:
 
 def incomplete_evaluations(frame: pd.DataFrame) -> Iterator[tuple[str, str]]:
     """Each label that at some evaluations lacks success of some of its tasks."""
-    for label, rows in single_tasks(frame).groupby("label", observed=True):
-        evaluations = rows.groupby(["run", "env_step"], observed=True).size()
-        most = rows["task"].nunique()
-        if (lacking := evaluations[evaluations < most]).size:
-            yield (
-                str(label),
-                f"{label}: {lacking.size} of its {evaluations.size} evaluations lack success of "
-                f"some of its {most} tasks (the first at step {lacking.index[0][1]}); where they "
-                "are of another task set, name it in a column task_set",
-            )
+    single = single_tasks(frame)
+    tasks = single.groupby("label", observed=True)["task"].nunique()
+    counts = single.groupby(["label", "run", "env_step"], observed=True).size()
+    of = counts.index.get_level_values("label")
+    short = counts < tasks.reindex(of).to_numpy()
+    for label in dict.fromkeys(of[short]):
+        evaluations, most = counts.xs(label, level="label"), tasks[label]
+        lacking = evaluations[evaluations < most]
+        yield (
+            str(label),
+            f"{label}: {lacking.size} of its {evaluations.size} evaluations lack success of some "
+            f"of its {most} tasks (the first at step "
+            f"{lacking.index.get_level_values('env_step').min()}); where they are of another task "
+            "set, name it in a column task_set",
+        )
 
 
 def without_single_tasks(frame: pd.DataFrame) -> Iterator[tuple[str, str]]:

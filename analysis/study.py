@@ -92,21 +92,24 @@ def obstacle(one: Configuration, other: Configuration) -> str:
     """Why `one` is not compared with another configuration, in words."""
     found = []
     for name in differing([one.protocol, other.protocol]):
-        own, theirs = one.protocol[name], other.protocol[name]
-        found.append(
-            f"{NAMES[name]} {own or 'unknown'}" + (f", not {theirs or 'unknown'}" * bool(own))
-        )
-    if (tasks := one.final.tasks) != other.final.tasks:
-        spelled = {bare(task): task for task in other.final.tasks}
-        if {*map(bare, tasks)} == {*spelled}:
+        own = one.protocol[name]
+        instead = f", not {other.protocol[name] or 'unknown'}" if own else ""
+        found.append(f"{NAMES[name]} {own or 'unknown'}{instead}")
+    tasks, theirs = one.final.tasks, other.final.tasks
+    spelled = {bare(task): task for task in theirs}
+    if tasks != theirs:
+        one_to_one = len(spelled) == len(theirs) == len(tasks)
+        if one_to_one and {*map(bare, tasks)} == {*spelled}:
             task = next(task for task in tasks if spelled[bare(task)] != task)
             found.append(f"tasks spelled otherwise, as {task} for {spelled[bare(task)]}")
-        elif len(tasks) != len(spelled):
+        elif len(tasks) != len(theirs):
             found.append(f"success of {scored(one)}, not of {scored(other)}")
         else:
             found.append("success of other tasks")
-    steps = [x.final.steps[0] for x in (one, other)]
-    return "; ".join(found) or f"the step of its score, {steps[0]}, not {steps[1]}"
+    step, at = one.final.steps[0], other.final.steps[0]
+    if step != at and not found:
+        found.append(f"the step of its score, {step}, not {at}")
+    return "; ".join(found) or "success of other tasks before the end"
 
 
 def scored(one: Configuration) -> str:

@@ -316,4 +316,6 @@ def apart(found: Study, control: str = "") -> list[str]:
             names = ", ".join(one.label for one in group[:NAMED])
             names += f" and {len(group) - NAMED} more" if len(group) > NAMED else ""
             lines.append(f"Not compared {with_it}: {names}, for {obstacle(group[0], most[0])}.")
-    return lines[: 1 + MOST_APART]
+    if len(lines) > 1 + MOST_APART:
+        lines[1 + MOST_APART :] = [f"Nor are those of {len(lines) - 1 - MOST_APART} more groups."]
+    return lines

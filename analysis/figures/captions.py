@@ -33,7 +33,7 @@ def caption(name: str, text: str, frame: pd.DataFrame, intervals: bool = True) -
         least = f"{smallest} seed" + "s" * (smallest != 1)
         lines += ["", f"Fewer than {FEW_SEEDS} seeds ({least}): no ranking can be drawn from this."]
     lines += ["", RUNS, ""]
-    apart = [name for name in OF_A_RUN if name in table and table[name].nunique() > 1]
+    apart = [name for name in OF_A_RUN if name in table and table[name].nunique(dropna=False) > 1]
     for label, rows in table.groupby("label", observed=True, sort=False):
         own = [f"{name.replace('_', ' ')} {shown(rows[name].iloc[0])}" for name in apart]
         lines.append(f"- {one_line('; '.join([sample(str(label), rows), *own]))}")

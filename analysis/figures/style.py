@@ -54,8 +54,8 @@ RC = {
 
 
 HALF = 18
+"""Letters at either end that a figure keeps of a word that is longer than `LONG`."""
 LONG = 2 * HALF + 1
-"""Letters at either end that a figure keeps of a word longer than so many."""
 
 
 class Unsupported(AnalysisError):
@@ -258,7 +258,8 @@ def shortened(looks: Mapping[str, Look]) -> dict[str, Look]:
             fits = len({*middles}) == len(own) and max(map(len, middles)) <= HALF
             ends = HALF // 2
             for word, middle in zip(own, middles, strict=True):
-                short[word] = f"{word[:ends]}…{middle}…{word[-ends:]}" if fits else word
+                parts = [word[:ends], *([middle] if middle else []), word[-ends:]]
+                short[word] = "…".join(parts) if fits else word
     return {
         label: replace(own, name=" ".join(short.get(word, word) for word in own.name.split(" ")))
         for label, own in looks.items()

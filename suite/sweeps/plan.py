@@ -109,9 +109,12 @@ def check_cell(cell: Given, here: bool) -> None:
 
 def check_of_all(axes: Axes) -> None:
     """Raises UserError for a field that some of a grid's algorithms have, and others do not."""
-    names = list(algorithm_names()) if axes.get("alg") == ["all"] else axes.get("alg", [])
-    types = {str(name): option_types(settings_of(str(name), declared)) for name in names}
-    for typed in axes.keys() - {"width"}:
+    given = axes.get("alg", [])
+    names = algorithm_names() if given == ["all"] else [name for name in given if name]
+    types = {name: option_types(settings_of(name, declared)) for name in names}
+    for typed in axes:
+        if typed == "width":  # of those that have it
+            continue
         has = [alg for alg, own in types.items() if {typed, typed.removeprefix("no_")} & own.keys()]
         lacks = [alg for alg in types if alg not in has]
         if has and lacks:

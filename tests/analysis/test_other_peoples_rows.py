@@ -95,6 +95,11 @@ def test_files_of_two_task_sets_without_a_name_are_refused(
     files = [write(tmp_path / f"{i}.csv", lines) for i, lines in enumerate((small, large))]
     tables(*files, status=2)
     assert "1 tasks in the one and of 2 in the other, at no step of both" in capsys.readouterr().err
+    same = [
+        write(file, [f"{x},A" for x in lines], f"{HEADER},task_set")
+        for file, lines in zip(files, (small, large), strict=True)
+    ]
+    assert len(by_method(tables(*same))) == 1, "it is theirs to say"
     named = [f"{x},{'A' if x in small else 'B'}" for x in (*small, *large)]
     assert len(by_method(tables(write(files[0], named, f"{HEADER},task_set")))) == 2
 
@@ -113,6 +118,24 @@ def test_who_is_not_compared_is_told_with_the_reason(
         assert reason in (tmp_path / "written" / "against_control.md").read_text()
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "reason"),
+    [
+        (["push-v3", "push-v2"], ["push-v3"], "success of 1 task, not of 2 tasks"),
+        (["push-v3", "push-v2"], ["push-v3", "reach"], "success of other tasks"),
+        (["push-v3", "reach"], ["push-v2", "reach"], "tasks spelled otherwise, as push-v2 for"),
+    ],
+)
+def test_tasks_that_keep_from_comparing_are_told(
+    first: list[str], second: list[str], reason: str, tables: Tables, tmp_path: Path
+) -> None:
+    lines = rows("a", dict.fromkeys(first, 0.5)) + rows("b", dict.fromkeys(second, 0.5))
+    tables(write(tmp_path / "a.csv", lines))
+    assert f"Not compared with a: b, for {reason}" in (
+        (tmp_path / "written" / "aggregate.md").read_text()
+    )
+
+
 def test_other_codes_results_of_our_name_are_told_apart(
     write_run: WriteRun, tables: Tables, tmp_path: Path
 ) -> None:
@@ -121,6 +144,11 @@ def test_other_codes_results_of_our_name_are_told_apart(
     theirs = write(tmp_path / "a.csv", rows("mtsac", {"reach-v3": 0.5}))
     assert set(by_method(tables(tmp_path / "ours", theirs))) == {"d2r", "mtsac", "mtsac code=other"}
     assert set(by_method(tables(theirs))) == {"mtsac"}
+    more = write(tmp_path / "b.csv", rows("mtsac code=other", {"reach-v3": 0.8}))
+    means = by_method(tables(tmp_path / "ours", theirs, more))
+    assert sorted(float(row["mean"]) for row in means.values()) == pytest.approx(
+        [0.5, 0.5, 0.51, 0.81]
+    )
 
 
 @pytest.mark.parametrize("name", ["mean", "Average", "all"])

@@ -76,7 +76,7 @@ def test_what_could_be_seen_is_said() -> None:
     assert line.startswith(
         "5 seeds a side, the fewest here, reach p < 0.05 among 7 comparisons only"
     )
-    alike = {name: np.full((5, 1), 0.5) for name in "ab"}
+    alike = {name: np.full((7, 10), 0.7) for name in "ab"}
     assert could_be_seen(alike, compare_all(alike), 0) == []
     few = {name: own[:4] for name, own in scores.items()}
     assert could_be_seen(few, compare_all(few), 0) == []

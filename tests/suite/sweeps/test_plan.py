@@ -325,6 +325,7 @@ def test_a_replay_on_a_gpu_takes_its_whole_capacity_at_once() -> None:
         (["scaling", "--run-dir", "x"], ["run-dir cannot be given to a sweep"]),
         (["--alg", "mtsac,mgea"], ["algorithm: 'mgea'", "did you mean mega?"]),
         (["--alg", "mega,mtsac", "--modules", "4"], ["'modules' is one of mega, not of mtsac"]),
+        (["--alg"], ["alg: no value given"]),
         (["--alg", "mtsac", "--seed", "0-4"], ["'0-4'", "a list has commas: 0,1,2"]),
         (["--alg", "mtsac", "--sed", "1"], ["field: 'sed'", "did you mean seed?"]),
         (["--alg", "mtsac", "--dryrun"], ["field: 'dryrun'", "did you mean dry-run?"]),
