@@ -67,8 +67,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     },
     "no task left": {"update_order": "simultaneous", "task_loss_threshold": -1e9},
     "capped temperatures": {
-        **{"max_log_temperature": -0.01, "temperature_clip": 0.5, "target_entropy": -9.0},
-        **{"temperature_learning_rate": 1e-2},
+        **{"max_log_temperature": -0.01, "temperature_clip": 0.5, "target_entropy": 9.0},
+        **{"temperature_learning_rate": 1e-2, "initial_temperature": 0.985},
     },
 }
 
