@@ -64,6 +64,8 @@ STUDY_5 = {
 STUDY_4 = {
     "mega": "as it is",
     "mega decoding=softmax": "with softmax",
+    "mega gene-bits=4": "4 bits a gene",
+    "mega gene-bits=4 decoding=softmax": "4 bits a gene, with softmax",
     "mega trigger=none": "at stage 3 throughout",
     "mega evolution=False": "at stage 3 throughout, drawn once",
 }
@@ -75,6 +77,10 @@ PAIRS = {
     ),
     "stages that grow from 3, or stay there": ("mega", "mega trigger=none"),
     "HalfSoftmax, or softmax (2 bits a gene)": ("mega", "mega decoding=softmax"),
+    "HalfSoftmax, or softmax (4 bits a gene)": (
+        "mega gene-bits=4",
+        "mega gene-bits=4 decoding=softmax",
+    ),
 }
 """The lines of its table there."""
 
@@ -217,9 +223,11 @@ def test_study_4_is_told_as_it_is() -> None:
     ended = {looks[str(label)].name: means[label] for label in means.index.unique("label")}
     grown, kept = ended["mega"], ended["mega trigger=none"]
     said = f"{grown['stage']:.1f} on average, with {grown['modules_in_use']:.1f} modules in use"
-    assert f"end at {said}; at stage 3 throughout {kept['modules_in_use']:.1f} are" in (
-        " ".join(PAGE.split())
-    )
+    plain = " ".join(PAGE.split())
+    assert f"end at {said}; at stage 3 throughout {kept['modules_in_use']:.1f} are" in plain
+    four = ended["mega gene-bits=4"]
+    said = f"{four['stage']:.1f}, with {four['modules_in_use']:.1f} modules in use."
+    assert f"With 4 bits a gene stages end at {said}" in plain
 
 
 def test_study_3_is_told_as_it_is() -> None:
