@@ -14,9 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from suite.process import give_mkl_avx512
+
 # Before anything loads torch: threads that spin while they wait take the cores of other tests.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "4000")
+# And what runs in this process rounds as what has a process of its own.
+give_mkl_avx512()
 
 WriteRun = Callable[..., Path]
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from suite.config import RunConfig
+from suite.process import mkl_was_given_avx512, processor
 from suite.runs.files import NOT_A_FILE, unreadable
 from suite.runs.method_code import code_of
 
@@ -59,7 +60,7 @@ def session(
         "rounding": {
             **versions,
             "gcc": compiler_version(),
-            "processor": processor(),
+            "processor": cpu(),
             "gpu": torch.cuda.get_device_name(config.device) if config.device != "cpu" else "none",
             "precision": config.precision,
             "threads": threads,
@@ -126,10 +127,7 @@ def said_by(*command: str) -> str:
     return found.stdout.strip()
 
 
-def processor() -> str:
-    """The CPU's model name, on which bit-for-bit results may depend."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((x.partition(":")[2].strip() for x in lines if x.startswith("model name")), "")
+def cpu() -> str:
+    """The CPU's name and how it multiplies, on which bit-for-bit results may depend."""
+    name = processor().get("model name") or platform.processor()
+    return f"{name}, MKL given AVX-512" if mkl_was_given_avx512() else name

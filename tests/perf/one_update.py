@@ -17,7 +17,11 @@ from typing import Any
 folder, name, width, batch, threads, modules = sys.argv[1:7]
 sys.path.insert(0, folder)
 
-import torch  # noqa: E402 - after the folder, whose packages are meant
+from suite.process import prepare  # noqa: E402 - of the folder, and before torch is loaded
+
+prepare()
+
+import torch  # noqa: E402
 
 from algorithms.algorithm import Batch, Problem  # noqa: E402
 

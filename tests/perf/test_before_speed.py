@@ -7,7 +7,6 @@ repository's history into a temporary folder; in a clone without it these are sk
 from __future__ import annotations
 
 import io
-import os
 import re
 import statistics
 import subprocess
@@ -17,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.perf.update_times import in_turns, served
 
 pytest.importorskip("pytest_benchmark")
 HERE = Path(__file__).parents[2]
@@ -49,21 +50,6 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def served(folder: Path, *arguments: Any) -> subprocess.Popen[str]:
-    """A process that times gradient steps of the version in this folder."""
-    script = Path(__file__).with_name("one_update.py")
-    command = [sys.executable, str(script), str(folder), *map(str, arguments)]
-    spinning = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "4000"}
-    return subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=folder,
-        env={**os.environ, **spinning},
-    )
-
-
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize(("name", "width", "batch", "modules", "steps"), ALGORITHMS)
 def test_update(
@@ -80,26 +66,7 @@ def test_update(
         version: served(folder, name, width, batch, threads, modules)
         for version, folder in (("before", before), ("now", HERE))
     }
-    for process in versions.values():
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-
-    def turn(process: Any) -> list[float]:
-        process.stdin.write(f"{steps}\n")
-        process.stdin.flush()
-        return [float(x) for x in process.stdout.readline().split()]
-
-    def measure() -> dict[str, float]:
-        taken: dict[str, list[float]] = {version: [] for version in versions}
-        for _ in range(TURNS):
-            for version, process in versions.items():
-                taken[version] += turn(process)
-        return {version: statistics.median(times) for version, times in taken.items()}
-
-    medians = benchmark.pedantic(measure, rounds=1)
-    for process in versions.values():
-        process.kill()
-        process.wait()
+    medians = benchmark.pedantic(in_turns, (versions, steps, TURNS), rounds=1)
     benchmark.extra_info.update(medians)
     print(
         f"\n{name}, width {width}, batch {batch} a task, {threads} threads: before "
