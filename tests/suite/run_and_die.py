@@ -83,7 +83,9 @@ def die_before_an_event(deadly: int, results: str) -> None:
 
 if __name__ == "__main__":
     from suite.cli import main
+    from suite.process import prepare
 
+    prepare()  # before what is patched below loads torch, as on the command line
     number, moment, *arguments = sys.argv[1:]
     if moment == "event":
         die_before_an_event(int(number), arguments[arguments.index("--results") + 1])
